@@ -1,0 +1,29 @@
+"""FIND: which layers, blocks, heads and neurons a transformer encoder has, by name.
+
+Nothing here holds a module: a :class:`Family` is a row of dotted names, an :class:`Anatomy` is names and
+numbers, and a :class:`LayerPlan` says what is left of one layer. Names become modules at the moment of use.
+"""
+
+from axformer_lightning.anatomy.families import BERT, FAMILIES, Family, register_family
+from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
+from axformer_lightning.anatomy.models import (
+    Anatomy,
+    anatomy_of,
+    find_transformer,
+    layer_modules,
+    layers_left,
+)
+
+__all__ = [
+    "BERT",
+    "FAMILIES",
+    "Anatomy",
+    "Family",
+    "HardAttention",
+    "LayerPlan",
+    "anatomy_of",
+    "find_transformer",
+    "layer_modules",
+    "layers_left",
+    "register_family",
+]

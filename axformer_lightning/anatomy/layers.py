@@ -1,0 +1,97 @@
+"""What is left of one transformer layer, as data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+BlockState = Literal["kept", "removed"]
+
+
+@dataclass(frozen=True)
+class HardAttention:
+    """Settings of hard attention in one layer: each query keeps its ``k`` largest attention weights.
+
+    Args:
+        k: how many keys a query keeps.
+        renormalize: whether the kept weights are scaled to sum to one (the reference form does not).
+
+    Raises:
+        ValueError: if ``k`` is less than one.
+
+    Example:
+        >>> HardAttention(k=0)
+        Traceback (most recent call last):
+        ValueError: Expected hard attention to keep k >= 1 keys of each query, got k=0. ...
+    """
+
+    k: int = 30
+    renormalize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(
+                f"Expected hard attention to keep k >= 1 keys of each query, got k={self.k}."
+                " To do without hard attention pass `hard_attention=none` (train.py), leave out the"
+                " callback (Lightning) or pass `hard_attention_k=None` (find_plan)."
+            )
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What is left of one transformer layer, in indices of the original model.
+
+    Args:
+        attention: whether the attention block is kept.
+        heads_removed: removed heads, ascending; empty where the whole block is removed.
+        feed_forward: whether the feed-forward block is kept.
+        neurons_removed: removed half-open ranges of the intermediate dimension, ascending and disjoint.
+        hard_attention: settings of hard attention, or None for soft attention.
+    """
+
+    attention: BlockState = "kept"
+    heads_removed: tuple[int, ...] = ()
+    feed_forward: BlockState = "kept"
+    neurons_removed: tuple[tuple[int, int], ...] = ()
+    hard_attention: HardAttention | None = None
+
+    def kept_heads(self, num_heads: int) -> list[int]:
+        """Return the heads that are left of ``num_heads``, ascending."""
+        return [] if self.attention == "removed" else _others(num_heads, self.heads_removed)
+
+    def kept_neurons(self, intermediate_size: int) -> list[int]:
+        """Return the neurons that are left of ``intermediate_size``, ascending."""
+        if self.feed_forward == "removed":
+            return []
+        return _others(intermediate_size, (n for start, stop in self.neurons_removed for n in range(start, stop)))
+
+    def without_attention(self) -> "LayerPlan":
+        """Return this layer without its attention block."""
+        return replace(self, attention="removed", heads_removed=())
+
+    def without_head(self, head: int) -> "LayerPlan":
+        """Return this layer without one more head."""
+        return replace(self, heads_removed=tuple(sorted({*self.heads_removed, head})))
+
+    def without_feed_forward(self) -> "LayerPlan":
+        """Return this layer without its feed-forward block."""
+        return replace(self, feed_forward="removed", neurons_removed=())
+
+    def without_neurons(self, start: int, stop: int) -> "LayerPlan":
+        """Return this layer without the neurons of one more half-open range; touching ranges are joined.
+
+        Example:
+            >>> LayerPlan().without_neurons(8, 16).without_neurons(0, 8).neurons_removed
+            ((0, 16),)
+        """
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted([*self.neurons_removed, (start, stop)]):
+            if joined and first <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+            else:
+                joined.append((first, last))
+        return replace(self, neurons_removed=tuple(joined))
+
+
+def _others(count: int, removed: Iterable[int]) -> list[int]:
+    gone = set(removed)
+    return [i for i in range(count) if i not in gone]

@@ -1,0 +1,130 @@
+"""Names and numbers of one model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy.families import FAMILIES, Family
+from axformer_lightning.anatomy.layers import LayerPlan
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Names and numbers of one model as it was before anything was cut.
+
+    Args:
+        model_type: ``config.model_type``, the key of its family.
+        family: the row of :data:`FAMILIES`.
+        layers: dotted name of the list of layers, from the model.
+        num_layers: number of transformer layers.
+        num_heads: heads of a layer.
+        intermediate_size: intermediate neurons of a layer.
+    """
+
+    model_type: str
+    family: Family
+    layers: str
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+
+    def name(self, layer: int, part: str) -> str:
+        """Return the dotted name, from the model, of a ``part`` of a layer.
+
+        Example:
+            >>> from axformer_lightning.anatomy import BERT
+            >>> Anatomy("bert", BERT, "bert.encoder.layer", 2, 4, 64).name(1, BERT.head_writer)
+            'bert.encoder.layer.1.attention.output.dense'
+        """
+        return f"{self.layers}.{layer}.{part}"
+
+    def dense_layers(self) -> tuple[LayerPlan, ...]:
+        """Return the plan in which nothing is removed."""
+        return (LayerPlan(),) * self.num_layers
+
+
+def anatomy_of(model: PreTrainedModel) -> Anatomy:
+    """Return the names and numbers of ``model``, cut or not.
+
+    Raises:
+        ValueError: if the family is unknown, the model is a decoder, or its config asks for head pruning
+            by ``pruned_heads``, which transformers 5 ignores.
+    """
+    config = model.config
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise ValueError(
+            f"Expected a model of one of the families {sorted(FAMILIES)}, got model_type {config.model_type!r}."
+            " Add its row with `axformer_lightning.anatomy.register_family(model_type, Family(...))`."
+        )
+    if getattr(config, "is_decoder", False):
+        raise ValueError(
+            f"Expected an encoder, got a {config.model_type!r} model with `is_decoder=True`. Load it as an encoder."
+        )
+    if getattr(config, "pruned_heads", None):
+        raise ValueError(
+            f"Expected a config without `pruned_heads`, got {config.pruned_heads}: transformers 5 ignores it and"
+            " runs all heads. Clear it, and remove heads with `apply_plan_`."
+        )
+    prefix = model.base_model_prefix
+    inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    return Anatomy(
+        model_type=config.model_type,
+        family=family,
+        layers=inside + family.layers,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        intermediate_size=getattr(config, family.intermediate_size),
+    )
+
+
+def layer_modules(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """Return the transformer layers of ``model``, from input to output."""
+    return list(model.get_submodule(anatomy_of(model).layers).children())
+
+
+def layers_left(model: PreTrainedModel) -> tuple[LayerPlan, ...]:
+    """Return what is left of each layer of ``model``: everything, unless a plan has been applied to it."""
+    plan = getattr(model, "axformer_plan", None)
+    return anatomy_of(model).dense_layers() if plan is None else plan.layers
+
+
+def find_transformer(module: nn.Module, name: str | None = None) -> PreTrainedModel:
+    """Return the Hugging Face model inside ``module``, whatever its attribute is called.
+
+    Args:
+        module: a Hugging Face model, or a module that holds one.
+        name: dotted attribute path, needed where ``module`` holds several.
+
+    Raises:
+        ValueError: if there is none, or several and no ``name``.
+        TypeError: if ``name`` leads to something else.
+    """
+    if name is not None:
+        try:
+            found = module.get_submodule(name)
+        except AttributeError as error:
+            raise ValueError(f"Expected {type(module).__name__} to hold a module named {name!r}: {error}.") from None
+        found = getattr(found, "_orig_mod", found)
+        if not isinstance(found, PreTrainedModel):
+            raise TypeError(f"Expected a Hugging Face model at {name!r}, got {type(found).__name__}.")
+        return found
+    models = {path: child for path, child in module.named_modules() if isinstance(child, PreTrainedModel)}
+    outermost = [path for path in models if not any(_is_inside(path, other) for other in models)]
+    if not outermost:
+        raise ValueError(
+            f"Expected {type(module).__name__} to hold a Hugging Face model, found none. Keep a"
+            " `transformers.PreTrainedModel` as an attribute of the module."
+        )
+    if len(outermost) > 1:
+        raise ValueError(
+            f"Expected one Hugging Face model in {type(module).__name__}, found {outermost}."
+            f' Name the one to prune, for example `model="{outermost[0]}"`.'
+        )
+    return models[outermost[0]]
+
+
+def _is_inside(path: str, other: str) -> bool:
+    return path != other and (other == "" or path.startswith(f"{other}."))

@@ -1,0 +1,109 @@
+"""CLOSE: switch blocks, heads and neurons off while deciding, and on again.
+
+Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features, ``U`` units (heads or neurons).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Anatomy, LayerPlan, anatomy_of, layers_left
+
+
+class Removed(nn.Module):
+    """Stand-in for a removed part: returns a zero that vanishes in the residual sum.
+
+    Args:
+        num_outputs: how many values the part returns; those after the first are None.
+
+    Example:
+        >>> Removed(2)(torch.ones(3))
+        (tensor(0.), None)
+    """
+
+    def __init__(self, num_outputs: int = 1) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
+        """Return a zero without dimensions, of the device and dtype of ``x``."""
+        zero = x.new_zeros(())
+        return zero if self.num_outputs == 1 else (zero, *(None,) * (self.num_outputs - 1))
+
+    def extra_repr(self) -> str:
+        """Show the setting in ``repr``."""
+        return f"num_outputs={self.num_outputs}"
+
+
+@contextmanager
+def closed(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[None]:
+    """Run ``model`` as if it were cut to ``layers``; weights and ``state_dict`` are never touched.
+
+    A closed block writes nothing, bias included, and is not computed. A closed head or neuron is zero where
+    the block's last linear layer reads it, so that layer's bias stays (arXiv 2010.03688, section 3.2).
+
+    Args:
+        model: a model of a known family; what is cut already stays cut.
+        layers: what is to be left of each layer, in indices of the original model.
+
+    Raises:
+        ValueError: if ``layers`` has not one entry per layer.
+    """
+    anatomy = anatomy_of(model)
+    if len(layers) != anatomy.num_layers:
+        raise ValueError(f"Expected one LayerPlan for each of {anatomy.num_layers} layers, got {len(layers)}.")
+    with ExitStack() as undo:
+        for i, (wanted, now) in enumerate(zip(layers, layers_left(model), strict=True)):
+            for remove in _gates_of_layer(model, anatomy, i, wanted, now):
+                undo.callback(remove)
+        yield
+
+
+def _gates_of_layer(
+    model: PreTrainedModel, anatomy: Anatomy, i: int, wanted: LayerPlan, now: LayerPlan
+) -> Iterator[Callable[[], object]]:
+    """Close what ``wanted`` lacks and ``now`` has; yield what undoes each step."""
+    family = anatomy.family
+    halves = (
+        (now.attention, wanted.attention, family.attention_stubs, family.head_writer,
+         now.kept_heads(anatomy.num_heads), wanted.kept_heads(anatomy.num_heads)),
+        (now.feed_forward, wanted.feed_forward, family.feed_forward_stubs, family.neuron_writer,
+         now.kept_neurons(anatomy.intermediate_size), wanted.kept_neurons(anatomy.intermediate_size)),
+    )  # fmt: skip
+    for had, wants, stubs, writer, units_had, units_wanted in halves:
+        if had == "removed":
+            continue
+        if wants == "removed":
+            for part, num_outputs in stubs.items():
+                yield _stub(model.get_submodule(anatomy.name(i, part)), num_outputs)
+        elif units_had != units_wanted:
+            open_U = _is_member(units_had, units_wanted)
+            module = model.get_submodule(anatomy.name(i, writer))
+            yield module.register_forward_pre_hook(partial(_close_units, open_U=open_U)).remove
+
+
+def _stub(module: nn.Module, num_outputs: int) -> Callable[[], None]:
+    before = module.__dict__.get("forward")  # somebody else may have replaced it, too
+    module.forward = Removed(num_outputs).forward
+
+    def undo() -> None:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+    return undo
+
+
+def _close_units(writer: nn.Module, args: tuple[Tensor, ...], open_U: Tensor) -> tuple[Tensor, ...]:
+    x_BTC, *rest = args
+    open_C = open_U.to(x_BTC).repeat_interleave(x_BTC.shape[-1] // open_U.numel())
+    return (x_BTC * open_C, *rest)
+
+
+def _is_member(units: Iterable[int], others: Iterable[int]) -> Tensor:
+    wanted = set(others)
+    return torch.tensor([unit in wanted for unit in units])

@@ -1,0 +1,161 @@
+"""ATTEND: attention that keeps the k largest weights of each query, layer by layer, reversibly.
+
+transformers looks its attention function up by a name in the config *that the attention module holds*. A hard
+layer therefore gets a copy of the config that names our function, while the model's own config, and with it
+masks, other layers and ``save_pretrained``, stays as it was. So padding is masked as ever, and a later
+``set_attn_implementation("eager" | "sdpa")`` does not switch hard attention off.
+
+Shape suffixes: ``B`` batch, ``H`` heads, ``Q`` queries, ``K`` keys, ``D`` width of a head.
+"""
+
+import copy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
+
+IMPLEMENTATION = "axformer_top_k"
+BASES = ("eager", "sdpa")
+
+
+def keep_top_k(weights_BHQK: Tensor, k: int) -> Tensor:
+    """Zero all but the ``k`` largest weights of each query; the rest are not rescaled.
+
+    Source: arXiv 2010.03688, section 3.3, and the authors' code.
+
+    Example:
+        >>> keep_top_k(torch.tensor([[[[0.1, 0.6, 0.3]]]]), k=2)
+        tensor([[[[0.0000, 0.6000, 0.3000]]]])
+    """
+    top = weights_BHQK.topk(min(k, weights_BHQK.shape[-1]), dim=-1)
+    return torch.zeros_like(weights_BHQK).scatter(-1, top.indices, top.values)
+
+
+def top_k_attention(
+    module: nn.Module,
+    query_BHQD: Tensor,
+    key_BHKD: Tensor,
+    value_BHKD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend with the ``k`` largest weights of each query, or as the model would where there are at most ``k`` keys.
+
+    An attention function of transformers. Settings and the model's config are read from ``module``, where
+    :func:`set_hard_attention_` put them.
+
+    Args:
+        module: the attention module that calls.
+        query_BHQD: queries.
+        key_BHKD: keys.
+        value_BHKD: values.
+        attention_mask: additive floats, or booleans that are True where a key may be attended to; broadcasts
+            to ``(B, H, Q, K)``.
+        scaling: factor of the scores; ``D ** -0.5`` by default.
+        dropout: probability with which a weight is dropped, before the k largest are chosen (as the authors do).
+        kwargs: passed on where attention is soft.
+
+    Returns:
+        The contexts, shape ``(B, Q, H, D)``, and the weights, shape ``(B, H, Q, K)``.
+    """
+    settings: HardAttention = module.axformer_hard_attention  # type: ignore[assignment]
+    if key_BHKD.shape[2] <= settings.k:
+        return _soft_attention(module)(
+            module,
+            query_BHQD,
+            key_BHKD,
+            value_BHKD,
+            attention_mask,
+            scaling=scaling,
+            dropout=dropout,
+            **kwargs,
+        )
+    scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * (scaling or query_BHQD.shape[-1] ** -0.5)
+    lowest = torch.finfo(scores_BHQK.dtype).min
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores_BHQK = scores_BHQK.masked_fill(~attention_mask, lowest)
+    elif attention_mask is not None:
+        scores_BHQK = scores_BHQK + attention_mask
+    if settings.renormalize:
+        top = scores_BHQK.topk(settings.k, dim=-1)
+        scores_BHQK = torch.full_like(scores_BHQK, -torch.inf).scatter(-1, top.indices, top.values)
+    weights_BHQK = nn.functional.softmax(scores_BHQK, dim=-1)
+    weights_BHQK = nn.functional.dropout(weights_BHQK, p=dropout, training=module.training)
+    if not settings.renormalize:
+        weights_BHQK = keep_top_k(weights_BHQK, settings.k)
+    return (weights_BHQK @ value_BHKD).transpose(1, 2).contiguous(), weights_BHQK
+
+
+# No mask function goes with it: masks are made by the model's own implementation, which keeps its name.
+AttentionInterface.register(IMPLEMENTATION, top_k_attention)
+
+
+def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
+    """Switch hard attention on or off in every layer of ``model``, as ``layers`` say.
+
+    Raises:
+        ValueError: if a layer is to be hard and the model attends by something else than eager or sdpa.
+    """
+    anatomy = anatomy_of(model)
+    base = model.config._attn_implementation
+    if base not in BASES and any(layer.hard_attention for layer in layers):
+        raise ValueError(
+            f"Expected a model that attends by one of {BASES} for hard attention, got {base!r}."
+            ' Call `model.set_attn_implementation("sdpa")` first.'
+        )
+    for i, layer in enumerate(layers):
+        if layer.attention == "kept":
+            _set_hard(model.get_submodule(anatomy.name(i, anatomy.family.self_attention)), layer.hard_attention)
+
+
+@contextmanager
+def attending(model: PreTrainedModel, layers: Sequence[LayerPlan], before: Sequence[LayerPlan]) -> Iterator[None]:
+    """Run ``model`` with the hard attention of ``layers``, then with that of ``before`` again."""
+    set_hard_attention_(model, layers)
+    try:
+        yield
+    finally:
+        set_hard_attention_(model, before)
+
+
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Run ``model`` with eager attention in every layer, so that soft and hard layers share their kernels.
+
+    Hard attention has to compute its weights. Were soft layers to run sdpa meanwhile, a hard layer that changes
+    nothing would differ from them by rounding, and a strict comparison of losses would be a toss of a coin.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _set_hard(attention: nn.Module, settings: HardAttention | None) -> None:
+    shared = getattr(attention, "axformer_config", attention.config)
+    if settings is None:
+        attention.config = shared
+        for name in ("axformer_config", "axformer_hard_attention"):
+            attention.__dict__.pop(name, None)
+        return
+    own = copy.copy(shared)
+    own._attn_implementation_internal = IMPLEMENTATION  # type: ignore[union-attr]
+    attention.config = own
+    attention.axformer_config = shared
+    attention.axformer_hard_attention = settings  # type: ignore[assignment]
+
+
+def _soft_attention(module: nn.Module) -> Any:
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    return ALL_ATTENTION_FUNCTIONS.get_interface(module.axformer_config._attn_implementation, eager)  # type: ignore[union-attr]

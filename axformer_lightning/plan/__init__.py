@@ -1,0 +1,10 @@
+"""REMEMBER: the whole decision as names and numbers, to and from JSON.
+
+A plan holds no times, paths, hosts or weights. All indices are those of the original model, however many
+rounds of cutting lie between.
+"""
+
+from axformer_lightning.plan.files import write_atomically
+from axformer_lightning.plan.plan import Decision, Plan
+
+__all__ = ["Decision", "Plan", "write_atomically"]

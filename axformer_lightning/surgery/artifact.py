@@ -1,0 +1,188 @@
+"""A cut model as a directory, and back.
+
+An artifact is safetensors and JSON only. `transformers` must not load it by itself: a removed block is nothing
+but missing tensors to it, which it fills at random, and of hard attention it sees nothing. So two fields of
+`config.json` hold a hint in place of their value: ``model_type``, by which ``Auto...from_pretrained`` fails, and
+the number of layers, by which the concrete classes fail. Both values are in `axformer_plan.json`.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery.cut import cut_
+
+PLAN_FILE = "axformer_plan.json"
+HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
+CARD = """---
+library_name: axformer-lightning
+---
+# {name}, made smaller by AxFormer
+
+A `{architecture}` from which attention blocks, feed-forward blocks, heads and neurons that did not help its task were
+removed, and whose attention may be hard in some layers (arXiv 2010.03688). What was done is in `{plan_file}`.
+
+```python
+from axformer_lightning import load_pretrained
+model = load_pretrained("this directory or its hub id")
+```
+`transformers` alone refuses to load it, as it would fill what was removed with random weights.
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| attention blocks kept | {attention} of {layers} |
+| feed-forward blocks kept | {feed_forward} of {layers} |
+| layers with hard attention | {hard} |
+"""
+
+
+def save_pretrained(
+    model: nn.Module, directory: str | os.PathLike[str], *, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
+    """Write a model, cut or not, so that :func:`load_pretrained` gives it back.
+
+    Files: `config.json`, `model.safetensors`, `axformer_plan.json`, `README.md`, and the tokenizer's. A model of
+    which nothing was removed and no layer is hard stays loadable by `transformers` alone.
+
+    Args:
+        model: a Hugging Face model, or a module that holds exactly one.
+        directory: where to; made if absent, files of the same names are replaced.
+        tokenizer: saved beside the model.
+
+    Raises:
+        ValueError: if the family is unknown or the model cannot be found.
+    """
+    transformer = find_transformer(model)
+    anatomy = anatomy_of(transformer)
+    plan = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    target = Path(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        staging = Path(temporary)
+        transformer.save_pretrained(staging)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(staging)
+        plan.save(staging / PLAN_FILE)
+        (staging / "README.md").write_text(_card(transformer, plan), encoding="utf-8")
+        if plan.layers != anatomy.dense_layers():
+            _put_hints(staging / "config.json", transformer.config)
+        target.mkdir(exist_ok=True)
+        for file in staging.iterdir():
+            shutil.move(file, target / file.name)
+
+
+def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PreTrainedModel:
+    """Load what :func:`save_pretrained` wrote: cut, hard attention on, in eval mode.
+
+    Args:
+        directory_or_hub_id: an artifact's directory, or the id of a hub repository that holds one.
+        kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
+
+    Returns:
+        A model of the class that was saved. On the machine that saved it, its logits are bit-identical.
+
+    Raises:
+        FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
+        ValueError: if a file does not fit the others; the file is named.
+    """
+    directory = _local(directory_or_hub_id)
+    for name in ("config.json", "model.safetensors", PLAN_FILE):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(
+                f"Expected {name!r} in {os.fspath(directory)!r}: not a directory written by"
+                " axformer_lightning.save_pretrained."
+            )
+    plan = Plan.load(directory / PLAN_FILE)
+    config = _config_without_hints(directory / "config.json", plan)
+    architecture = _architecture(config, directory)
+
+    class Cut(architecture):  # type: ignore[valid-type, misc]
+        """The saved class, cut before its weights are loaded; `from_pretrained` builds it on the meta device."""
+
+        def __init__(self, config: PreTrainedConfig, *args: Any, **options: Any) -> None:
+            super().__init__(config, *args, **options)
+            cut_(self, plan)
+
+    Cut.__name__ = architecture.__name__
+    try:
+        model, info = Cut.from_pretrained(directory, config=config, output_loading_info=True, **kwargs)
+    except RuntimeError as error:
+        raise ValueError(f"Expected the weights in {os.fspath(directory)!r} to fit its {PLAN_FILE}: {error}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[problem]:
+            raise ValueError(
+                f"Expected the weights in {os.fspath(directory / 'model.safetensors')!r} to fit {PLAN_FILE},"
+                f" got {problem.replace('_', ' ')}: {sorted(map(str, info[problem]))[:5]}."
+            )
+    model.__class__ = architecture
+    return model  # type: ignore[no-any-return]
+
+
+def _local(directory_or_hub_id: str | os.PathLike[str]) -> Path:
+    directory = Path(directory_or_hub_id)
+    if directory.is_dir():
+        return directory
+    try:
+        return Path(snapshot_download(os.fspath(directory_or_hub_id)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"Expected a directory or the id of a hub repository, got {os.fspath(directory_or_hub_id)!r}:"
+            f" no such directory, and the hub says: {error}"
+        ) from error
+
+
+def _layers_field(config: PreTrainedConfig) -> str:
+    return str(config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+
+
+def _put_hints(path: Path, config: PreTrainedConfig) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["model_type"] = data[_layers_field(config)] = HINT
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _config_without_hints(path: Path, plan: Plan) -> PreTrainedConfig:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["model_type"] = plan.model_type
+        kind = type(AutoConfig.for_model(plan.model_type))
+        data[str(kind.attribute_map.get("num_hidden_layers", "num_hidden_layers"))] = plan.num_layers
+        return kind.from_dict(data)
+    except Exception as error:
+        raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {error}") from error
+
+
+def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
+    names = config.architectures or []
+    found = getattr(transformers, names[0], None) if len(names) == 1 and isinstance(names[0], str) else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(
+            f"Expected `architectures` in {os.fspath(directory / 'config.json')!r} to name one model class of"
+            f" transformers, got {names}."
+        )
+    return found
+
+
+def _card(model: PreTrainedModel, plan: Plan) -> str:
+    return CARD.format(
+        name=type(model).__name__,
+        architecture=type(model).__name__,
+        plan_file=PLAN_FILE,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        attention=sum(layer.attention == "kept" for layer in plan.layers),
+        feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
+        layers=plan.num_layers,
+        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.hard_attention) or "none",
+    )

@@ -1,0 +1,192 @@
+"""Cutting a model to what a plan leaves of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.gates import Removed
+from axformer_lightning.hard_attention import set_hard_attention_
+from axformer_lightning.plan import Plan
+
+M = TypeVar("M", bound=nn.Module)
+
+Positions = Mapping[int, Sequence[int]]  # dimension -> the entries along it that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What became of one parameter.
+
+    Args:
+        old: the parameter before the cut.
+        new: the parameter in its place, or None where it was removed.
+        kept: the entries of ``old`` that ``new`` holds, by dimension.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter | None
+    kept: Positions
+
+
+def apply_plan_(model: M, plan: Plan) -> M:
+    """Cut ``model`` in place to what ``plan`` leaves of it, and switch its hard attention on.
+
+    A removed attention or feed-forward block leaves ``LayerNorm(input)``; the norm stays. Every parameter that
+    gets smaller is a new one, so an optimizer has to be told: inside Lightning the callbacks do that.
+
+    Args:
+        model: a Hugging Face model of a known family, or a module that holds exactly one.
+        plan: what is to be left, in indices of the original model. What an earlier plan has cut already has to
+            be among what it removes.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        ValueError: if the plan was made for another model, or would bring back what is cut. The model is
+            then unchanged.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> from axformer_lightning.anatomy import anatomy_of
+        >>> model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16))
+        >>> layers = (LayerPlan(heads_removed=(0, 3), neurons_removed=((4, 16),)),)
+        >>> layer = apply_plan_(model, Plan("bert", 1, 4, 16, layers)).encoder.layer[0]
+        >>> layer.attention.self.query, layer.output.dense
+        (Linear(in_features=8, out_features=4, bias=True), Linear(in_features=4, out_features=8, bias=True))
+    """
+    cut_(find_transformer(model), plan)
+    return model
+
+
+def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
+    """Cut ``model`` as :func:`apply_plan_` does, and return what became of each parameter that was touched."""
+    anatomy = anatomy_of(model)
+    plan.check_fits(anatomy)
+    before = layers_left(model)
+    positions = kept_positions(model, before, plan.layers)
+    _check_parameters(model, positions)
+    set_hard_attention_(model, plan.layers)
+    edits = tuple(_replace_parameter(model, name, kept) for name, kept in positions.items())
+    for i, (now, wanted) in enumerate(zip(before, plan.layers, strict=True)):
+        for stubs, had, wants in (
+            (anatomy.family.attention_stubs, now.attention, wanted.attention),
+            (anatomy.family.feed_forward_stubs, now.feed_forward, wanted.feed_forward),
+        ):
+            if had != wants:
+                for part, num_outputs in stubs.items():
+                    stub = Removed(num_outputs).train(model.training)
+                    model.set_submodule(anatomy.name(i, part), stub)
+    model.axformer_plan = plan  # type: ignore[assignment]
+    return edits
+
+
+def kept_positions(
+    model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]
+) -> dict[str, Positions | None]:
+    """Return, for every parameter that differs between two cuts of ``model``, which of its entries stay.
+
+    Args:
+        model: the model as ``before`` describes it.
+        before: what is left of each layer now.
+        after: what is to be left of each layer.
+
+    Returns:
+        For each parameter's name the kept entries by dimension, or None where the parameter goes.
+
+    Raises:
+        ValueError: if ``after`` holds what ``before`` lacks.
+    """
+    positions: dict[str, Positions | None] = {}
+    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
+        positions.update(_positions_of_layer(model, i, now, wanted))
+    return positions
+
+
+def _positions_of_layer(
+    model: PreTrainedModel, i: int, now: LayerPlan, wanted: LayerPlan
+) -> Iterator[tuple[str, Positions | None]]:
+    anatomy = anatomy_of(model)
+    family = anatomy.family
+    for what, had, wants, units_had, units_wanted, readers, writer, stubs in (
+        ("attention", now.attention, wanted.attention,
+         now.kept_heads(anatomy.num_heads), wanted.kept_heads(anatomy.num_heads),
+         family.head_readers, family.head_writer, family.attention_stubs),
+        ("feed_forward", now.feed_forward, wanted.feed_forward,
+         now.kept_neurons(anatomy.intermediate_size), wanted.kept_neurons(anatomy.intermediate_size),
+         family.neuron_readers, family.neuron_writer, family.feed_forward_stubs),
+    ):  # fmt: skip
+        if (had == "removed" and wants == "kept") or not set(units_wanted) <= set(units_had):
+            raise ValueError(
+                f"Expected a plan that removes at least what is cut already, but layers[{i}] keeps more of its"
+                f" {what} block than the model has. Apply the plan to the original model."
+            )
+        if had == wants == "removed" or (wants == "kept" and units_had == units_wanted):
+            continue
+        if wants == "removed":
+            for part in stubs:
+                name = anatomy.name(i, part)
+                yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
+            continue
+        width = model.get_submodule(anatomy.name(i, readers[0])).weight.shape[0] // len(units_had)  # type: ignore[union-attr, operator]
+        place = {unit: index for index, unit in enumerate(units_had)}
+        kept = [place[unit] * width + offset for unit in units_wanted for offset in range(width)]
+        for reader in readers:
+            name = anatomy.name(i, reader)
+            yield from ((f"{name}.{own}", {0: kept}) for own, _ in model.get_submodule(name).named_parameters())
+        yield f"{anatomy.name(i, writer)}.weight", {1: kept}
+
+
+def keep(value: Tensor, kept: Positions) -> Tensor:
+    """Return a copy of ``value`` with only the kept entries of each dimension.
+
+    Example:
+        >>> keep(torch.tensor([[1, 2], [3, 4]]), {1: [1]})
+        tensor([[2],
+                [4]])
+    """
+    for dim, entries in kept.items():
+        value = value.index_select(dim, torch.tensor(entries, dtype=torch.long, device=value.device))
+    return value.clone() if not kept else value
+
+
+def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None) -> Edit:
+    path, _, own = name.rpartition(".")
+    linear = model.get_submodule(path)
+    old: nn.Parameter = getattr(linear, own)
+    if kept is None:
+        return Edit(old, None, {})
+    # Parameters made in inference mode (trainer.validate) could never be trained.
+    with torch.inference_mode(False), torch.no_grad():
+        new = nn.Parameter(keep(old.detach(), kept), requires_grad=old.requires_grad)
+        if old.grad is not None:
+            new.grad = keep(old.grad, kept)
+    setattr(linear, own, new)
+    if own == "weight":
+        linear.out_features, linear.in_features = new.shape  # type: ignore[assignment]
+    return Edit(old, new, kept)
+
+
+def _check_parameters(model: PreTrainedModel, positions: Mapping[str, object]) -> None:
+    """Refuse linear layers that are not plain, and weights that another module holds too."""
+    for path in {name.rpartition(".")[0] for name in positions}:
+        module = model.get_submodule(path)
+        if type(module) is not nn.Linear and not _is_norm(module):
+            raise ValueError(
+                f"Expected a plain torch.nn.Linear at {path!r}, got {type(module).__module__}.{type(module).__name__}."
+                " Undo what wraps it first (PEFT: `model = model.merge_and_unload()`; quantization: cut, then quantize)."
+            )
+    names: dict[nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = names.setdefault(parameter, name)
+        if other != name and (name in positions or other in positions):
+            raise ValueError(f"Expected weights of its own at {name!r}, but it shares them with {other!r}. Untie them.")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm)
