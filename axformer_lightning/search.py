@@ -1,5 +1,6 @@
 """DECIDE: the order and the hierarchy in which components are tried. Knows no model and no tensor."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
@@ -158,7 +159,7 @@ def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, i
         )
     size, more = divmod(intermediate_size, num_groups)
     starts = [g * size + min(g, more) for g in range(num_groups + 1)]
-    return tuple(zip(starts, starts[1:], strict=False))
+    return tuple(itertools.pairwise(starts))
 
 
 def with_candidate(

@@ -6,10 +6,12 @@ from typing import Any
 
 
 def names_of(cls: Any) -> set[str]:
+    """Return the names of the fields of a dataclass."""
     return {field.name for field in fields(cls)}
 
 
 def read_fields(data: object, where: str, names: set[str]) -> Mapping[str, Any]:
+    """Return a JSON object that has exactly the fields ``names``."""
     if not isinstance(data, Mapping):
         raise ValueError(f"Expected {where} to be a JSON object, got {type(data).__name__}.")
     if unknown := sorted(set(data) - names):
@@ -19,27 +21,32 @@ def read_fields(data: object, where: str, names: set[str]) -> Mapping[str, Any]:
     return data
 
 
-def read_list(value: object, where: str) -> list[Any]:
+def read_list(value: object, where: str) -> Any:
+    """Return a JSON array."""
     return read_typed(value, list, where)
 
 
 def read_typed(value: Any, kind: type, where: str) -> Any:
+    """Return a value of exactly that JSON type."""
     if not isinstance(value, kind):
         raise ValueError(f"Expected {where} to be of type {kind.__name__}, got {value!r}.")
     return value
 
 
 def read_count(value: Any, where: str, least: int = 0) -> int:
+    """Return a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"Expected {where} to hold whole numbers of at least {least}, got {value!r}.")
     return value
 
 
 def read_number(value: Any, where: str) -> float:
+    """Return a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"Expected {where} to be a number, got {value!r}.")
     return float(value)
 
 
 def refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, which are not JSON."""
     raise ValueError(f"{name} is not a number of JSON")

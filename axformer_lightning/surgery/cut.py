@@ -15,7 +15,7 @@ from axformer_lightning.plan import Plan
 
 M = TypeVar("M", bound=nn.Module)
 
-Positions = Mapping[int, Sequence[int]]  # dimension -> the entries along it that are kept
+Positions = Mapping[int, list[int]]  # dimension -> the entries along it that are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,8 @@ def apply_plan_(model: M, plan: Plan) -> M:
     Example:
         >>> from transformers import BertConfig, BertModel
         >>> from axformer_lightning.anatomy import anatomy_of
-        >>> model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16))
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
+        >>> model = BertModel(config)
         >>> layers = (LayerPlan(heads_removed=(0, 3), neurons_removed=((4, 16),)),)
         >>> layer = apply_plan_(model, Plan("bert", 1, 4, 16, layers)).encoder.layer[0]
         >>> layer.attention.self.query, layer.output.dense
@@ -133,7 +134,8 @@ def _positions_of_layer(
                 name = anatomy.name(i, part)
                 yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
             continue
-        width = model.get_submodule(anatomy.name(i, readers[0])).weight.shape[0] // len(units_had)  # type: ignore[union-attr, operator]
+        first = model.get_parameter(f"{anatomy.name(i, readers[0])}.weight")
+        width = first.shape[0] // len(units_had)
         place = {unit: index for index, unit in enumerate(units_had)}
         kept = [place[unit] * width + offset for unit in units_wanted for offset in range(width)]
         for reader in readers:
@@ -179,7 +181,7 @@ def _check_parameters(model: PreTrainedModel, positions: Mapping[str, object]) -
         if type(module) is not nn.Linear and not _is_norm(module):
             raise ValueError(
                 f"Expected a plain torch.nn.Linear at {path!r}, got {type(module).__module__}.{type(module).__name__}."
-                " Undo what wraps it first (PEFT: `model = model.merge_and_unload()`; quantization: cut, then quantize)."
+                " Undo what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
             )
     names: dict[nn.Parameter, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

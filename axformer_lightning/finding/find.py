@@ -1,0 +1,149 @@
+"""From a model and a search set to a plan."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer
+from axformer_lightning.criteria import Rule, make_rule
+from axformer_lightning.finding.measuring import OnTrial, Round, Score, scoring
+from axformer_lightning.finding.settings import Pruning, SearchCounts, SearchSettings
+from axformer_lightning.plan import Decision, Plan
+from axformer_lightning.scoring import Batch, batches_by_length
+from axformer_lightning.search import Candidate, Trial
+from axformer_lightning.search import neuron_groups as groups_of
+
+logger = logging.getLogger(__name__)
+
+
+def find_plan(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    hard_attention_k: int | None = HardAttention.k,
+    renormalize: bool = HardAttention.renormalize,
+    neuron_groups: int = Pruning.neuron_groups,
+    inspection_factor: float = Pruning.inspection_factor,
+    majority: float = Rule.majority,
+    tolerance: float = Rule.tolerance,
+    criterion: str | Metric = "loss",
+    metric: Metric | None = None,
+    strategy: str = "reference",
+    full_scores: bool = False,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    on_trial: OnTrial = lambda trial: None,
+) -> Plan:
+    """Search for what a fine-tuned model can do without. The model is unchanged afterwards.
+
+    Source: arXiv 2010.03688, algorithm 1. Hard attention is tried first, from the first layer to the last; then
+    pruning from the last layer to the first, feed-forward before attention, a block before its parts.
+
+    Args:
+        model: a fine-tuned Hugging Face model of a known family, or a module that holds one and whose forward
+            returns its logits.
+        batches: the search set, which the model was not trained on: dicts as the model takes them, with labels.
+            Padding is stripped and samples of similar length are batched together.
+        hard_attention_k: keys that a hard query keeps; None tries no hard attention.
+        renormalize: whether the kept attention weights are scaled to sum to one.
+        neuron_groups: how many groups the intermediate neurons of a layer form; where their number is no multiple
+            of it, the first groups take one neuron more.
+        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
+        majority: the share of samples of which strictly more must be not worse; 0 switches the vote off.
+        tolerance: how far the total may fall behind the fine-tuned model, see
+            :class:`~axformer_lightning.criteria.Rule`.
+        criterion: ``"loss"``, ``"metric"``, or a metric.
+        metric: the metric that ``"metric"`` stands for.
+        strategy: ``"reference"``, the published procedure.
+        full_scores: whether candidates that cannot be accepted any more are evaluated to the end, so that every
+            decision carries its scores.
+        batch_size: samples evaluated at once.
+        max_length: length to which the reference procedure would pad; changes no decision.
+        on_trial: is told of every candidate.
+
+    Returns:
+        The plan, with every decision in the order tried. Hand it to :func:`~axformer_lightning.apply_plan_`.
+
+    Raises:
+        ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
+            labels, or a loss is not finite (the candidate is named).
+    """
+    if strategy != "reference":
+        raise ValueError(f"Expected `strategy` to be 'reference', got {strategy!r}.")
+    settings = SearchSettings(
+        hard_attention=None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize),
+        pruning=Pruning(neuron_groups, inspection_factor),
+        rule=make_rule(criterion, metric, majority, tolerance),
+        full_scores=full_scores,
+        max_length=max_length,
+    )
+    transformer = find_transformer(model)
+    sorted_batches = batches_by_length(batches, batch_size, transformer.config.pad_token_id or 0)
+    return search_plan(model, transformer, sorted_batches, settings, on_trial=on_trial)[0]
+
+
+def search_plan(
+    module: nn.Module,
+    transformer: PreTrainedModel,
+    batches: Sequence[Any],
+    settings: SearchSettings,
+    *,
+    on_trial: OnTrial = lambda trial: None,
+) -> tuple[Plan, SearchCounts]:
+    """Run one round of search on batches as they are.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the LightningModule around it.
+        transformer: what is searched; cut already or not.
+        batches: the search set, in batches that ``module`` takes.
+        settings: what is searched for and how it is judged.
+        on_trial: is told of every candidate.
+
+    Returns:
+        The plan so far with this round's decisions appended, and the work done.
+
+    Raises:
+        ValueError: as :func:`find_plan`.
+    """
+    anatomy = anatomy_of(transformer)
+    before = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    groups = groups_of(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
+    if len({stop - start for start, stop in groups}) > 1:
+        logger.warning(
+            "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
+            len(groups), anatomy.intermediate_size, anatomy.intermediate_size % len(groups),
+        )  # fmt: skip
+    with scoring(module, transformer):
+        search = Round(module, transformer, anatomy, list(batches), settings, groups, before.layers)
+        outcome = search.run(on_trial)
+    decisions = tuple(
+        _decision(trial, search.num_samples, 1 + max((d.round for d in before.decisions), default=0))
+        for trial in outcome.trials
+    )
+    plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
+    search.counts.candidates, search.counts.accepted = len(decisions), len(outcome.accepted)
+    search.counts.exhaustive_layer_tokens = float(
+        len(decisions) * anatomy.num_layers * search.num_samples * (settings.max_length or search.longest)
+    )
+    return plan, search.counts
+
+
+def _decision(trial: Trial[Candidate, Score], num_samples: int, round_: int) -> Decision:
+    candidate, score = trial.candidate, trial.score
+    assert trial.best_before.loss is not None
+    return Decision(
+        round=round_,
+        kind=candidate.kind,
+        layer=candidate.layer,
+        index=candidate.index,
+        loss=score.loss,
+        share_not_worse=None if score.loss is None else score.num_not_worse / num_samples,
+        best_before=trial.best_before.loss,
+        accepted=trial.accepted,
+        samples_seen=score.samples_seen,
+    )

@@ -1,0 +1,208 @@
+"""One round of search on one model: candidates in, scores out.
+
+Shape suffixes: ``N`` samples of one batch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Anatomy, LayerPlan
+from axformer_lightning.criteria import lower, not_worse, votes_suffice, worth_inspecting
+from axformer_lightning.finding.settings import SearchCounts, SearchSettings
+from axformer_lightning.gates import closed
+from axformer_lightning.hard_attention import attending, eager_attention
+from axformer_lightning.scoring import Step, step_of
+from axformer_lightning.search import (
+    Candidate,
+    Outcome,
+    Trial,
+    greedy_search,
+    hard_attention_steps,
+    pruning_steps,
+    with_candidate,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one pass over the search set came to.
+
+    Args:
+        loss: mean loss, None if the pass was stopped early.
+        num_not_worse: samples not worse than with the fine-tuned model.
+        samples_seen: samples evaluated.
+        metric: the rule's metric turned so that less is better; None without one.
+    """
+
+    loss: float | None
+    num_not_worse: int
+    samples_seen: int
+    metric: float | None = None
+
+
+OnTrial = Callable[[Trial[Candidate, Score]], None]
+
+
+@dataclass
+class Round:
+    """One round: what does not change in it, and the counts of its work."""
+
+    module: nn.Module
+    transformer: PreTrainedModel
+    anatomy: Anatomy
+    batches: list[Any]
+    settings: SearchSettings
+    groups: tuple[tuple[int, int], ...]
+    layers: tuple[LayerPlan, ...]
+    counts: SearchCounts = field(default_factory=SearchCounts)
+
+    def __post_init__(self) -> None:
+        self.step: Step = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
+        # The losses of `score_logits` cannot be negative; those of a user's own step may be.
+        self.stops_early = not (
+            self.settings.full_scores or self.settings.rule.metric or hasattr(self.module, "axformer_step")
+        )
+        self.device = self.transformer.device
+        self.longest = max((_size(batch)[1] for batch in self.batches), default=0)
+        self.base_losses: list[Tensor] = []
+        self.base = self._measure((), None, False)
+        self.num_samples = self.base.samples_seen
+
+    def run(self, on_trial: OnTrial) -> Outcome[Candidate, Score]:
+        steps: list[Any] = []
+        if self.settings.hard_attention:
+            steps += hard_attention_steps(self.layers)
+        if self.settings.pruning:
+            steps += pruning_steps(self.layers, self.anatomy.num_heads, self.groups)
+        return greedy_search(steps, self._measure, self._accepts, self._inspects, best=self.base, on_trial=on_trial)
+
+    def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
+        layers = self.layers
+        for candidate in candidates:
+            layers = with_candidate(layers, candidate, self.groups, self.settings.hard_attention)
+        return layers
+
+    def _accepts(self, score: Score, best: Score) -> bool:
+        rule = self.settings.rule
+        if score.loss is None or not votes_suffice(score.num_not_worse, score.samples_seen, rule.majority):
+            return False
+        if score.metric is not None and best.metric is not None and self.base.metric is not None:
+            return lower(score.metric, best.metric, self.base.metric, rule.tolerance, absolute=True)
+        return self._gains(score.loss, best)
+
+    def _gains(self, loss: float, best: Score) -> bool:
+        assert best.loss is not None
+        assert self.base.loss is not None
+        return lower(loss, best.loss, self.base.loss, self.settings.rule.tolerance)
+
+    def _inspects(self, score: Score, best: Score) -> bool:
+        assert best.loss is not None
+        assert self.settings.pruning is not None
+        return score.loss is not None and worth_inspecting(
+            score.loss, best.loss, self.settings.pruning.inspection_factor
+        )
+
+    def _measure(self, candidates: tuple[Candidate, ...], best: Score | None, has_parts: bool) -> Score:
+        """Score the model with ``candidates``; without any it is the base that votes are compared with."""
+        layers = self.layers_with(candidates)
+        metric = self.settings.rule.metric
+        if metric is not None:
+            metric.reset()
+            metric.to(self.device)
+        self.counts.evaluations += 1
+        total, num_not_worse, seen = 0.0, 0, 0
+        with closed(self.transformer, layers), attending(self.transformer, layers, self.layers):
+            for i, batch in enumerate(self.batches):
+                loss_N, preds, target = self.step(_on(batch, self.device))
+                if not loss_N.isfinite().all():
+                    what = candidates[-1] if candidates else "the model before the search"
+                    raise ValueError(
+                        f"Expected finite losses on the search set, got {loss_N[~loss_N.isfinite()][0].item()} while"
+                        f" scoring {what}. The model is as it was. Check its weights, precision and the labels."
+                    )
+                if not candidates:
+                    self.base_losses.append(loss_N)
+                num_not_worse += int(not_worse(loss_N, self.base_losses[i], self.settings.rule.tolerance).sum().item())
+                total += loss_N.double().sum().item()
+                seen += len(loss_N)
+                self._count(batch, layers)
+                if metric is not None:
+                    metric.update(preds, target)
+                may_stop = best is not None and self.stops_early and seen < self.num_samples
+                if may_stop and self._is_lost(total, num_not_worse, seen, best, has_parts):
+                    return Score(None, num_not_worse, seen)
+        if seen == 0:
+            raise ValueError(
+                "Expected a search set of at least one sample, got an empty one. Pass batches with samples."
+            )
+        return Score(total / seen, num_not_worse, seen, _less_is_better(metric))
+
+    def _is_lost(self, total: float, num_not_worse: int, seen: int, best: Score, has_parts: bool) -> bool:
+        """Tell whether no outcome of the remaining samples can accept the candidate, nor have its parts tried."""
+        least = Score(total / self.num_samples, num_not_worse + self.num_samples - seen, self.num_samples)
+        return not self._accepts(least, best) and not (has_parts and self._inspects(least, best))
+
+    def _count(self, batch: Any, layers: Sequence[LayerPlan]) -> None:
+        samples, tokens = _size(batch)
+        share = sum(
+            _multiply_adds(self.transformer, self.anatomy, self._runs(now, wanted), tokens)
+            for now, wanted in zip(self.layers, layers, strict=True)
+        ) / _multiply_adds(self.transformer, self.anatomy, LayerPlan(), tokens)
+        self.counts.layer_tokens += samples * tokens * share
+
+    @staticmethod
+    def _runs(now: LayerPlan, wanted: LayerPlan) -> LayerPlan:
+        """What of a layer is computed: a closed block is not, a closed head or neuron is."""
+        runs = now.without_attention() if wanted.attention == "removed" else now
+        return runs.without_feed_forward() if wanted.feed_forward == "removed" else runs
+
+
+@contextmanager
+def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
+    """Run ``module`` in eval mode, eagerly and without gradients; restore the mode of each module afterwards."""
+    modes = {child: child.training for child in module.modules()}
+    with ExitStack() as undo:
+        for child, training in modes.items():
+            undo.callback(setattr, child, "training", training)
+        module.eval()
+        undo.enter_context(torch.no_grad())
+        # Hooks added after `torch.compile` are ignored without a word.
+        undo.enter_context(torch.compiler.set_stance("force_eager"))
+        undo.enter_context(eager_attention(transformer))
+        yield
+
+
+def _less_is_better(metric: Metric | None) -> float | None:
+    if metric is None:
+        return None
+    value = float(metric.compute())
+    return -value if metric.higher_is_better else value
+
+
+def _on(batch: Any, device: torch.device) -> Any:
+    """Return a dict of tensors on ``device``; other batches are on the right device already."""
+    if not isinstance(batch, Mapping):
+        return batch
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+def _size(batch: Any) -> tuple[int, int]:
+    """Return samples and tokens per sample, (0, 0) where a batch does not show them."""
+    tokens = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    return (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
+
+
+def _multiply_adds(transformer: PreTrainedModel, anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
+    """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``."""
+    hidden = transformer.config.hidden_size
+    heads = len(layer.kept_heads(anatomy.num_heads)) * (hidden // anatomy.num_heads)
+    neurons = len(layer.kept_neurons(anatomy.intermediate_size))
+    linears = (len(anatomy.family.head_readers) + 1) * heads + (len(anatomy.family.neuron_readers) + 1) * neurons
+    return float(hidden * linears + 2 * tokens * heads)
