@@ -1,8 +1,20 @@
 """Make fine-tuned transformer encoders smaller, faster and more accurate, decided by measured accuracy."""
 
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.finding import find_plan
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
+from axformer_lightning.training import apply_checkpoint_plans_, load_from_checkpoint
 
 __version__ = "0.1.0"
-__all__ = ["Plan", "apply_plan_", "find_plan", "load_pretrained", "save_pretrained"]
+__all__ = [
+    "AccuracyDrivenPruningCallback",
+    "HardAttentionCallback",
+    "Plan",
+    "apply_checkpoint_plans_",
+    "apply_plan_",
+    "find_plan",
+    "load_from_checkpoint",
+    "load_pretrained",
+    "save_pretrained",
+]

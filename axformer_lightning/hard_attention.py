@@ -69,7 +69,8 @@ def top_k_attention(
     """
     settings: HardAttention = module.axformer_hard_attention  # type: ignore[assignment]
     if key_BHKD.shape[2] <= settings.k:
-        return _soft_attention(module)(
+        soft: tuple[Tensor, Tensor | None]
+        soft = _soft_attention(module)(
             module,
             query_BHQD,
             key_BHKD,
@@ -79,6 +80,7 @@ def top_k_attention(
             dropout=dropout,
             **kwargs,
         )
+        return soft
     scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * (scaling or query_BHQD.shape[-1] ** -0.5)
     lowest = torch.finfo(scores_BHQK.dtype).min
     if attention_mask is not None and attention_mask.dtype == torch.bool:
@@ -158,4 +160,5 @@ def _set_hard(attention: nn.Module, settings: HardAttention | None) -> None:
 
 def _soft_attention(module: nn.Module) -> Any:
     eager = sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS.get_interface(module.axformer_config._attn_implementation, eager)  # type: ignore[union-attr]
+    name: str = module.axformer_config._attn_implementation  # type: ignore[union-attr, assignment]
+    return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)

@@ -20,6 +20,7 @@ class Anatomy:
         layers: dotted name of the list of layers, from the model.
         num_layers: number of transformer layers.
         num_heads: heads of a layer.
+        head_size: features of a head.
         intermediate_size: intermediate neurons of a layer.
     """
 
@@ -28,6 +29,7 @@ class Anatomy:
     layers: str
     num_layers: int
     num_heads: int
+    head_size: int
     intermediate_size: int
 
     def name(self, layer: int, part: str) -> str:
@@ -35,7 +37,7 @@ class Anatomy:
 
         Example:
             >>> from axformer_lightning.anatomy import BERT
-            >>> Anatomy("bert", BERT, "bert.encoder.layer", 2, 4, 64).name(1, BERT.head_writer)
+            >>> Anatomy("bert", BERT, "bert.encoder.layer", 2, 4, 8, 64).name(1, BERT.head_writer)
             'bert.encoder.layer.1.attention.output.dense'
         """
         return f"{self.layers}.{layer}.{part}"
@@ -76,6 +78,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         layers=inside + family.layers,
         num_layers=config.num_hidden_layers,
         num_heads=config.num_attention_heads,
+        head_size=config.hidden_size // config.num_attention_heads,
         intermediate_size=getattr(config, family.intermediate_size),
     )
 

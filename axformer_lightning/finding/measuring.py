@@ -76,6 +76,7 @@ class Round:
         self.num_samples = self.base.samples_seen
 
     def run(self, on_trial: OnTrial) -> Outcome[Candidate, Score]:
+        """Try every candidate in the reference order."""
         steps: list[Any] = []
         if self.settings.hard_attention:
             steps += hard_attention_steps(self.layers)
@@ -84,6 +85,7 @@ class Round:
         return greedy_search(steps, self._measure, self._accepts, self._inspects, best=self.base, on_trial=on_trial)
 
     def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
+        """Return what is left of each layer with ``candidates`` applied."""
         layers = self.layers
         for candidate in candidates:
             layers = with_candidate(layers, candidate, self.groups, self.settings.hard_attention)
@@ -135,8 +137,7 @@ class Round:
                 self._count(batch, layers)
                 if metric is not None:
                     metric.update(preds, target)
-                may_stop = best is not None and self.stops_early and seen < self.num_samples
-                if may_stop and self._is_lost(total, num_not_worse, seen, best, has_parts):
+                if best is not None and self._is_lost(total, num_not_worse, seen, best, has_parts):
                     return Score(None, num_not_worse, seen)
         if seen == 0:
             raise ValueError(
@@ -146,15 +147,17 @@ class Round:
 
     def _is_lost(self, total: float, num_not_worse: int, seen: int, best: Score, has_parts: bool) -> bool:
         """Tell whether no outcome of the remaining samples can accept the candidate, nor have its parts tried."""
+        if not self.stops_early or seen == self.num_samples:
+            return False
         least = Score(total / self.num_samples, num_not_worse + self.num_samples - seen, self.num_samples)
         return not self._accepts(least, best) and not (has_parts and self._inspects(least, best))
 
     def _count(self, batch: Any, layers: Sequence[LayerPlan]) -> None:
         samples, tokens = _size(batch)
         share = sum(
-            _multiply_adds(self.transformer, self.anatomy, self._runs(now, wanted), tokens)
+            _multiply_adds(self.anatomy, self._runs(now, wanted), tokens)
             for now, wanted in zip(self.layers, layers, strict=True)
-        ) / _multiply_adds(self.transformer, self.anatomy, LayerPlan(), tokens)
+        ) / _multiply_adds(self.anatomy, LayerPlan(), tokens)
         self.counts.layer_tokens += samples * tokens * share
 
     @staticmethod
@@ -199,10 +202,10 @@ def _size(batch: Any) -> tuple[int, int]:
     return (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
 
 
-def _multiply_adds(transformer: PreTrainedModel, anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
+def _multiply_adds(anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
     """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``."""
-    hidden = transformer.config.hidden_size
-    heads = len(layer.kept_heads(anatomy.num_heads)) * (hidden // anatomy.num_heads)
+    hidden = anatomy.num_heads * anatomy.head_size
+    heads = len(layer.kept_heads(anatomy.num_heads)) * anatomy.head_size
     neurons = len(layer.kept_neurons(anatomy.intermediate_size))
     linears = (len(anatomy.family.head_readers) + 1) * heads + (len(anatomy.family.neuron_readers) + 1) * neurons
     return float(hidden * linears + 2 * tokens * heads)

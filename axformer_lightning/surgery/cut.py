@@ -93,12 +93,13 @@ def kept_positions(
     """Return, for every parameter that differs between two cuts of ``model``, which of its entries stay.
 
     Args:
-        model: the model as ``before`` describes it.
-        before: what is left of each layer now.
-        after: what is to be left of each layer.
+        model: gives the names; as ``before`` or as ``after`` describes it.
+        before: what is left of each layer in the one.
+        after: what is left of each layer in the other.
 
     Returns:
-        For each parameter's name the kept entries by dimension, or None where the parameter goes.
+        For each parameter's name the kept entries by dimension, or None where the parameter goes. Parameters that
+        ``model`` has no longer are left out.
 
     Raises:
         ValueError: if ``after`` holds what ``before`` lacks.
@@ -114,11 +115,11 @@ def _positions_of_layer(
 ) -> Iterator[tuple[str, Positions | None]]:
     anatomy = anatomy_of(model)
     family = anatomy.family
-    for what, had, wants, units_had, units_wanted, readers, writer, stubs in (
-        ("attention", now.attention, wanted.attention,
+    for what, width, had, wants, units_had, units_wanted, readers, writer, stubs in (
+        ("attention", anatomy.head_size, now.attention, wanted.attention,
          now.kept_heads(anatomy.num_heads), wanted.kept_heads(anatomy.num_heads),
          family.head_readers, family.head_writer, family.attention_stubs),
-        ("feed_forward", now.feed_forward, wanted.feed_forward,
+        ("feed_forward", 1, now.feed_forward, wanted.feed_forward,
          now.kept_neurons(anatomy.intermediate_size), wanted.kept_neurons(anatomy.intermediate_size),
          family.neuron_readers, family.neuron_writer, family.feed_forward_stubs),
     ):  # fmt: skip
@@ -134,8 +135,6 @@ def _positions_of_layer(
                 name = anatomy.name(i, part)
                 yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
             continue
-        first = model.get_parameter(f"{anatomy.name(i, readers[0])}.weight")
-        width = first.shape[0] // len(units_had)
         place = {unit: index for index, unit in enumerate(units_had)}
         kept = [place[unit] * width + offset for unit in units_wanted for offset in range(width)]
         for reader in readers:

@@ -1,0 +1,266 @@
+"""What the two callbacks share: when a round is due, and what surrounds it."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from typing_extensions import override
+
+from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer, layers_left
+from axformer_lightning.callbacks.round import run_round
+from axformer_lightning.criteria import Rule, make_rule
+from axformer_lightning.finding import Pruning
+from axformer_lightning.plan import Plan
+from axformer_lightning.scoring import step_of
+from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS = {
+    "criterion": "loss",
+    "metric": None,
+    "majority": Rule.majority,
+    "tolerance": Rule.tolerance,
+    "retrain": "continue",
+}
+
+
+class SearchCallback(L.Callback):
+    """Runs rounds of search; see the two public callbacks.
+
+    Args:
+        judged_by: ``criterion``, ``metric``, ``majority``, ``tolerance`` and ``retrain``; None is as the other
+            callback's, or the default.
+        first_epoch: epoch of the first round, counted from 0.
+        rounds: how many rounds there are.
+        every_n_epochs: epochs from one round to the next.
+        search_dataloader: samples that decide.
+        model: dotted attribute path of the Hugging Face model.
+
+    Attributes:
+        plan: what has been decided so far, None before the first round.
+        rounds_done: how many rounds have run.
+    """
+
+    settings: HardAttention | Pruning
+
+    def __init__(
+        self,
+        *,
+        judged_by: Mapping[str, Any],
+        first_epoch: int,
+        rounds: int,
+        every_n_epochs: int,
+        search_dataloader: Iterable[Any] | None,
+        model: str | None,
+    ) -> None:
+        for name, value, least in (
+            ("first_epoch", first_epoch, 0),
+            ("rounds", rounds, 1),
+            ("every_n_epochs", every_n_epochs, 1),
+        ):
+            if value < least:
+                raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
+        if judged_by["retrain"] not in (None, "continue", "rewind"):
+            raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {judged_by['retrain']!r}.")
+        self.judged_by = dict(judged_by)
+        self.rule_of([self])  # out-of-range settings are refused here, not after training
+        self.first_epoch = first_epoch
+        self.rounds = rounds
+        self.every_n_epochs = every_n_epochs
+        self.search_dataloader = search_dataloader
+        self.model = model
+        self.plan: Plan | None = None
+        self.rounds_done = 0
+        self.next_epoch = first_epoch
+        self._start: StartingPoint | None = None
+
+    @staticmethod
+    def rule_of(callbacks: "Iterable[SearchCallback]") -> Rule:
+        """Return the rule by which a round of these callbacks is judged.
+
+        Raises:
+            ValueError: if they contradict each other, or a setting is out of range.
+        """
+        agreed = agreement(callbacks)
+        return make_rule(agreed["criterion"], agreed["metric"], agreed["majority"], agreed["tolerance"])
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._generate_state_key(model=self.model)
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._cut_before_weights_are_loaded(pl_module)
+        if stage != "fit" or _is_dry_run(trainer):
+            return
+        self._check_trainer(trainer)
+        # Checkpoints hold the weights that their metric was measured with only if they are written before the cut.
+        ours = sorted(_search_callbacks(trainer), key=lambda other: isinstance(other.settings, Pruning))
+        others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, *ours]  # type: ignore[attr-defined]
+        self.rule_of(self._partners(trainer))
+        if not is_overridden("configure_model", pl_module):
+            self._check_module(pl_module)
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not _is_dry_run(trainer):
+            self._check_module(pl_module)
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        partners = self._partners(trainer)
+        if _is_dry_run(trainer) or self._remaining() == 0 or partners[-1] is not self:
+            return
+        if all(other.search_dataloader is None for other in partners):
+            logger.warning(
+                "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
+                " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
+                type(self).__name__,
+            )
+        if agreement(partners)["retrain"] == "rewind":
+            start = StartingPoint.save(
+                Path(trainer.log_dir or trainer.default_root_dir)
+                / f"axformer_start_{self.model or 'model'}.safetensors",
+                pl_module,
+                layers_left(find_transformer(pl_module, self.model)),
+                trainer.optimizers,
+                [config.scheduler for config in trainer.lr_scheduler_configs],
+            )
+            for other in partners:
+                other._start = start
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._is_due(trainer):
+            return
+        partners = self._partners(trainer)
+        due = [other for other in partners if other._is_due(trainer)]
+        if due[-1] is not self:
+            return  # the last of those that are due runs the round for all
+        plan = run_round(
+            trainer,
+            pl_module,
+            find_transformer(pl_module, self.model),
+            settings=[other.settings for other in due],
+            rule=self.rule_of(partners),
+            loader=next((other.search_dataloader for other in partners if other.search_dataloader is not None), None),
+            start=self._start,
+        )
+        for other in due:
+            other.rounds_done += 1
+            other.next_epoch = trainer.current_epoch + other.every_n_epochs
+        for other in partners:
+            other.plan = plan
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._remaining() and not _is_dry_run(trainer):
+            logger.warning(
+                "%s: %d of %d rounds did not run, as the fit ended after %d epochs.",
+                type(self).__name__, self._remaining(), self.rounds, trainer.current_epoch,
+            )  # fmt: skip
+
+    @override
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        pl_module.__dict__.pop("on_load_checkpoint", None)
+        if self._start is not None:
+            self._start.path.unlink(missing_ok=True)
+            self._start = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        plans = [] if self.plan is None else [{"model": self.model, "plan": self.plan.to_dict()}]
+        return {PLANS_KEY: plans, "rounds_done": self.rounds_done, "next_epoch": self.next_epoch}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        plans = state_dict[PLANS_KEY]
+        self.plan = Plan.from_dict(plans[0]["plan"]) if plans else None
+        self.rounds_done, self.next_epoch = state_dict["rounds_done"], state_dict["next_epoch"]
+
+    def _remaining(self) -> int:
+        return self.rounds - self.rounds_done
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
+        return at_work and self._remaining() > 0 and trainer.current_epoch >= self.next_epoch
+
+    def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
+        """Return the callbacks that search the same model, this one among them, hard attention first."""
+        return [other for other in _search_callbacks(trainer) if other.model == self.model]
+
+    def _check_trainer(self, trainer: L.Trainer) -> None:
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"Expected one device, got {trainer.world_size}: a cut would leave the processes with different"
+                " models. Use `Trainer(devices=1)`."
+            )
+        if not trainer.enable_validation:
+            raise ValueError(
+                f"Expected a validation loop for {type(self).__name__} to act in, got none. Define `validation_step`"
+                " and a validation dataloader, and leave `limit_val_batches` above 0."
+            )
+        needed = self._epochs_needed(trainer.check_val_every_n_epoch or 1)
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs < needed:
+            raise ValueError(
+                f"Expected at least {needed} epochs for the {self._remaining()} rounds of {type(self).__name__}, got"
+                f" `max_epochs={trainer.max_epochs}`. Raise it, or lower `first_epoch`, `rounds` or `every_n_epochs`."
+            )
+
+    def _epochs_needed(self, check_val_every_n_epoch: int) -> int:
+        """Return the number of epochs after which the last round has run and, if rewound, one has retrained."""
+        due, last = self.next_epoch, 0
+        for _ in range(self._remaining()):
+            last = -(-(due + 1) // check_val_every_n_epoch) * check_val_every_n_epoch
+            due = last - 1 + self.every_n_epochs
+        return last + int(self.judged_by["retrain"] == "rewind")
+
+    def _check_module(self, pl_module: L.LightningModule) -> None:
+        anatomy_of(find_transformer(pl_module, self.model))
+        step_of(pl_module)
+
+    def _cut_before_weights_are_loaded(self, pl_module: L.LightningModule) -> None:
+        """Lightning loads weights before callbacks; only the module's own hook runs earlier."""
+        if "on_load_checkpoint" in pl_module.__dict__:
+            return
+        own = pl_module.on_load_checkpoint
+
+        def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
+            apply_checkpoint_plans_(pl_module, checkpoint)
+            own(checkpoint)
+
+        pl_module.on_load_checkpoint = on_load_checkpoint  # type: ignore[method-assign]
+
+
+def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, SearchCallback)]  # type: ignore[attr-defined]
+
+
+def _is_dry_run(trainer: L.Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def agreement(callbacks: Iterable[SearchCallback]) -> dict[str, Any]:
+    """Return the settings that callbacks of one round agree on.
+
+    Raises:
+        ValueError: if two of them say different things.
+    """
+    callbacks = list(callbacks)
+    agreed = dict(DEFAULTS)
+    for name in DEFAULTS:
+        said = [callback.judged_by[name] for callback in callbacks if callback.judged_by[name] is not None]
+        if any(value != said[0] for value in said):
+            raise ValueError(
+                f"Expected the callbacks that share a model to agree on `{name}`, got {said}. Leave it out in"
+                " HardAttentionCallback."
+            )
+        if said:
+            agreed[name] = said[0]
+    return agreed
