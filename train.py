@@ -1,0 +1,136 @@
+"""Fine-tune, search, cut, retrain, report: `python train.py task=mrpc model=minilm`."""
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
+
+from axformer_lightning.anatomy import layers_left
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning.plan import Plan
+from axformer_lightning.report import plan_summary, results_table
+from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_rows, split_off, stages
+from axformer_lightning.training import StartingPoint
+
+# In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
+ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
+WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
+
+
+def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
+    """Run all stages of one configuration and return what results.json holds."""
+    L.seed_everything(cfg.seed, workers=True)
+    task = TASKS[cfg.task.name]
+    callbacks = _callbacks(cfg)
+    rounds, retrain = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
+    if retrain == "rewind" and cfg.retrain_epochs < 1:
+        raise ValueError("Expected `retrain_epochs` of at least 1 with pruning.retrain=rewind, got 0.")
+    rows = load_rows(cfg.task.name, cfg.data_dir)
+    train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
+    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
+        search_rows = split_off(search_rows, int(cfg.data.max_search_samples), cfg.seed)[1]
+    texts = [text for name in ("text_a", "text_b") if name in train_rows.column_names for text in train_rows[name]]
+    options: Any = OmegaConf.to_container(cfg.model, resolve=True)
+    learning_rate = options.pop("learning_rate")
+    model, tokenizer = load_model(task, texts=texts, max_length=cfg.data.max_length, **options)
+    module = TextClassifier(model, task, learning_rate)
+    data = TextData(
+        train_rows,
+        search_rows,
+        rows.dev,
+        tokenizer,
+        batch_size=cfg.data.batch_size,
+        max_length=cfg.data.max_length,
+        seed=cfg.seed,
+    )
+    start = None
+    if retrain == "rewind":
+        start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
+
+    def make_trainer(stage: str, epochs: int) -> L.Trainer:
+        logger = instantiate(cfg.logger, version=stage) if cfg.logger and epochs else False
+        trainer: L.Trainer = instantiate(cfg.trainer, max_epochs=epochs, logger=logger, default_root_dir=str(directory))
+        return trainer
+
+    progress = bool(cfg.trainer.get("enable_progress_bar", True))
+    run = stages.Run(directory, module, data, tokenizer, make_trainer, progress)
+    baseline = stages.fine_tune(run, cfg.finetune_epochs)
+    search = stages.search_and_cut(
+        run,
+        callbacks,
+        rounds=rounds,
+        retrain=retrain,
+        retrain_epochs=cfg.retrain_epochs,
+        retrain_on_all=cfg.retrain_on_all,
+        start=start,
+        max_length=cfg.data.max_length,
+    )
+    reporter = make_trainer("report", 0)
+    metrics = {"baseline": baseline, "axformer": stages.dev_metrics(run, reporter)}
+    if start is not None:
+        start.path.unlink()
+    costs = stages.costs(run, cfg.data.max_length)
+    results = {
+        "task": cfg.task.name,
+        "model": cfg.model.pretrained or "tiny",
+        "seed": cfg.seed,
+        "device": stages.device_name(reporter.strategy.root_device),
+        "accepted": search["accepted"],
+        **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
+        "search": search,
+        "plan": "plan.json",
+        "artifact": "model",
+    }
+    stages.save_results(directory, results)
+    return results
+
+
+def _callbacks(cfg: DictConfig) -> list[HardAttentionCallback | AccuracyDrivenPruningCallback]:
+    metric = TASKS[cfg.task.name].headline_metric()
+    found = []
+    for group in (cfg.hard_attention, cfg.pruning):
+        if group:
+            with_metric = {"metric": metric} if group.get("criterion") == "metric" else {}
+            found.append(instantiate(group, **with_metric))
+    return found
+
+
+def _arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
+    """Return a callback's arguments and defaults: they live in its signature and nowhere else."""
+    parameters = inspect.signature(callback.__init__).parameters  # type: ignore[misc]
+    return {name: parameter.default for name, parameter in parameters.items() if name not in left_out}
+
+
+store = ConfigStore.instance()
+store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
+store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one configuration in Hydra's output directory and show what came of it."""
+    # Four trainers and many loads per run: what they all repeat would bury what matters.
+    for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    disable_progress_bar()
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    results = train(cfg, directory)
+    console = Console()
+    console.print(results_table(results))
+    console.print(plan_summary(Plan.load(directory / "plan.json")))
+    console.print(
+        f"Everything is in {directory}: results.json, plan.json, plan.png, finetuned/ and model/.", soft_wrap=True
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,11 @@ class LayerPlan:
     neurons_removed: tuple[tuple[int, int], ...] = ()
     hard_attention: HardAttention | None = None
 
+    @property
+    def is_hard(self) -> bool:
+        """Tell whether the layer attends, and does so hard."""
+        return self.attention == "kept" and self.hard_attention is not None
+
     def kept_heads(self, num_heads: int) -> list[int]:
         """Return the heads that are left of ``num_heads``, ascending."""
         return [] if self.attention == "removed" else _others(num_heads, self.heads_removed)

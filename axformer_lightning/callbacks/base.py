@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer, layers_left
+from axformer_lightning.callbacks.agreement import agreement, rule_of, settings_of
 from axformer_lightning.callbacks.round import run_round
-from axformer_lightning.criteria import Rule, make_rule
 from axformer_lightning.finding import Pruning
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import step_of
@@ -19,13 +19,7 @@ from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoi
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = {
-    "criterion": "loss",
-    "metric": None,
-    "majority": Rule.majority,
-    "tolerance": Rule.tolerance,
-    "retrain": "continue",
-}
+PROGRESS = ("rounds_done", "next_epoch", "pending_epoch")
 
 
 class SearchCallback(L.Callback):
@@ -43,6 +37,8 @@ class SearchCallback(L.Callback):
     Attributes:
         plan: what has been decided so far, None before the first round.
         rounds_done: how many rounds have run.
+        next_epoch: epoch of the next round.
+        pending_epoch: epoch whose validation has ended and whose round has not run yet.
     """
 
     settings: HardAttention | Pruning
@@ -67,7 +63,7 @@ class SearchCallback(L.Callback):
         if judged_by["retrain"] not in (None, "continue", "rewind"):
             raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {judged_by['retrain']!r}.")
         self.judged_by = dict(judged_by)
-        self.rule_of([self])  # out-of-range settings are refused here, not after training
+        rule_of([self])  # out-of-range settings are refused here, not after training
         self.first_epoch = first_epoch
         self.rounds = rounds
         self.every_n_epochs = every_n_epochs
@@ -76,17 +72,8 @@ class SearchCallback(L.Callback):
         self.plan: Plan | None = None
         self.rounds_done = 0
         self.next_epoch = first_epoch
+        self.pending_epoch: int | None = None
         self._start: StartingPoint | None = None
-
-    @staticmethod
-    def rule_of(callbacks: "Iterable[SearchCallback]") -> Rule:
-        """Return the rule by which a round of these callbacks is judged.
-
-        Raises:
-            ValueError: if they contradict each other, or a setting is out of range.
-        """
-        agreed = agreement(callbacks)
-        return make_rule(agreed["criterion"], agreed["metric"], agreed["majority"], agreed["tolerance"])
 
     @property
     @override
@@ -99,11 +86,11 @@ class SearchCallback(L.Callback):
         if stage != "fit" or _is_dry_run(trainer):
             return
         self._check_trainer(trainer)
-        # Checkpoints hold the weights that their metric was measured with only if they are written before the cut.
+        # Last, hard attention first: whatever the user's order, checkpoints are written before the cut.
         ours = sorted(_search_callbacks(trainer), key=lambda other: isinstance(other.settings, Pruning))
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *ours]  # type: ignore[attr-defined]
-        self.rule_of(self._partners(trainer))
+        rule_of(self._partners(trainer))
         if not is_overridden("configure_model", pl_module):
             self._check_module(pl_module)
 
@@ -137,26 +124,26 @@ class SearchCallback(L.Callback):
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._is_due(trainer):
-            return
-        partners = self._partners(trainer)
-        due = [other for other in partners if other._is_due(trainer)]
-        if due[-1] is not self:
-            return  # the last of those that are due runs the round for all
-        plan = run_round(
-            trainer,
-            pl_module,
-            find_transformer(pl_module, self.model),
-            settings=[other.settings for other in due],
-            rule=self.rule_of(partners),
-            loader=next((other.search_dataloader for other in partners if other.search_dataloader is not None), None),
-            start=self._start,
-        )
-        for other in due:
-            other.rounds_done += 1
-            other.next_epoch = trainer.current_epoch + other.every_n_epochs
-        for other in partners:
-            other.plan = plan
+        at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
+        if at_work and self._remaining() and trainer.current_epoch >= self.next_epoch:
+            self.pending_epoch = trainer.current_epoch
+
+    # A round waits until every checkpoint of its validation is written, which Lightning does in `on_validation_end` or
+    # as the last thing of `on_train_epoch_end`. So no checkpoint pairs cut weights with the uncut model's metric.
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._run_pending_round(trainer, pl_module)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._run_pending_round(trainer, pl_module)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._start is None:  # a model that is rewound and not retrained would be worth nothing
+            self._run_pending_round(trainer, pl_module)
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -176,20 +163,38 @@ class SearchCallback(L.Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         plans = [] if self.plan is None else [{"model": self.model, "plan": self.plan.to_dict()}]
-        return {PLANS_KEY: plans, "rounds_done": self.rounds_done, "next_epoch": self.next_epoch}
+        return {PLANS_KEY: plans, **{name: getattr(self, name) for name in PROGRESS}}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         plans = state_dict[PLANS_KEY]
         self.plan = Plan.from_dict(plans[0]["plan"]) if plans else None
-        self.rounds_done, self.next_epoch = state_dict["rounds_done"], state_dict["next_epoch"]
+        for name in PROGRESS:
+            setattr(self, name, state_dict[name])
 
     def _remaining(self) -> int:
         return self.rounds - self.rounds_done
 
-    def _is_due(self, trainer: L.Trainer) -> bool:
-        at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
-        return at_work and self._remaining() > 0 and trainer.current_epoch >= self.next_epoch
+    def _run_pending_round(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        partners = self._partners(trainer)
+        waiting = [other for other in partners if other.pending_epoch is not None]
+        if not waiting or waiting[-1] is not self:
+            return  # the last of those that wait runs the round for all
+        plan = run_round(
+            trainer,
+            pl_module,
+            find_transformer(pl_module, self.model),
+            settings=settings_of(waiting, rule_of(partners)),
+            loader=next((other.search_dataloader for other in partners if other.search_dataloader is not None), None),
+            start=self._start,
+        )
+        for other in waiting:
+            assert other.pending_epoch is not None
+            other.rounds_done += 1
+            other.next_epoch = other.pending_epoch + other.every_n_epochs
+            other.pending_epoch = None
+        for other in partners:
+            other.plan = plan
 
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
         """Return the callbacks that search the same model, this one among them, hard attention first."""
@@ -244,23 +249,3 @@ def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
 
 def _is_dry_run(trainer: L.Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-
-
-def agreement(callbacks: Iterable[SearchCallback]) -> dict[str, Any]:
-    """Return the settings that callbacks of one round agree on.
-
-    Raises:
-        ValueError: if two of them say different things.
-    """
-    callbacks = list(callbacks)
-    agreed = dict(DEFAULTS)
-    for name in DEFAULTS:
-        said = [callback.judged_by[name] for callback in callbacks if callback.judged_by[name] is not None]
-        if any(value != said[0] for value in said):
-            raise ValueError(
-                f"Expected the callbacks that share a model to agree on `{name}`, got {said}. Leave it out in"
-                " HardAttentionCallback."
-            )
-        if said:
-            agreed[name] = said[0]
-    return agreed

@@ -12,7 +12,7 @@ from axformer_lightning.callbacks.base import SearchCallback
 class HardAttentionCallback(SearchCallback):
     """Find the layers that do better with hard attention, and switch it on there.
 
-    Runs at the end of a validation epoch, after checkpoints are written. Beside an
+    Runs after the end of a validation epoch, once its checkpoints are written. Beside an
     :class:`AccuracyDrivenPruningCallback` hard attention goes first, both share one plan and one round, and what is
     None here is as it is there.
 

@@ -13,7 +13,7 @@ from axformer_lightning.finding import Pruning
 class AccuracyDrivenPruningCallback(SearchCallback):
     """Find the blocks, heads and neurons that do not help the task, cut them out, and let training go on.
 
-    Runs at the end of a validation epoch, after checkpoints are written, and mutates the LightningModule: weights
+    Runs after the end of a validation epoch, once its checkpoints are written, and mutates the LightningModule: weights
     get smaller, optimizers and schedulers follow.
 
     Args:

@@ -1,7 +1,7 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -10,9 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import HardAttention
-from axformer_lightning.criteria import Rule
-from axformer_lightning.finding import Pruning, SearchSettings, search_plan
+from axformer_lightning.finding import SearchSettings, search_plan
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.surgery import cut_
@@ -26,8 +24,7 @@ def run_round(
     pl_module: L.LightningModule,
     transformer: PreTrainedModel,
     *,
-    settings: Sequence[HardAttention | Pruning],
-    rule: Rule,
+    settings: SearchSettings,
     loader: Iterable[Any] | None,
     start: StartingPoint | None,
 ) -> Plan:
@@ -37,25 +34,19 @@ def run_round(
         trainer: the trainer, in a validation hook.
         pl_module: what is scored and mutated.
         transformer: the model inside it.
-        settings: what is searched for.
-        rule: when a candidate is accepted.
+        settings: what is searched for and by which rule.
         loader: the search set, or None for the trainer's validation set.
         start: where to rewind to, or None to keep the weights.
 
     Returns:
         The plan so far.
     """
-    search = SearchSettings(
-        hard_attention=next((item for item in settings if isinstance(item, HardAttention)), None),
-        pruning=next((item for item in settings if isinstance(item, Pruning)), None),
-        rule=rule,
-    )
     with isolate_rng(), trainer.precision_plugin.forward_context():
         batches = list(_search_batches(trainer, pl_module, loader))
         if batches and not hasattr(pl_module, "axformer_step") and all(map(_is_plain, batches)):
             largest = max(len(batch["input_ids"]) for batch in batches)
             batches = list(batches_by_length(batches, largest, transformer.config.pad_token_id or 0))
-        plan, counts = search_plan(pl_module, transformer, batches, search)
+        plan, counts = search_plan(pl_module, transformer, batches, settings)
     edits = cut_(transformer, plan)
     for optimizer in trainer.optimizers:
         carry_over(optimizer, edits)

@@ -1,0 +1,7 @@
+"""SHOW: tables, pictures and progress, for people to read."""
+
+from axformer_lightning.report.picture import draw_plan
+from axformer_lightning.report.progress import SearchProgress
+from axformer_lightning.report.table import plan_summary, results_table
+
+__all__ = ["SearchProgress", "draw_plan", "plan_summary", "results_table"]

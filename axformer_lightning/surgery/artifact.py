@@ -184,5 +184,5 @@ def _card(model: PreTrainedModel, plan: Plan) -> str:
         attention=sum(layer.attention == "kept" for layer in plan.layers),
         feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
         layers=plan.num_layers,
-        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.hard_attention) or "none",
+        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.is_hard) or "none",
     )

@@ -1,0 +1,241 @@
+"""Invented sentence pairs to try everything on, without the hub and in seconds.
+
+Four small stories, two outdoors and two indoors, are told in plain words first and in formal words
+second. A pair has label 1 when both sentences tell the same story. Each sentence taken alone says
+nothing about the label: its story is uniform under both labels, and so is the day, which both
+sentences name.
+
+Most unlike pairs are of different surroundings, and that is what a small model sees first. What
+keeps the task from being trivial: some are two stories of the same surroundings, and any detail of a
+story may be left vague, up to all but one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class SentencePair(NamedTuple):
+    """Two sentences and whether they say the same, with the column names of GLUE's MRPC.
+
+    Args:
+        sentence1: a story in plain words.
+        sentence2: the same story, or another one, in formal words.
+        label: 1 when both sentences tell the same story, else 0.
+    """
+
+    sentence1: str
+    sentence2: str
+    label: int
+
+
+@dataclass(frozen=True)
+class _Wording:
+    who: tuple[str, ...]
+    did: tuple[str, ...]
+    what: tuple[str, ...]
+    where: tuple[str, ...]
+    why: tuple[str, ...]
+
+
+# Two stories outdoors, then two indoors: `_other_story` counts on the order.
+_PLAIN = (
+    _Wording(
+        who=("the ferry captain", "the ferry sailor", "the old ferry man"),
+        did=("tied up", "quickly tied up"),
+        what=("the ferry boat", "the small boat", "the blue boat"),
+        where=("outside at the pier", "outside next to the pier", "outside by the wooden pier"),
+        why=("the weather got windy", "windy weather was near", "the weather was cold and windy"),
+    ),
+    _Wording(
+        who=("the garden helper", "the head gardener", "the new gardener"),
+        did=("watered", "carefully watered"),
+        what=("the garden plants", "the young plants", "the bean plants"),
+        where=("outside along the hedge", "outside behind the hedge", "outside under the tall hedge"),
+        why=("the weather was too dry", "the dry weather went on", "the weather stayed hot and dry"),
+    ),
+    _Wording(
+        who=("the bread baker", "the village baker", "the young baker"),
+        did=("gave away", "gladly gave away"),
+        what=("the last bread", "all the fresh bread", "the bread and buns"),
+        where=("inside the shop", "inside the corner shop", "inside the crowded shop"),
+        why=("the people bought little", "few people had bought cake", "most people bought nothing"),
+    ),
+    _Wording(
+        who=("the school teacher", "the maths teacher", "the kind teacher"),
+        did=("explained", "slowly explained"),
+        what=("the school homework", "the hard homework", "the maths homework"),
+        where=("inside the classroom", "inside the small classroom", "inside the other classroom"),
+        why=("the young people were lost", "few people had listened", "most people got lost early"),
+    ),
+)
+
+_FORMAL = (
+    _Wording(
+        who=("the skipper", "the vessel's skipper", "the experienced skipper"),
+        did=("moored", "securely moored"),
+        what=("the vessel", "the ageing vessel", "the passenger vessel"),
+        where=("outdoors alongside the harbour", "outdoors in the harbour", "outdoors at the inner harbour"),
+        why=("an adverse gale", "adverse gales", "the adverse forecast of a gale"),
+    ),
+    _Wording(
+        who=("the horticulturist", "the resident horticulturist", "the junior horticulturist"),
+        did=("irrigated", "thoroughly irrigated"),
+        what=("the saplings", "the delicate saplings", "the orchard saplings"),
+        where=(
+            "outdoors on the plantation",
+            "outdoors amid the plantation",
+            "outdoors across the plantation",
+        ),
+        why=("adverse drought", "an adverse drought", "the adverse seasonal drought"),
+    ),
+    _Wording(
+        who=("the confectioner", "the master confectioner", "the local confectioner"),
+        did=("donated", "generously donated"),
+        what=("the remaining loaves", "the unsold loaves", "several wheat loaves"),
+        where=("indoors at the patisserie", "indoors in the patisserie", "indoors on patisserie premises"),
+        why=("insufficient demand", "the insufficient demand for pastry", "insufficient pastry sales"),
+    ),
+    _Wording(
+        who=("the lecturer", "the senior lecturer", "the algebra lecturer"),
+        did=("clarified", "patiently clarified"),
+        what=("the assignment", "the written assignment", "the algebra assignment"),
+        where=("indoors at the academy", "indoors in the academy", "indoors in the academy hall"),
+        why=("insufficient attention", "insufficient comprehension", "the insufficient attention of pupils"),
+    ),
+)
+
+# Outdoors, then indoors: a vague detail hides the story and not where it is set.
+_PLAIN_VAGUE = (
+    _Wording(
+        who=("somebody", "someone we know"),
+        did=("did something with", "saw to"),
+        what=("some things", "this and that"),
+        where=("outside", "somewhere outside"),
+        why=("the weather was bad", "it was bad weather"),
+    ),
+    _Wording(
+        who=("somebody", "someone we know"),
+        did=("did something with", "saw to"),
+        what=("some things", "this and that"),
+        where=("inside", "somewhere inside"),
+        why=("some people asked", "the people expected it"),
+    ),
+)
+_FORMAL_VAGUE = (
+    _Wording(
+        who=("an individual", "a certain party"),
+        did=("attended to", "dealt with"),
+        what=("various items", "several objects"),
+        where=("outdoors", "outdoors in the customary spot"),
+        why=("adverse conditions", "an adverse climate"),
+    ),
+    _Wording(
+        who=("an individual", "a certain party"),
+        did=("attended to", "dealt with"),
+        what=("various items", "several objects"),
+        where=("indoors", "indoors in the customary spot"),
+        why=("insufficient interest", "an insufficient response"),
+    ),
+)
+
+_PLAIN_TEMPLATES = (
+    "{scene}, on {day}, {who} {did} {what} {where} because {why}.",
+    "{scene}, because {why}, on {day} {who} {did} {what} {where}.",
+    "{scene}, they say, on {day} {who} {did} {what} {where}, as {why}.",
+)
+_FORMAL_TEMPLATES = (
+    "{scene}, owing to {why}, {who} {did} {what} {where} {day}.",
+    "{scene}, it is recorded, {who} {did} {what} {where} {day} due to {why}.",
+    "{scene}, in view of {why}, it was {day} that {who} {did} {what} {where}.",
+)
+_SCENES = (("In the open air", "Beneath clear skies"), ("Between four walls", "Under one roof"))
+_DAYS = (
+    ("Monday", "on the first weekday"),
+    ("Wednesday", "in the middle of the week"),
+    ("Friday", "on the last weekday"),
+    ("Sunday", "on the day of rest"),
+)
+
+_SHARE_SAME = 0.55
+_SHARE_BESIDE = 0.12
+_SHARE_VAGUE = 0.25
+
+
+def demo_pairs(num_pairs: int, seed: int = 0) -> list[SentencePair]:
+    """Return sentence pairs that are the same for the same seed, on every machine and Python.
+
+    A longer list begins with the shorter one of the same seed.
+
+    Args:
+        num_pairs: how many pairs to make.
+        seed: another non-negative number gives other pairs, for instance a held-out set.
+
+    Raises:
+        ValueError: if ``num_pairs`` is less than one.
+
+    Example:
+        >>> pair = demo_pairs(29)[-1]
+        >>> pair.sentence1
+        'In the open air, on Friday, the old ferry man quickly tied up the small boat
+        outside at the pier because the weather was cold and windy.'
+        >>> pair.sentence2
+        'Beneath clear skies, owing to an adverse climate, the skipper attended to
+        the vessel outdoors alongside the harbour on the last weekday.'
+        >>> pair.label
+        1
+    """
+    if num_pairs < 1:
+        raise ValueError(f"Expected `num_pairs` to be at least 1, got {num_pairs}; ask for one or more.")
+    rng = Random(seed)
+    return [_pair(rng) for _ in range(num_pairs)]
+
+
+def _pair(rng: Random) -> SentencePair:
+    same = rng.random() < _SHARE_SAME
+    first = _index(rng, len(_PLAIN))
+    second = first if same else _other_story(rng, first)
+    plain_day, formal_day = _pick(rng, _DAYS)
+    return SentencePair(
+        _pick(rng, _PLAIN_TEMPLATES).format(
+            scene=_SCENES[first // 2][0],
+            day=plain_day,
+            **_details(rng, _PLAIN[first], _PLAIN_VAGUE[first // 2]),
+        ),
+        _pick(rng, _FORMAL_TEMPLATES).format(
+            scene=_SCENES[second // 2][1],
+            day=formal_day,
+            **_details(rng, _FORMAL[second], _FORMAL_VAGUE[second // 2]),
+        ),
+        int(same),
+    )
+
+
+def _other_story(rng: Random, story: int) -> int:
+    """Draw from the two stories of the other surroundings, or seldom take the one beside ``story``."""
+    beside = story ^ 1
+    if rng.random() < _SHARE_BESIDE:
+        return beside
+    return (story + 2, beside + 2)[_index(rng, 2)] % len(_PLAIN)
+
+
+def _details(rng: Random, story: _Wording, vague: _Wording) -> dict[str, str]:
+    """Word every detail of a story, some of them vaguely but never all."""
+    names = list(vars(story))
+    certain = _pick(rng, names)
+    return {
+        name: _pick(rng, vars(story if name == certain or rng.random() >= _SHARE_VAGUE else vague)[name])
+        for name in names
+    }
+
+
+def _pick(rng: Random, options: Sequence[T]) -> T:
+    return options[_index(rng, len(options))]
+
+
+def _index(rng: Random, size: int) -> int:
+    """Draw with ``random()`` alone: of all methods only it is promised to stay as it is."""
+    return int(rng.random() * size)

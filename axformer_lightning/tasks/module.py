@@ -1,0 +1,79 @@
+"""A LightningModule for text classification."""
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+from torch.optim import AdamW
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from axformer_lightning.scoring import score_logits
+from axformer_lightning.tasks.table import Task
+from axformer_lightning.training import apply_checkpoint_plans_
+
+
+class TextClassifier(L.LightningModule):
+    """Fine-tunes a sequence classifier: AdamW, linear warm-up and decay.
+
+    Args:
+        model: a Hugging Face sequence classifier.
+        task: gives the metrics.
+        learning_rate: highest learning rate.
+        weight_decay: of all weights but norms and biases.
+        warmup: share of the steps in which the learning rate rises.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        task: Task,
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.search_metrics = task.collection()
+        self.dev_metrics = task.collection()
+
+    def forward(self, **batch: Tensor) -> Any:
+        """Return what the model returns."""
+        return self.model(**batch)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        loss: Tensor = self(**batch).loss
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log loss and metrics on the search set."""
+        self._evaluate(batch, self.search_metrics, "search_")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log loss and metrics on the dev set, under their official names."""
+        self._evaluate(batch, self.dev_metrics, "")
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW with a linear schedule over the whole fit."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
+        others = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = AdamW(groups, lr=self.learning_rate)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Cut the model before the checkpoint's weights are loaded."""
+        apply_checkpoint_plans_(self, checkpoint)
+
+    def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> None:
+        scored = score_logits(self(**batch).logits, batch, self.model.config.problem_type)
+        metrics.update(scored.preds, scored.target)
+        self.log(f"{prefix}loss", scored.loss_N.mean(), batch_size=len(scored.loss_N), prog_bar=bool(prefix))
+        self.log_dict({prefix + name: metric for name, metric in metrics.items()}, prog_bar=bool(prefix))

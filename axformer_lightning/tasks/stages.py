@@ -1,0 +1,163 @@
+"""The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from axformer_lightning.anatomy import anatomy_of
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
+from axformer_lightning.deploy import (
+    count_encoder_parameters,
+    count_parameters,
+    latencies_ms,
+    macs_per_sample,
+)
+from axformer_lightning.finding import SearchCounts, search_plan
+from axformer_lightning.plan import Plan, write_atomically
+from axformer_lightning.report import SearchProgress, draw_plan
+from axformer_lightning.scoring import batches_by_length
+from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
+from axformer_lightning.tasks.data import TextData
+from axformer_lightning.tasks.module import TextClassifier
+from axformer_lightning.training import StartingPoint
+
+REPORT_LENGTH = 128
+
+MakeTrainer = Callable[[str, int], L.Trainer]  # stage, epochs -> trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of one run share.
+
+    Args:
+        directory: where outputs go.
+        module: is fine-tuned, searched and cut.
+        data: training, search and dev set.
+        tokenizer: saved beside every model.
+        make_trainer: gives the trainer of a stage.
+        progress: whether the search shows a progress bar.
+    """
+
+    directory: Path
+    module: TextClassifier
+    data: TextData
+    tokenizer: PreTrainedTokenizerBase
+    make_trainer: MakeTrainer
+    progress: bool = True
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The Hugging Face model inside the module."""
+        return self.module.model
+
+
+def fine_tune(run: Run, epochs: int) -> dict[str, float]:
+    """Fine-tune, save the dense model to `finetuned/`, and return its metrics on the dev set."""
+    trainer = run.make_trainer("finetune", epochs)
+    if epochs:
+        trainer.fit(run.module, run.data)
+    save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
+    return dev_metrics(run, trainer)
+
+
+def search_and_cut(
+    run: Run,
+    callbacks: Sequence[HardAttentionCallback | AccuracyDrivenPruningCallback],
+    *,
+    rounds: int,
+    retrain: str,
+    retrain_epochs: int,
+    retrain_on_all: bool,
+    start: StartingPoint | None,
+    max_length: int,
+) -> dict[str, Any]:
+    """Run the rounds of search, cut and retraining; write `plan.json`, `plan.png` and the artifact `model/`.
+
+    Args:
+        run: the run after fine-tuning.
+        callbacks: what is searched for and by which rule; none searches nothing.
+        rounds: how many rounds there are at most; a round that accepts nothing is the last.
+        retrain: ``"continue"`` with the weights, or ``"rewind"`` to ``start``.
+        retrain_epochs: epochs of each retraining.
+        retrain_on_all: whether the last retraining also trains on the search set.
+        start: where to rewind to.
+        max_length: of a sample, for the count of the reference procedure's work.
+
+    Returns:
+        The entry `search` of results.json.
+    """
+    total, seconds = SearchCounts(), 0.0
+    for round_ in range(1, rounds + 1) if callbacks else ():
+        settings = settings_of(callbacks, max_length=max_length)
+        began = time.perf_counter()
+        device = run.make_trainer("search", 0).strategy.root_device
+        run.module.to(device)
+        with isolate_rng(), SearchProgress(total=None, enabled=run.progress) as progress:
+            batches = batches_by_length(
+                run.data.val_dataloader(), run.data.batch_size, run.model.config.pad_token_id or 0
+            )
+            plan, counts = search_plan(run.module, run.model, batches, settings, on_trial=progress.on_trial)
+        seconds += time.perf_counter() - began
+        apply_plan_(run.module, plan)
+        for field in fields(SearchCounts):
+            setattr(total, field.name, getattr(total, field.name) + getattr(counts, field.name))
+        if counts.accepted == 0:
+            break
+        if retrain_epochs:
+            if retrain == "rewind" and start is not None:
+                start.rewind_(run.module, run.model)
+            run.data.train_on_all = retrain_on_all and round_ == rounds
+            run.make_trainer(f"retrain{round_}", retrain_epochs).fit(run.module, run.data)
+    save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
+    plan = getattr(run.model, "axformer_plan", None) or Plan.dense(anatomy_of(run.model))
+    plan.save(run.directory / "plan.json")
+    draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
+    return {**asdict(total), "seconds": seconds}
+
+
+def dev_metrics(run: Run, trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the model as it stands on the dev set, under their official names."""
+    (values,) = trainer.test(run.module, run.data, verbose=False)
+    return {name: values[name] for name in run.module.task.metrics()}
+
+
+def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
+    """Return what the dense model and the artifact, both loaded from disk, cost on this device."""
+    length = min(REPORT_LENGTH, max_length)
+    device = run.make_trainer("report", 0).strategy.root_device
+    models = {
+        name: load_pretrained(run.directory / folder, dtype="float32").to(device)  # type: ignore[arg-type]
+        for name, folder in (("baseline", "finetuned"), ("axformer", "model"))
+    }
+    times = latencies_ms(models, length=length)
+    return {
+        name: {
+            "parameters": count_parameters(model),
+            "encoder_parameters": count_encoder_parameters(model),
+            "size_bytes": (run.directory / folder / "model.safetensors").stat().st_size,
+            "macs_per_sample": macs_per_sample(model, length),
+            "latency_ms": times[name],
+        }
+        for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device, as a table of results needs it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def save_results(directory: Path, results: dict[str, Any]) -> None:
+    """Write `results.json`."""
+    write_atomically(directory / "results.json", json.dumps(results, indent=2) + "\n")

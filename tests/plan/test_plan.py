@@ -1,0 +1,258 @@
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from axformer_lightning.anatomy import BERT, Anatomy, HardAttention, LayerPlan
+from axformer_lightning.plan import Decision, Plan, write_atomically
+
+PLAN = Plan(
+    "bert",
+    2,
+    4,
+    48,
+    (
+        LayerPlan("kept", (1, 3), "removed", (), HardAttention(7, True)),
+        LayerPlan("removed", (), "kept", ((0, 8), (16, 48))),
+    ),
+    (
+        Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192),
+        Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64),
+    ),
+)
+ANATOMY = Anatomy("bert", BERT, "bert.encoder.layer", num_layers=2, num_heads=4, head_size=8, intermediate_size=48)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+HARD = st.none() | st.builds(HardAttention, st.integers(1, 500), st.booleans())
+HEADS = st.sets(st.integers(0, 3)).map(lambda heads: tuple(sorted(heads)))
+EDGES = st.sets(st.integers(0, 48)).map(sorted)
+NEURONS = EDGES.map(lambda edges: tuple(zip(edges[::2], edges[1::2], strict=False)))
+ATTENTION = HEADS.map(lambda heads: ("kept", heads)) | st.just(("removed", ()))
+FEED_FORWARD = NEURONS.map(lambda ranges: ("kept", ranges)) | st.just(("removed", ()))
+LAYERS = st.builds(lambda first, second, hard: LayerPlan(*first, *second, hard), ATTENTION, FEED_FORWARD, HARD)
+DECISIONS = st.builds(
+    Decision,
+    st.integers(1, 9),
+    st.sampled_from(["hard_attention", "attention", "feed_forward", "head", "neuron_group"]),
+    st.integers(0, 1),
+    st.none() | st.integers(0, 3),
+    st.none() | NUMBERS,
+    st.none() | NUMBERS,
+    NUMBERS,
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+PLANS = st.builds(
+    lambda layers, decisions: Plan("bert", 2, 4, 48, layers, tuple(decisions)),
+    st.tuples(LAYERS, LAYERS),
+    st.lists(DECISIONS, max_size=5),
+)
+
+
+def changed(path, value):
+    """The JSON of ``PLAN`` with one entry replaced; the path leads there through objects and arrays."""
+    data = PLAN.to_dict()
+    *way, last = path
+    place = data
+    for step in way:
+        place = place[step]
+    place[last] = value
+    return json.dumps(data)
+
+
+@given(PLANS)
+def test_a_plan_survives_its_json(plan):
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    PLAN.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == PLAN
+    assert Plan.load(os.fspath(tmp_path / "plan.json")) == PLAN
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_the_json_has_exactly_the_documented_fields():
+    data = json.loads(PLAN.to_json())
+    assert data == {
+        "format": "axformer-plan", "version": 1, "model_type": "bert",
+        "num_layers": 2, "num_heads": 4, "intermediate_size": 48,
+        "layers": [
+            {"attention": "kept", "heads_removed": [1, 3], "feed_forward": "removed", "neurons_removed": [],
+             "hard_attention": {"k": 7, "renormalize": True}},
+            {"attention": "removed", "heads_removed": [], "feed_forward": "kept", "neurons_removed": [[0, 8], [16, 48]],
+             "hard_attention": None},
+        ],
+        "decisions": [
+            {"round": 1, "kind": "head", "layer": 0, "index": 1, "loss": 0.5, "share_not_worse": 0.75,
+             "best_before": 0.625, "accepted": True, "samples_seen": 192},
+            {"round": 2, "kind": "feed_forward", "layer": 0, "index": None, "loss": None, "share_not_worse": None,
+             "best_before": 0.5, "accepted": False, "samples_seen": 64},
+        ],
+    }  # fmt: skip
+    assert list(data)[:6] == ["format", "version", "model_type", "num_layers", "num_heads", "intermediate_size"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (["format"], "plan", "`format` 'axformer-plan', got 'plan'"),
+        (["version"], 2, "version 1, got 2.*Update"),
+        (["version"], True, "version 1, got True"),
+        (["version"], "1", "version 1, got '1'"),
+        (["author"], "me", "the plan .*unknown ones: ..author"),
+        (["layers", 1, "rank"], 3, r"layers\[1\] .*unknown ones: ..rank"),
+        (["layers", 0, "hard_attention", "tau"], 1, r"layers\[0\].hard_attention .*unknown ones: ..tau"),
+        (["decisions", 1, "seconds"], 1.5, r"decisions\[1\] .*unknown ones: ..seconds"),
+        (["model_type"], None, "model_type .*str, got None"),
+        (["num_layers"], 3, "3 entries in `layers`, got 2"),
+        (["num_layers"], True, "num_layers .*got True"),
+        (["num_heads"], 0, "num_heads .*at least 1, got 0"),
+        (["num_heads"], 4.0, "num_heads .*got 4.0"),
+        (["intermediate_size"], "48", "intermediate_size .*got '48'"),
+        (["layers"], {}, "layers to be of type list"),
+        (["layers", 0], [], r"layers\[0\] to be a JSON object, got list"),
+        (["layers", 0, "attention"], "gone", r"layers\[0\].attention .*got 'gone'"),
+        (["layers", 0, "attention"], ["kept"], r"layers\[0\].attention .*got \['kept'\]"),
+        (["layers", 1, "feed_forward"], None, r"layers\[1\].feed_forward .*got None"),
+        (["layers", 0, "attention"], "removed", r"layers\[0\].heads_removed to be empty .*got \[1, 3\]"),
+        (["layers", 1, "feed_forward"], "removed", r"layers\[1\].neurons_removed to be empty"),
+        (["layers", 0, "heads_removed"], [4], r"layers\[0\].heads_removed .*0..3, got \[4\]"),
+        (["layers", 0, "heads_removed"], [-1], r"layers\[0\].heads_removed .*got -1"),
+        (["layers", 0, "heads_removed"], [True], r"layers\[0\].heads_removed .*got True"),
+        (["layers", 0, "heads_removed"], [1, 1], r"layers\[0\].heads_removed .*got \[1, 1\]"),
+        (["layers", 0, "heads_removed"], [2, 1], r"layers\[0\].heads_removed .*got \[2, 1\]"),
+        (["layers", 0, "heads_removed"], 1, r"layers\[0\].heads_removed .*list, got 1"),
+        (["layers", 1, "neurons_removed"], [[0, 49]], r"layers\[1\].neurons_removed .*got \[\[0, 49\]\]"),
+        (["layers", 1, "neurons_removed"], [[8, 8]], r"layers\[1\].neurons_removed .*got \[\[8, 8\]\]"),
+        (["layers", 1, "neurons_removed"], [[0, 9], [8, 16]], r"layers\[1\].neurons_removed .*overlap"),
+        (["layers", 1, "neurons_removed"], [[8, 16], [0, 4]], r"layers\[1\].neurons_removed .*ascending"),
+        (["layers", 1, "neurons_removed"], [[0, 8, 16]], r"layers\[1\].neurons_removed .*pairs"),
+        (["layers", 1, "neurons_removed"], [8], r"layers\[1\].neurons_removed .*list, got 8"),
+        (["layers", 1, "neurons_removed"], [[False, 8]], r"layers\[1\].neurons_removed .*got False"),
+        (["layers", 0, "hard_attention"], 30, r"layers\[0\].hard_attention to be a JSON object, got int"),
+        (["layers", 0, "hard_attention", "k"], 0, r"layers\[0\].hard_attention.k .*got 0"),
+        (["layers", 0, "hard_attention", "k"], True, r"layers\[0\].hard_attention.k .*got True"),
+        (["layers", 0, "hard_attention", "renormalize"], 1, r"layers\[0\].hard_attention.renormalize .*bool, got 1"),
+        (["decisions"], None, "decisions to be of type list, got None"),
+        (["decisions", 0, "round"], 0, r"decisions\[0\].round .*got 0"),
+        (["decisions", 0, "kind"], "layer", r"decisions\[0\].kind .*got 'layer'"),
+        (["decisions", 0, "layer"], 2, r"decisions\[0\] in layers 0..1, got 2"),
+        (["decisions", 0, "index"], "1", r"decisions\[0\].index .*got '1'"),
+        (["decisions", 0, "index"], 4, r"decisions\[0\].*4"),
+        (["decisions", 0, "loss"], "0.5", r"decisions\[0\].loss .*got '0.5'"),
+        (["decisions", 0, "loss"], True, r"decisions\[0\].loss .*got True"),
+        (["decisions", 0, "share_not_worse"], [], r"decisions\[0\].share_not_worse .*got \[\]"),
+        (["decisions", 0, "best_before"], None, r"decisions\[0\].best_before .*got None"),
+        (["decisions", 0, "accepted"], 1, r"decisions\[0\].accepted .*bool, got 1"),
+        (["decisions", 0, "samples_seen"], -1, r"decisions\[0\].samples_seen .*got -1"),
+        (["decisions", 0, "loss"], float("nan"), "NaN"),
+        (["decisions", 1, "best_before"], float("-inf"), "-Infinity"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_a_wrong_entry_is_named_and_its_file_too(path, value, named, tmp_path):
+    text = changed(path, value)
+    with pytest.raises(ValueError, match=named):
+        Plan.from_json(text)
+    (tmp_path / "wrong.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"wrong.json.*{named}"):
+        Plan.load(tmp_path / "wrong.json")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 400])
+def test_a_number_too_large_for_json_readers_is_named(number):
+    text = PLAN.to_json().replace('"best_before": 0.625', f'"best_before": {number}')
+    with pytest.raises(ValueError, match=r"decisions\[0\].best_before"):
+        Plan.from_json(text)
+
+
+@pytest.mark.parametrize("field", PLAN.to_dict())
+def test_a_missing_field_is_named(field):
+    data = PLAN.to_dict()
+    del data[field]
+    with pytest.raises(ValueError, match=rf"missing: \['{field}'\]"):
+        Plan.from_dict(data)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "[" * 100_000, PLAN.to_json()[:-40]])
+def test_text_that_holds_no_plan_is_refused_and_its_file_named(text, tmp_path):
+    (tmp_path / "wrong.json").write_text(text)
+    with pytest.raises(ValueError, match="plan"):
+        Plan.from_json(text)
+    with pytest.raises(ValueError, match=r"wrong\.json"):
+        Plan.load(tmp_path / "wrong.json")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    (tmp_path / "wrong.json").write_bytes(b"\x80\x04\x95")
+    with pytest.raises(ValueError, match=r"wrong\.json"):
+        Plan.load(tmp_path / "wrong.json")
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        Plan.load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("layers", [(LayerPlan(),), (LayerPlan(), LayerPlan(heads_removed=(4,)))])
+def test_a_plan_made_in_python_is_checked_too(layers):
+    with pytest.raises(ValueError, match="layers"):
+        Plan("bert", 2, 4, 48, layers)
+
+
+@pytest.mark.parametrize(
+    ("field", "other"), [("model_type", "roberta"), ("num_layers", 3), ("num_heads", 8), ("intermediate_size", 64)]
+)
+def test_a_plan_for_another_model_says_what_differs(field, other):
+    PLAN.check_fits(ANATOMY)
+    with pytest.raises(ValueError, match=f"with {field} {other!r}, got one for {getattr(PLAN, field)!r}"):
+        PLAN.check_fits(Anatomy(**{**vars(ANATOMY), field: other}))
+
+
+def test_a_dense_plan_removes_nothing():
+    dense = Plan.dense(ANATOMY)
+    assert dense == Plan("bert", 2, 4, 48, (LayerPlan(), LayerPlan()))
+    assert dense.removes_nothing
+
+
+@pytest.mark.parametrize(
+    ("layer", "nothing"),
+    [
+        (LayerPlan(hard_attention=HardAttention(3)), True),
+        (LayerPlan(heads_removed=(0,)), False),
+        (LayerPlan(neurons_removed=((0, 1),)), False),
+        (LayerPlan("removed"), False),
+        (LayerPlan(feed_forward="removed"), False),
+    ],
+)
+def test_hard_attention_alone_removes_nothing(layer, nothing):
+    assert Plan("bert", 2, 4, 48, (LayerPlan(), layer)).removes_nothing is nothing
+
+
+def test_a_number_that_json_lacks_is_not_written(tmp_path):
+    broken = Plan("bert", 1, 4, 48, (LayerPlan(),), (Decision(1, "head", 0, 1, float("nan"), 0.5, 0.5, False, 1),))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        broken.save(tmp_path / "plan.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+def test_a_crash_while_saving_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    def crash(*args):
+        raise KeyboardInterrupt
+
+    write_atomically(tmp_path / "plan.json", "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(call, crash)
+        with pytest.raises(KeyboardInterrupt):
+            PLAN.save(tmp_path / "plan.json")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_saved_plan_replaces_the_old_and_others_may_read_it(tmp_path):
+    write_atomically(tmp_path / "plan.json", "old")
+    PLAN.save(tmp_path / "plan.json")
+    assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o644
+    assert Plan.load(tmp_path / "plan.json") == PLAN
