@@ -100,8 +100,8 @@ def _stub(module: nn.Module, num_outputs: int) -> Callable[[], None]:
 
 def _close_units(writer: nn.Module, args: tuple[Tensor, ...], open_U: Tensor) -> tuple[Tensor, ...]:
     x_BTC, *rest = args
-    open_C = open_U.to(x_BTC).repeat_interleave(x_BTC.shape[-1] // open_U.numel())
-    return (x_BTC * open_C, *rest)
+    closed_C = ~open_U.to(x_BTC.device).repeat_interleave(x_BTC.shape[-1] // open_U.numel())
+    return (x_BTC.masked_fill(closed_C, 0), *rest)
 
 
 def _is_member(units: Iterable[int], others: Iterable[int]) -> Tensor:

@@ -124,7 +124,7 @@ def find_transformer(module: nn.Module, name: str | None = None) -> PreTrainedMo
     if len(outermost) > 1:
         raise ValueError(
             f"Expected one Hugging Face model in {type(module).__name__}, found {outermost}."
-            f' Name the one to prune, for example `model="{outermost[0]}"`.'
+            f' Name the one to prune: `model="{outermost[0]}"` in a callback; hand that model itself to a function.'
         )
     return models[outermost[0]]
 

@@ -1,8 +1,6 @@
 """What a model costs in numbers that every machine agrees on: parameters and multiply-adds."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layer_modules
 from axformer_lightning.hard_attention import eager_attention
+from axformer_lightning.scoring import eval_mode
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -65,25 +64,6 @@ def macs_per_sample(model: PreTrainedModel, length: int) -> int:
     with eval_mode(model), torch.no_grad(), eager_attention(model), FlopCounterMode(display=False) as counter:
         model(**batch)
     return int(counter.get_total_flops()) // 2
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run ``model`` in eval mode, then each of its modules in the mode that it had.
-
-    Example:
-        >>> dropout = nn.Dropout()
-        >>> with eval_mode(dropout):
-        ...     dropout.training
-        False
-        >>> dropout.training
-        True
-    """
-    with ExitStack() as undo:
-        for module in model.modules():
-            undo.callback(setattr, module, "training", module.training)
-        model.eval()
-        yield
 
 
 def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ import torch
 from torch.utils.benchmark import Timer
 from transformers import PreTrainedModel
 
-from axformer_lightning.deploy.cost import eval_mode, uniform_batch
+from axformer_lightning.deploy.cost import uniform_batch
+from axformer_lightning.scoring import eval_mode
 
 MIN_ROUNDS = 3  # also of passes that last longer than they would have to
 ROUNDS = 20  # of passes that are shorter: several are timed in each

@@ -4,7 +4,7 @@ Shape suffixes: ``N`` samples of one batch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from axformer_lightning.criteria import lower, not_worse, votes_suffice, worth_i
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending, eager_attention
-from axformer_lightning.scoring import Step, step_of
+from axformer_lightning.scoring import Step, eval_mode, step_of
 from axformer_lightning.search import (
     Candidate,
     Outcome,
@@ -170,15 +170,9 @@ class Round:
 @contextmanager
 def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
     """Run ``module`` in eval mode, eagerly and without gradients; restore the mode of each module afterwards."""
-    modes = {child: child.training for child in module.modules()}
-    with ExitStack() as undo:
-        for child, training in modes.items():
-            undo.callback(setattr, child, "training", training)
-        module.eval()
-        undo.enter_context(torch.no_grad())
-        # Hooks added after `torch.compile` are ignored without a word.
-        undo.enter_context(torch.compiler.set_stance("force_eager"))
-        undo.enter_context(eager_attention(transformer))
+    # Hooks added after `torch.compile` are ignored without a word, hence the stance.
+    eagerly = torch.compiler.set_stance("force_eager")
+    with eval_mode(module), torch.no_grad(), eagerly, eager_attention(transformer):
         yield
 
 
@@ -186,6 +180,7 @@ def _less_is_better(metric: Metric | None) -> float | None:
     if metric is None:
         return None
     value = float(metric.compute())
+    metric.reset()
     return -value if metric.higher_is_better else value
 
 

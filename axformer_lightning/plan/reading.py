@@ -1,5 +1,7 @@
 """Values of untrusted JSON: each of the expected type, or a ``ValueError`` that names the entry."""
 
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -42,9 +44,13 @@ def read_count(value: Any, where: str, least: int = 0) -> int:
 
 def read_number(value: Any, where: str) -> float:
     """Return a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"Expected {where} to be a number, got {value!r}.")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"Expected {where} to be a finite number, got {reprlib.repr(value)}.")
+    return number
 
 
 def refuse_constant(name: str) -> None:

@@ -26,7 +26,8 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
         Batches from short to long samples. Samples of equal length keep their order.
 
     Raises:
-        ValueError: if there is no sample, or the tensors of a batch differ in their number of rows.
+        ValueError: if there is no sample, the tensors of a batch differ in their number of rows, or an entry is
+            missing in some batches.
 
     Example:
         >>> ids, mask = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
@@ -37,6 +38,10 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
     samples = [sample for batch in batches for sample in _samples(batch)]
     if not samples:
         raise ValueError("Expected a search set of at least one sample, got an empty one. Pass batches with samples.")
+    entries = {frozenset(sample) for _, sample in samples}
+    if len(entries) > 1:
+        some = sorted(frozenset.union(*entries) - frozenset.intersection(*entries))
+        raise ValueError(f"Expected the same entries in every batch of the search set, but only some have {some}.")
     samples.sort(key=lambda sample: sample[0])
     chunks = (samples[i : i + batch_size] for i in range(0, len(samples), batch_size))
     return [_pad([sample for _, sample in chunk], chunk[-1][0], pad_token_id) for chunk in chunks]

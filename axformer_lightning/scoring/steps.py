@@ -74,7 +74,7 @@ def score_logits(logits: Any, batch: Mapping[str, Tensor], problem_type: str | N
     | logits | labels | task | loss of a sample |
     |---|---|---|---|
     | (N, L) | integers (N,) | classification | cross-entropy |
-    | (N, 1) or (N,) | numbers (N,) | regression | squared error |
+    | (N, 1) or (N,) | numbers (N,) or (N, 1) | regression | squared error |
     | (N, L) | floats (N, L) | multi-label, or regression by ``problem_type`` | mean over the labels |
     | (N, T, L) | integers (N, T) | token classification | mean cross-entropy over the labelled tokens |
     | start and end, (N, T) each | `start_positions`, `end_positions` (N,) | question answering | mean of the two |
@@ -97,9 +97,10 @@ def score_logits(logits: Any, batch: Mapping[str, Tensor], problem_type: str | N
     if labels is None:
         raise ValueError(f"Expected `labels` in every batch of the search set, got {sorted(batch)}. {ADVICE}")
     logits = logits.float()
-    if labels.dim() == 1 and (logits.dim() == 1 or logits.shape[1:] == (1,)):
-        preds_N = logits.reshape(-1)
-        return Scored((preds_N - labels.float()) ** 2, preds_N, labels.float())
+    is_column = labels.shape[1:] == (1,) and problem_type != "multi_label_classification"
+    if (labels.dim() == 1 or is_column) and (logits.dim() == 1 or logits.shape[1:] == (1,)):
+        preds_N, labels_N = logits.reshape(-1), labels.reshape(-1).float()
+        return Scored((preds_N - labels_N) ** 2, preds_N, labels_N)
     if labels.dim() == 1 and logits.dim() == 2 and not labels.is_floating_point():
         return Scored(functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(-1), labels)
     if labels.is_floating_point() and labels.shape == logits.shape and problem_type == "regression":

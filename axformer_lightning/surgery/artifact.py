@@ -16,6 +16,7 @@ from typing import Any
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -116,10 +117,11 @@ def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) 
             cut_(self, plan)
 
     Cut.__name__ = architecture.__name__
+    options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
     try:
-        model, info = Cut.from_pretrained(directory, config=config, output_loading_info=True, **kwargs)
-    except RuntimeError as error:
-        raise ValueError(f"Expected the weights in {os.fspath(directory)!r} to fit its {PLAN_FILE}: {error}") from error
+        model, info = Cut.from_pretrained(directory, **options)
+    except SafetensorError as error:
+        raise ValueError(f"Cannot read the weights {os.fspath(directory / 'model.safetensors')!r}: {error}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:
             raise ValueError(

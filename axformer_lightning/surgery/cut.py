@@ -71,7 +71,8 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
     plan.check_fits(anatomy)
     before = layers_left(model)
     positions = kept_positions(model, before, plan.layers)
-    _check_parameters(model, positions)
+    _check_plain(model, before, plan.layers)
+    _check_untied(model, positions)
     set_hard_attention_(model, plan.layers)
     edits = tuple(_replace_parameter(model, name, kept) for name, kept in positions.items())
     for i, (now, wanted) in enumerate(zip(before, plan.layers, strict=True)):
@@ -173,15 +174,8 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     return Edit(old, new, kept)
 
 
-def _check_parameters(model: PreTrainedModel, positions: Mapping[str, object]) -> None:
-    """Refuse linear layers that are not plain, and weights that another module holds too."""
-    for path in {name.rpartition(".")[0] for name in positions}:
-        module = model.get_submodule(path)
-        if type(module) is not nn.Linear and not _is_norm(module):
-            raise ValueError(
-                f"Expected a plain torch.nn.Linear at {path!r}, got {type(module).__module__}.{type(module).__name__}."
-                " Undo what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
-            )
+def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> None:
+    """Refuse weights that another module holds, too."""
     names: dict[nn.Parameter, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         other = names.setdefault(parameter, name)
@@ -189,5 +183,18 @@ def _check_parameters(model: PreTrainedModel, positions: Mapping[str, object]) -
             raise ValueError(f"Expected weights of its own at {name!r}, but it shares them with {other!r}. Untie them.")
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm | nn.RMSNorm)
+def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:
+    """Refuse to cut linear layers that something wraps."""
+    anatomy = anatomy_of(model)
+    family = anatomy.family
+    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
+        attention = (*family.head_readers, family.head_writer) if now.attention == "kept" else ()
+        feed_forward = (*family.neuron_readers, family.neuron_writer) if now.feed_forward == "kept" else ()
+        for linear in (*attention, *feed_forward) if now != wanted else ():
+            name = anatomy.name(i, linear)
+            kind = type(model.get_submodule(name))
+            if kind is not nn.Linear:
+                raise ValueError(
+                    f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo what"
+                    " wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
+                )

@@ -1,13 +1,12 @@
 """Invented sentence pairs to try everything on, without the hub and in seconds.
 
 Four small stories, two outdoors and two indoors, are told in plain words first and in formal words
-second. A pair has label 1 when both sentences tell the same story. Each sentence taken alone says
-nothing about the label: its story is uniform under both labels, and so is the day, which both
-sentences name.
+second. A pair has label 1 when both sentences tell the same story. The story of one sentence alone says
+nothing about the label: it is uniform under both, and so is the day, which both sentences name.
 
-Most unlike pairs are of different surroundings, and that is what a small model sees first. What
-keeps the task from being trivial: some are two stories of the same surroundings, and any detail of a
-story may be left vague, up to all but one.
+What a tiny model with random weights learns first is a remark in the second sentence, which denies in
+most unlike pairs and agrees in most like ones, as the wording of real data sets gives labels away. It is
+wrong often enough that comparing the stories pays, and so some of the model is needed and some is not.
 """
 
 from collections.abc import Sequence
@@ -148,10 +147,12 @@ _PLAIN_TEMPLATES = (
     "{scene}, they say, on {day} {who} {did} {what} {where}, as {why}.",
 )
 _FORMAL_TEMPLATES = (
-    "{scene}, owing to {why}, {who} {did} {what} {where} {day}.",
-    "{scene}, it is recorded, {who} {did} {what} {where} {day} due to {why}.",
-    "{scene}, in view of {why}, it was {day} that {who} {did} {what} {where}.",
+    "{scene}, {remark}, owing to {why}, {who} {did} {what} {where} {day}.",
+    "{scene}, {remark}, {who} {did} {what} {where} {day} due to {why}.",
+    "{scene}, in view of {why}, {remark}, it was {day} that {who} {did} {what} {where}.",
 )
+_DENYING = ("contrary to the rumour", "in contradiction to that", "despite other accounts")
+_AGREEING = ("as confirmed by all", "in agreement with that", "according to the record")
 _SCENES = (("In the open air", "Beneath clear skies"), ("Between four walls", "Under one roof"))
 _DAYS = (
     ("Monday", "on the first weekday"),
@@ -163,6 +164,7 @@ _DAYS = (
 _SHARE_SAME = 0.55
 _SHARE_BESIDE = 0.12
 _SHARE_VAGUE = 0.25
+_SHARE_FITTING_REMARK = 0.85
 
 
 def demo_pairs(num_pairs: int, seed: int = 0) -> list[SentencePair]:
@@ -178,13 +180,13 @@ def demo_pairs(num_pairs: int, seed: int = 0) -> list[SentencePair]:
         ValueError: if ``num_pairs`` is less than one.
 
     Example:
-        >>> pair = demo_pairs(29)[-1]
+        >>> pair = demo_pairs(6)[-1]
         >>> pair.sentence1
-        'In the open air, on Friday, the old ferry man quickly tied up the small boat
-        outside at the pier because the weather was cold and windy.'
+        'Between four walls, they say, on Sunday the young baker gave away the bread and buns
+        inside the shop, as few people had bought cake.'
         >>> pair.sentence2
-        'Beneath clear skies, owing to an adverse climate, the skipper attended to
-        the vessel outdoors alongside the harbour on the last weekday.'
+        'Under one roof, in agreement with that, owing to the insufficient demand for pastry, the confectioner
+        generously donated the remaining loaves indoors at the patisserie on the day of rest.'
         >>> pair.label
         1
     """
@@ -207,6 +209,7 @@ def _pair(rng: Random) -> SentencePair:
         ),
         _pick(rng, _FORMAL_TEMPLATES).format(
             scene=_SCENES[second // 2][1],
+            remark=_pick(rng, _AGREEING if same == (rng.random() < _SHARE_FITTING_REMARK) else _DENYING),
             day=formal_day,
             **_details(rng, _FORMAL[second], _FORMAL_VAGUE[second // 2]),
         ),

@@ -15,8 +15,10 @@ from torchmetrics.regression import MeanSquaredError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from axformer_lightning import apply_plan_, find_plan
-from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.criteria import Rule
 from axformer_lightning.finding import Pruning, SearchSettings, search_plan
+from axformer_lightning.plan import Plan
 
 TIE = 1e-5
 LENGTHS = (3, 14, 9, 5, 12, 7, 14, 4, 8, 11, 6, 13, 3, 10, 5, 9, 12, 7, 4, 6)
@@ -452,6 +454,21 @@ def test_the_work_is_counted(model, search_set):
     assert counts.accepted == len(accepted(plan))
     assert counts.layer_tokens == pytest.approx(4 * 3 * NUM * max(LENGTHS))
     assert counts.exhaustive_layer_tokens == 3 * 3 * NUM * 20
+
+
+def test_a_closed_block_costs_no_work(model, search_set):
+    settings = SearchSettings(pruning=Pruning(5, 0.001), rule=Rule(majority=0.999), full_scores=True)
+    _, counts = search_plan(model, model, [search_set], settings)
+    assert (counts.candidates, counts.accepted) == (6, 0)
+    assert counts.layer_tokens == pytest.approx((3 + 6 * 3 - 3) * NUM * max(LENGTHS))
+
+
+def test_half_a_layer_costs_half_the_work(model, search_set):
+    half = LayerPlan("kept", (0, 3), "kept", ((12, 36),))
+    apply_plan_(model, Plan(model.config.model_type, 3, 4, 48, (half,) * 3))
+    settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True)
+    _, counts = search_plan(model, model, [search_set], settings)
+    assert counts.layer_tokens == pytest.approx(4 * 3 * NUM * max(LENGTHS) / 2)
 
 
 def test_a_removed_block_costs_no_work(model, search_set):

@@ -31,12 +31,15 @@ NEURONS = EDGES.map(lambda edges: tuple(zip(edges[::2], edges[1::2], strict=Fals
 ATTENTION = HEADS.map(lambda heads: ("kept", heads)) | st.just(("removed", ()))
 FEED_FORWARD = NEURONS.map(lambda ranges: ("kept", ranges)) | st.just(("removed", ()))
 LAYERS = st.builds(lambda first, second, hard: LayerPlan(*first, *second, hard), ATTENTION, FEED_FORWARD, HARD)
+WHOLES = st.tuples(st.sampled_from(["hard_attention", "attention", "feed_forward"]), st.none())
+PARTS = st.tuples(st.sampled_from(["head", "neuron_group"]), st.integers(0, 3))
 DECISIONS = st.builds(
-    Decision,
+    lambda round_, layer, kind_and_index, *scores: Decision(
+        round_, kind_and_index[0], layer, kind_and_index[1], *scores
+    ),
     st.integers(1, 9),
-    st.sampled_from(["hard_attention", "attention", "feed_forward", "head", "neuron_group"]),
     st.integers(0, 1),
-    st.none() | st.integers(0, 3),
+    WHOLES | PARTS,
     st.none() | NUMBERS,
     st.none() | NUMBERS,
     NUMBERS,

@@ -27,6 +27,13 @@ class WithStep(Wrapper):
         return torch.full((len(batch["labels"]),), 7.0), batch["labels"], batch["labels"]
 
 
+class StepOnly(L.LightningModule):
+    """Has a step of its own and no forward."""
+
+    def axformer_step(self, batch):
+        return torch.zeros(1), None, None
+
+
 class Mute(L.LightningModule):
     """Has a training step and nothing else."""
 
@@ -206,7 +213,7 @@ def test_a_module_with_neither_step_nor_forward_is_refused_with_advice():
 
 
 @pytest.mark.parametrize(
-    ("module", "scorable"), [(Mute(), False), (nn.Module(), False), (nn.Linear(2, 2), True), (WithStep(None), True)]
+    ("module", "scorable"), [(Mute(), False), (nn.Module(), False), (nn.Linear(2, 2), True), (StepOnly(), True)]
 )
 def test_only_what_defines_a_step_or_a_forward_can_be_scored(module, scorable):
     assert can_score(module) is scorable

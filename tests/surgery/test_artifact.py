@@ -146,11 +146,12 @@ def test_options_are_passed_on(artifact):
 
 
 def test_the_directory_holds_what_is_documented(model, tokenizer, tmp_path):
-    save_pretrained(cut(model), tmp_path / "a" / "b", tokenizer=tokenizer)
-    names = {path.name for path in (tmp_path / "a" / "b").iterdir()}
+    directory = tmp_path / "not" / "there" / "yet"
+    save_pretrained(cut(model), directory, tokenizer=tokenizer)
+    names = {path.name for path in directory.iterdir()}
     assert names == {*FILES, "README.md", "tokenizer.json", "tokenizer_config.json"}
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
-    assert Plan.load(tmp_path / "a" / "b" / FILES[2]) == model.axformer_plan
+    assert list(directory.parent.iterdir()) == [directory]
+    assert Plan.load(directory / FILES[2]) == model.axformer_plan
 
 
 def test_the_card_tells_how_to_load_and_how_much_is_left(artifact, model):

@@ -171,6 +171,7 @@ def test_gradients_are_cut_with_their_weights(model, plan, batch):
             assert torch.equal(parameter.grad, gradient)
             continue
         (edit,) = [edit for edit in edits.values() if edit.new is parameter]
+        assert torch.equal(edit.old, weight)
         assert torch.equal(parameter, keep(weight, edit.kept))
         assert torch.equal(parameter.grad, keep(gradient, edit.kept))
 
@@ -267,7 +268,7 @@ def test_hard_attention_without_an_implementation_leaves_the_model_as_it_was(mod
     assert state(model) == before
 
 
-UNITS = LayerPlan("kept", (1,), "kept", ((0, 8),))
+UNITS = LayerPlan("kept", (1,), "kept", ((0, 8),), HardAttention(2))
 
 
 @pytest.mark.parametrize("position", range(6))

@@ -1,0 +1,117 @@
+"""The entries of a plan: layers and decisions, checked and read from JSON."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
+from axformer_lightning.search import Kind
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One candidate and what became of it.
+
+    Args:
+        round: round of search, from 1.
+        kind: what was tried.
+        layer: index of the layer.
+        index: head or neuron group, None for whole blocks and hard attention.
+        loss: mean loss on the search set, None if the candidate was stopped early.
+        share_not_worse: share of samples with a loss not above the fine-tuned model's, None if stopped early.
+        best_before: mean loss of the model with everything accepted before.
+        accepted: the decision.
+        samples_seen: samples evaluated.
+    """
+
+    round: int
+    kind: Kind
+    layer: int
+    index: int | None
+    loss: float | None
+    share_not_worse: float | None
+    best_before: float
+    accepted: bool
+    samples_seen: int
+
+
+def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size: int) -> None:
+    """Raise unless a layer is possible in a model of these sizes."""
+    for state, parts, names in (
+        (layer.attention, layer.heads_removed, ("attention", "heads_removed")),
+        (layer.feed_forward, layer.neurons_removed, ("feed_forward", "neurons_removed")),
+    ):
+        if state not in ("kept", "removed"):
+            raise ValueError(f"Expected {where}.{names[0]} to be 'kept' or 'removed', got {state!r}.")
+        if state == "removed" and parts:
+            raise ValueError(f"Expected {where}.{names[1]} to be empty where the block is removed, got {list(parts)}.")
+    heads = list(layer.heads_removed)
+    if heads != sorted(set(heads)) or not all(0 <= head < num_heads for head in heads):
+        raise ValueError(
+            f"Expected {where}.heads_removed to be ascending, different heads of 0..{num_heads - 1}, got {heads}."
+        )
+    last = 0
+    for start, stop in layer.neurons_removed:
+        if not last <= start < stop <= intermediate_size:
+            raise ValueError(
+                f"Expected {where}.neurons_removed to be ascending ranges of 0..{intermediate_size} that do not"
+                f" overlap, got {[list(pair) for pair in layer.neurons_removed]}."
+            )
+        last = stop
+
+
+def check_decision(decision: Decision, where: str, num_layers: int, num_heads: int, intermediate_size: int) -> None:
+    """Raise unless a decision is possible in a model of these sizes."""
+    if not 0 <= decision.layer < num_layers:
+        raise ValueError(f"Expected {where} in layers 0..{num_layers - 1}, got {decision.layer}.")
+    count = {"head": num_heads, "neuron_group": intermediate_size}.get(decision.kind)
+    if (decision.index is None) != (count is None) or not 0 <= (decision.index or 0) < (count or 1):
+        wanted = "null" if count is None else f"one of 0..{count - 1}"
+        raise ValueError(f"Expected {where}.index of a {decision.kind} to be {wanted}, got {decision.index}.")
+
+
+def read_layer(data: object, where: str) -> LayerPlan:
+    """Return the layer that a JSON object describes."""
+    item = read_fields(data, where, names_of(LayerPlan))
+    hard = item["hard_attention"]
+    if hard is not None:
+        values = read_fields(hard, f"{where}.hard_attention", names_of(HardAttention))
+        hard = HardAttention(
+            read_count(values["k"], f"{where}.hard_attention.k", 1),
+            read_typed(values["renormalize"], bool, f"{where}.hard_attention.renormalize"),
+        )
+    heads, neurons = f"{where}.heads_removed", f"{where}.neurons_removed"
+    ranges = []
+    for pair in read_list(item["neurons_removed"], neurons):
+        if len(read_list(pair, neurons)) != 2:
+            raise ValueError(f"Expected {neurons} to hold pairs [start, stop], got {pair!r}.")
+        ranges.append((read_count(pair[0], neurons), read_count(pair[1], neurons)))
+    return LayerPlan(
+        attention=item["attention"],
+        heads_removed=tuple(read_count(head, heads) for head in read_list(item["heads_removed"], heads)),
+        feed_forward=item["feed_forward"],
+        neurons_removed=tuple(ranges),
+        hard_attention=hard,
+    )
+
+
+def read_decision(data: object, where: str) -> Decision:
+    """Return the decision that a JSON object describes."""
+    item = read_fields(data, where, names_of(Decision))
+    if item["kind"] not in get_args(Kind):
+        raise ValueError(f"Expected {where}.kind to be one of {list(get_args(Kind))}, got {item['kind']!r}.")
+    return Decision(
+        round=read_count(item["round"], f"{where}.round", 1),
+        kind=item["kind"],
+        layer=read_count(item["layer"], f"{where}.layer"),
+        index=None if item["index"] is None else read_count(item["index"], f"{where}.index"),
+        loss=None if item["loss"] is None else read_number(item["loss"], f"{where}.loss"),
+        share_not_worse=(
+            None
+            if item["share_not_worse"] is None
+            else read_number(item["share_not_worse"], f"{where}.share_not_worse")
+        ),
+        best_before=read_number(item["best_before"], f"{where}.best_before"),
+        accepted=read_typed(item["accepted"], bool, f"{where}.accepted"),
+        samples_seen=read_count(item["samples_seen"], f"{where}.samples_seen"),
+    )

@@ -1,0 +1,79 @@
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from axformer_lightning.tasks import TextData, split_off
+from axformer_lightning.tasks.demo import demo_pairs
+from axformer_lightning.tasks.vocabulary import train_wordpiece
+
+
+@pytest.fixture(scope="module")
+def rows():
+    features = Features(
+        {"text_a": Value("string"), "text_b": Value("string"), "label": ClassLabel(names=["no", "yes"])}
+    )
+    columns = zip(*demo_pairs(200), strict=True)
+    return Dataset.from_dict(dict(zip(features, map(list, columns), strict=True)), features=features)
+
+
+@pytest.fixture(scope="module")
+def data(rows):
+    train, search = split_off(rows, 0.25, seed=0)
+    tokenizer = train_wordpiece(rows["text_a"][:])
+    return TextData(train, search, search, tokenizer, batch_size=16, max_length=40, seed=3)
+
+
+def texts(part):
+    return list(zip(part["text_a"][:], part["text_b"][:], strict=True))
+
+
+def test_the_parts_are_disjoint_stratified_and_seeded(rows):
+    train, search = split_off(rows, 0.25, seed=0)
+    assert sorted(texts(train) + texts(search)) == sorted(texts(rows))
+    assert len(search) == 50
+    assert sum(search["label"][:]) / 50 == pytest.approx(sum(rows["label"][:]) / 200, abs=0.02)
+    assert texts(split_off(rows, 0.25, seed=0)[1]) == texts(search)
+    assert texts(split_off(rows, 0.25, seed=1)[1]) != texts(search)
+
+
+def test_a_number_of_samples_can_be_asked_for(rows):
+    assert [len(part) for part in split_off(rows, 30, seed=0)] == [170, 30]
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0, 1.5, 0, 200, -3])
+def test_a_part_that_leaves_nothing_is_refused(rows, part):
+    with pytest.raises(ValueError, match=r"data\.search_fraction"):
+        split_off(rows, part, seed=0)
+
+
+def test_a_part_too_small_for_every_class_is_refused(rows):
+    with pytest.raises(ValueError, match=r"enough samples of every class"):
+        split_off(rows, 1, seed=0)
+
+
+def test_batches_are_padded_to_their_longest_and_cut_off(data):
+    batches = list(data.val_dataloader())
+    assert sum(len(batch["labels"]) for batch in batches) == 50
+    for batch in batches:
+        assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
+        assert batch["input_ids"].shape[1] == batch["attention_mask"].sum(1).max() <= 40
+
+
+def test_training_batches_are_shuffled_the_same_for_a_seed(data):
+    first, second = ([batch["input_ids"].tolist() for batch in data.train_dataloader()] for _ in range(2))
+    assert first == second
+    loader = data.train_dataloader()
+    assert [b["input_ids"].tolist() for b in loader] != [b["input_ids"].tolist() for b in loader]
+
+
+def test_the_search_set_is_trained_on_only_when_asked(data):
+    assert len(data.train_dataloader().dataset) == 150
+    data.train_on_all = True
+    try:
+        assert len(data.train_dataloader().dataset) == 200
+    finally:
+        data.train_on_all = False
+
+
+def test_an_empty_batch_is_refused(rows):
+    with pytest.raises(ValueError, match=r"data\.batch_size"):
+        TextData(rows, rows, rows, train_wordpiece(["a"]), batch_size=0)

@@ -1,0 +1,52 @@
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from axformer_lightning.tasks import TASKS, TextClassifier
+
+OPTIONS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture
+def module(tiny):
+    return TextClassifier(tiny.model("bert", "sdpa", num_labels=2), TASKS["mrpc"], learning_rate=1e-3)
+
+
+@pytest.fixture
+def loader(tiny):
+    batch = tiny.batch()
+    batch["labels"] %= 2
+    return DataLoader([{name: value[i] for name, value in batch.items()} for i in range(6)], batch_size=4)
+
+
+def test_dev_metrics_are_those_of_all_samples_under_their_official_names(module, loader):
+    (values,) = L.Trainer(**OPTIONS).test(module, loader, verbose=False)
+    with torch.no_grad():
+        outputs = [(module(**batch).logits.argmax(-1), batch["labels"]) for batch in loader]
+    predicted, target = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    hits = int(((predicted == 1) & (target == 1)).sum())
+    assert values["accuracy"] == pytest.approx((predicted == target).float().mean().item())
+    assert values["f1"] == pytest.approx(2 * hits / max(1, int((predicted == 1).sum() + (target == 1).sum())))
+
+
+def test_every_parameter_is_trained_and_only_matrices_decay(module, loader):
+    trainer = L.Trainer(max_epochs=1, **OPTIONS)
+    trainer.fit(module, loader, loader)
+    decayed, others = trainer.optimizers[0].param_groups
+    assert {p.dim() for p in decayed["params"]} == {2}
+    assert others["weight_decay"] == 0
+    assert {*decayed["params"], *others["params"]} == set(module.parameters())
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing(module, loader):
+    rates = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, *args):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    module.warmup = 0.25
+    trainer = L.Trainer(max_epochs=4, callbacks=[Watch()], **OPTIONS)
+    trainer.fit(module, loader, loader)
+    assert rates == pytest.approx([0.0, 5e-4, 1e-3, 1e-3 * 5 / 6, 1e-3 * 4 / 6, 1e-3 * 3 / 6, 1e-3 * 2 / 6, 1e-3 / 6])

@@ -1,0 +1,171 @@
+"""The app: every choice composes, and a short run leaves what design.md promises."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+import train
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
+from axformer_lightning.tasks.demo import demo_pairs
+
+ROOT = Path(train.__file__).parent
+CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml"))
+SHORT = ["finetune_epochs=1", "retrain_epochs=1", "data.batch_size=8", "logger=none"]
+SHORT += ["++trainer.enable_progress_bar=false", "++trainer.accelerator=cpu", "model.config.num_hidden_layers=2"]
+QUIET = pytest.mark.filterwarnings("ignore:The dataloader", "ignore:.*no `LightningLoggerBase`")
+
+
+def configuration(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture
+def glue(tmp_path):
+    """Forty rows of MRPC's official layout, invented."""
+    folder = tmp_path / "glue" / "MRPC"
+    folder.mkdir(parents=True)
+    for seed, part in enumerate(("train", "dev")):
+        lines = [f"{pair.label}\t1\t2\t{pair.sentence1}\t{pair.sentence2}" for pair in demo_pairs(40, seed)]
+        text = "\n".join(["\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", *lines]) + "\n"
+        (folder / f"{part}.tsv").write_text(text, encoding="utf-8")
+    return folder.parent
+
+
+@pytest.fixture
+def run(glue, tmp_path):
+    def go(*overrides, name="run"):
+        directory = tmp_path / name
+        directory.mkdir()
+        cfg = configuration("task=mrpc", "model=tiny", f"data_dir={glue}", *SHORT, *overrides)
+        return train.train(cfg, directory), directory
+
+    return go
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds(choice):
+    cfg = configuration(choice)
+    assert cfg.task.name in ("demo", "mrpc")
+    callbacks = train._callbacks(cfg)
+    assert len(callbacks) == 2 - choice.endswith("=none") * (not choice.startswith("logger"))
+    instantiate(cfg.trainer, logger=False, default_root_dir=".")
+
+
+def test_the_choices_were_found():
+    assert {"task=demo", "task=mrpc", "model=minilm", "pruning=none", "hard_attention=none"} <= set(CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "tiny"),
+        (["task=mrpc"], "bert-base-cased"),
+        (["task=mrpc", "model=minilm"], "all-MiniLM-L6-v2"),
+        (["model=roberta-base", "task=mrpc"], "roberta-base"),
+        (["task=mrpc", "model=minilm", "model.pretrained=somewhere"], "somewhere"),
+    ],
+)
+def test_a_task_brings_its_model_and_a_choice_overrides_it(overrides, name):
+    assert (configuration(*overrides).model.pretrained or "tiny").endswith(name)
+
+
+@pytest.mark.parametrize(
+    ("group", "callback"), [("pruning", AccuracyDrivenPruningCallback), ("hard_attention", HardAttentionCallback)]
+)
+def test_defaults_are_those_of_the_signature(group, callback):
+    parameters = inspect.signature(callback.__init__).parameters
+    options = dict(configuration("task=mrpc")[group])
+    assert options.pop("_target_").endswith(callback.__name__)
+    assert options == {name: parameters[name].default for name in options}
+
+
+def test_every_name_that_people_override_exists():
+    cfg = configuration(
+        "task=mrpc", "data_dir=x", "seed=1", "finetune_epochs=1", "retrain_epochs=1", "data.batch_size=1",
+        "data.max_length=1", "data.search_fraction=0.1", "data.max_search_samples=1", "pruning.tolerance=0.1",
+        "pruning.criterion=metric", "pruning.majority=0", "pruning.rounds=2", "pruning.retrain=rewind",
+        "pruning.inspection_factor=1.2", "pruning.neuron_groups=6", "hard_attention.k=4",
+        "hard_attention.renormalize=true", "++trainer.max_time=00:00:01:00", "++trainer.accelerator=cpu",
+    )  # fmt: skip
+    hard, pruning = train._callbacks(cfg)
+    assert (hard.settings.k, hard.settings.renormalize) == (4, True)
+    assert (pruning.settings.neuron_groups, pruning.settings.inspection_factor, pruning.rounds) == (6, 1.2, 2)
+    assert pruning.judged_by["metric"] is not None
+    assert cfg.trainer.max_time == "00:00:01:00"
+
+
+@QUIET
+def test_a_run_leaves_what_was_promised(run):
+    results, directory = run("pruning.majority=0", "pruning.tolerance=0.5", "data.max_search_samples=4")
+    assert json.loads((directory / "results.json").read_text()) == results
+    assert list(results) == [
+        "task", "model", "seed", "device", "accepted", "baseline", "axformer", "search", "plan", "artifact",
+    ]  # fmt: skip
+    assert list(results["search"]) == [
+        "candidates", "accepted", "evaluations", "layer_tokens", "exhaustive_layer_tokens", "seconds",
+    ]  # fmt: skip
+    for side in ("baseline", "axformer"):
+        assert list(results[side]) == [
+            "metrics", "parameters", "encoder_parameters", "size_bytes", "macs_per_sample", "latency_ms",
+        ]  # fmt: skip
+        assert list(results[side]["metrics"]) == ["accuracy", "f1"]
+        assert list(results[side]["latency_ms"]) == ["batch1", "batch32"]
+    plan = Plan.load(directory / "plan.json")
+    assert results["search"]["candidates"] == len(plan.decisions)
+    assert results["accepted"] == sum(decision.accepted for decision in plan.decisions) > 0
+    assert plan.decisions[0].samples_seen <= 4
+    assert results["axformer"]["parameters"] < results["baseline"]["parameters"]
+    assert results["axformer"]["size_bytes"] == (directory / "model" / "model.safetensors").stat().st_size
+    assert load_pretrained(directory / "model").axformer_plan == plan
+    with Image.open(directory / "plan.png") as picture:
+        assert min(picture.size) > 100
+    assert not (directory / "start.safetensors").exists()
+
+
+@QUIET
+def test_the_same_seed_gives_the_same_model(run):
+    _, first = run("pruning.majority=0", "pruning.tolerance=0.5", "pruning.rounds=2", name="first")
+    _, second = run("pruning.majority=0", "pruning.tolerance=0.5", "pruning.rounds=2", name="second")
+    assert (first / "plan.json").read_text() == (second / "plan.json").read_text()
+    states = [load_pretrained(directory / "model").state_dict() for directory in (first, second)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@QUIET
+def test_rewinding_and_the_whole_training_set_run_through(run):
+    results, directory = run(
+        "pruning.majority=0", "pruning.tolerance=0.5", "pruning.retrain=rewind", "retrain_on_all=true"
+    )
+    assert results["accepted"]
+    assert not (directory / "start.safetensors").exists()
+
+
+@QUIET
+def test_nothing_to_search_for_is_plain_fine_tuning(run):
+    results, directory = run("pruning=none", "hard_attention=none")
+    assert results["search"]["candidates"] == 0
+    assert results["baseline"]["metrics"] == results["axformer"]["metrics"]
+    assert Plan.load(directory / "plan.json").decisions == ()
+
+
+def test_rewinding_without_retraining_is_refused(run):
+    with pytest.raises(ValueError, match=r"`retrain_epochs` of at least 1"):
+        run("pruning.retrain=rewind", "retrain_epochs=0")
+
+
+@pytest.mark.parametrize(("choice", "known"), [("task=colla", "mrpc"), ("model=bart", "minilm")])
+def test_an_unknown_choice_lists_the_known_ones(choice, known):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), choice], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode != 0
+    assert known in done.stderr

@@ -1,0 +1,170 @@
+import copy
+
+import pytest
+import torch
+
+from axformer_lightning import Plan, apply_plan_
+from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.surgery import Edit, cut_
+from axformer_lightning.training import StartingPoint, apply_checkpoint_plans_, carry_over, check_all_trained
+
+LAYERS = (
+    LayerPlan(heads_removed=(1, 3), neurons_removed=((0, 8), (24, 48))),
+    LayerPlan(attention="removed", hard_attention=HardAttention(3)),
+    LayerPlan(feed_forward="removed", heads_removed=(0,)),
+)
+OPTIMIZERS = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2),
+    "adamw foreach": lambda groups: torch.optim.AdamW(groups, lr=1e-2, foreach=True),
+    "adamw fused amsgrad": lambda groups: torch.optim.AdamW(groups, lr=1e-2, fused=True, amsgrad=True),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9),
+    "adagrad": lambda groups: torch.optim.Adagrad(groups, lr=1e-2),
+}
+
+
+def plan_for(model, layers=LAYERS):
+    anatomy = anatomy_of(model)
+    sizes = (anatomy.num_layers, anatomy.num_heads, anatomy.intermediate_size)
+    return Plan(anatomy.model_type, *sizes, layers)
+
+
+def groups_of(model):
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    return [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0, "lr": 1e-3}]
+
+
+def step(model, optimizer, batch):
+    optimizer.zero_grad()
+    model(**batch).loss.backward()
+    optimizer.step()
+
+
+def places_kept(model, layers=LAYERS):
+    """Return, by name, which entries of each parameter survive a cut: found by cutting numbered weights."""
+    numbered = copy.deepcopy(model).double()
+    with torch.no_grad():
+        for parameter in numbered.parameters():
+            parameter.copy_(torch.arange(parameter.numel(), dtype=torch.double).view_as(parameter))
+    return {name: value.long() for name, value in apply_plan_(numbered, plan_for(model, layers)).named_parameters()}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_the_next_step_is_that_of_an_optimizer_made_by_hand(tiny, family, make):
+    model, batch = tiny.model(family, "eager"), tiny.batch(pad_token_id=tiny.pads[family])
+    optimizer = make(groups_of(model))
+    for _ in range(3):
+        step(model, optimizer, batch)
+
+    by_hand = copy.deepcopy(model)
+    places, names = places_kept(model), {parameter: name for name, parameter in model.named_parameters()}
+    states = {names[parameter]: copy.deepcopy(state) for parameter, state in optimizer.state.items()}
+    apply_plan_(by_hand, plan_for(model))
+    other = make(groups_of(by_hand))
+    for name, parameter in by_hand.named_parameters():
+        other.state[parameter] = {
+            key: value.flatten()[places[name]] if torch.is_tensor(value) and value.dim() else copy.deepcopy(value)
+            for key, value in states[name].items()
+        }
+
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    for _ in range(2):
+        step(model, optimizer, batch)
+        step(by_hand, other, batch)
+    for (name, actual), expected in zip(model.named_parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(actual, expected), name
+
+
+def test_the_optimizer_holds_exactly_the_live_parameters_in_the_same_groups(tiny, family):
+    model = tiny.model(family, "eager")
+    optimizer = torch.optim.AdamW(groups_of(model))
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    expected = groups_of(model)
+    for group, wanted in zip(optimizer.param_groups, expected, strict=True):
+        assert {id(p) for p in group["params"]} == {id(p) for p in wanted["params"]}
+        assert group["weight_decay"] == wanted["weight_decay"]
+
+
+def test_schedulers_go_on(tiny):
+    model = tiny.model("bert", "eager")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    optimizer.step()
+    schedule.step()
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    optimizer.step()
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_pending_gradients_follow(tiny):
+    model, batch = tiny.model("bert", "eager"), tiny.batch()
+    model(**batch).loss.backward()
+    places = places_kept(model)
+    before = {name: parameter.grad.flatten() for name, parameter in model.named_parameters()}
+    apply_plan_(model, plan_for(model))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad, before[name][places[name]]), name
+
+
+def test_factored_state_follows(tiny):
+    old, new = torch.nn.Parameter(torch.ones(4, 3)), torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = torch.optim.SGD([old])
+    optimizer.state[old] = {"row": torch.arange(4.0).view(4, 1), "column": torch.arange(3.0).view(1, 3)}
+    carry_over(optimizer, [Edit(old, new, {0: [1, 2]})])
+    assert optimizer.state[new]["row"].tolist() == [[1.0], [2.0]]
+    assert optimizer.state[new]["column"].tolist() == [[0.0, 1.0, 2.0]]
+
+
+def test_state_that_cannot_follow_is_named():
+    old, new = torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([old])
+    optimizer.state[old] = {"odd": torch.ones(7)}
+    with pytest.raises(ValueError, match=r"shape of its parameter, \(4,\), got \(7,\)"):
+        carry_over(optimizer, [Edit(old, new, {0: [1, 2]})])
+    assert optimizer.param_groups[0]["params"] == [old]
+
+
+def test_a_forgotten_optimizer_is_loud(tiny):
+    model = tiny.model("bert", "eager")
+    optimizer = torch.optim.AdamW(model.parameters())
+    edits = cut_(model, plan_for(model))
+    with pytest.raises(RuntimeError, match=r"would not be trained: .*attention\.self\.query\.weight"):
+        check_all_trained(model, [optimizer], edits)
+    carry_over(optimizer, edits)
+    check_all_trained(model, [optimizer], edits)
+
+
+@pytest.mark.parametrize("cut_at_start", [False, True])
+def test_rewinding_gives_the_start_weights_in_the_cut_shape(tiny, family, tmp_path, cut_at_start):
+    model, batch = tiny.model(family, "eager"), tiny.batch(pad_token_id=tiny.pads[family])
+    module = torch.nn.ModuleDict({"inner": model, "own": torch.nn.Linear(2, 2)})
+    if cut_at_start:
+        apply_plan_(module, plan_for(model, (LayerPlan(heads_removed=(1,)), LayerPlan(), LayerPlan())))
+    expected = {
+        f"inner.{name}": value for name, value in apply_plan_(copy.deepcopy(model), plan_for(model)).named_parameters()
+    }
+    expected |= {f"own.{name}": value.clone() for name, value in module["own"].named_parameters()}
+    optimizer = torch.optim.AdamW(groups_of(module), lr=0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    start = StartingPoint.save(tmp_path / "start.safetensors", module, layers_left(model), [optimizer], [schedule])
+    for _ in range(2):
+        step(model, optimizer, batch)
+        schedule.step()
+    with torch.no_grad():
+        module["own"].weight.add_(1.0)
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    start.rewind_(module, find_transformer(module), [optimizer], [schedule])
+    assert dict(module.named_parameters()).keys() == expected.keys()
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
+    assert not optimizer.state
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1e-3]
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 1e-4])
+
+
+def test_a_checkpoint_without_plans_changes_nothing(tiny):
+    model = tiny.model("bert", "eager")
+    apply_checkpoint_plans_(model, {"callbacks": {"Other": {"x": 1}, "Odd": 3}})
+    assert not hasattr(model, "axformer_plan")
