@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer, layers_left
@@ -91,8 +90,9 @@ class SearchCallback(L.Callback):
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *ours]  # type: ignore[attr-defined]
         rule_of(self._partners(trainer))
-        if not is_overridden("configure_model", pl_module):
-            self._check_module(pl_module)
+        # By name, as the module may be one of `pytorch_lightning`, whose classes are others.
+        if type(pl_module).configure_model.__qualname__ == "LightningModule.configure_model":
+            self._check_module(pl_module)  # else the model is made later, and checked in `on_fit_start`
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -121,6 +121,11 @@ def search_plan(
     with scoring(module, transformer):
         search = Round(module, transformer, anatomy, list(batches), settings, groups, before.layers)
         outcome = search.run(on_trial)
+    if settings.hard_attention and 0 < search.longest <= settings.hard_attention.k:
+        logger.warning(
+            "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
+            settings.hard_attention.k, search.longest,
+        )  # fmt: skip
     decisions = tuple(
         _decision(trial, search.num_samples, 1 + max((d.round for d in before.decisions), default=0))
         for trial in outcome.trials

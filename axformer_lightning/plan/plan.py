@@ -100,7 +100,7 @@ class Plan:
         top = read_fields(data, "the plan", {"format", "version", *names_of(cls)})
         if top["format"] != FORMAT:
             raise ValueError(f"Expected `format` {FORMAT!r}, got {top['format']!r}.")
-        if top["version"] != VERSION or isinstance(top["version"], bool):
+        if type(top["version"]) is not int or top["version"] != VERSION:
             raise ValueError(
                 f"Expected a plan of version {VERSION}, got {top['version']!r}. Update axformer-lightning to read it."
             )

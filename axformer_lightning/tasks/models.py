@@ -61,7 +61,7 @@ def load_model(
             f"Expected `data.max_length` of at most {positions}, the positions of {pretrained or 'the model'}, got"
             f" {max_length}."
         )
-    return model, tokenizer
+    return model.train(), tokenizer  # `from_pretrained` gives eval mode, and Lightning trains in the mode it finds
 
 
 def _load(pretrained: str, names: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

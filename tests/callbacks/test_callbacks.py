@@ -341,3 +341,47 @@ def test_the_state_of_a_callback_is_plain_and_comes_back(module, fit, search_loa
     again = AccuracyDrivenPruningCallback()
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert (again.plan, again.rounds_done, again.next_epoch) == (callback.plan, 1, 1)
+
+
+def test_modules_of_the_older_package_work_too(tiny, search_loader, tmp_path):
+    import pytorch_lightning
+
+    class Older(pytorch_lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.encoder = tiny.model("bert", "sdpa", num_labels=2)
+
+        def forward(self, **batch):
+            return self.encoder(**batch)
+
+        def training_step(self, batch, batch_idx):
+            return self(**batch).loss
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self(**batch).loss)
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters())
+
+    module = Older()
+    callbacks = [AccuracyDrivenPruningCallback(**LENIENT), HardAttentionCallback(k=4)]
+    trainer = pytorch_lightning.Trainer(
+        max_epochs=2, callbacks=list(callbacks), logger=False, accelerator="cpu", default_root_dir=tmp_path
+    )
+    trainer.fit(module, search_loader, search_loader)
+    assert callbacks[1].plan == module.encoder.axformer_plan
+    assert not callbacks[0].plan.removes_nothing
+
+
+def test_a_model_made_in_configure_model_is_checked_once_it_is_there(module, fit, search_loader):
+    class Late(type(module)):
+        def __init__(self, transformer):
+            super().__init__(None)
+            self.later = [transformer]
+
+        def configure_model(self):
+            self.anything = self.anything or self.later.pop()
+
+    late = Late(module.anything)
+    fit(late, [AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)], max_epochs=1)
+    assert not late.anything.axformer_plan.removes_nothing

@@ -28,6 +28,7 @@ def test_a_directory_is_loaded_with_its_tokenizer(made, tmp_path):
     model, tokenizer = load_model(TASKS["demo"], pretrained=str(tmp_path / "dense"), max_length=64)
     assert type(tokenizer) is type(AutoTokenizer.from_pretrained(tmp_path / "dense"))
     assert model.dtype == torch.float32
+    assert model.training
     assert model.config.id2label == {0: "different", 1: "same"}
     assert load_pretrained(tmp_path / "dense").config.id2label == {0: "not_equivalent", 1: "equivalent"}
 
