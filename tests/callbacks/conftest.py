@@ -50,7 +50,7 @@ def loader(count, seed, **options):
 
 @pytest.fixture
 def module(tiny):
-    return Classifier(tiny.model("bert", "sdpa", num_labels=2))
+    return Classifier(tiny.model("bert", "sdpa", num_labels=2).train())
 
 
 @pytest.fixture

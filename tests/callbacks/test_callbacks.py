@@ -349,7 +349,7 @@ def test_modules_of_the_older_package_work_too(tiny, search_loader, tmp_path):
     class Older(pytorch_lightning.LightningModule):
         def __init__(self):
             super().__init__()
-            self.encoder = tiny.model("bert", "sdpa", num_labels=2)
+            self.encoder = tiny.model("bert", "sdpa", num_labels=2).train()
 
         def forward(self, **batch):
             return self.encoder(**batch)

@@ -10,7 +10,7 @@ OPTIONS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar"
 
 @pytest.fixture
 def module(tiny):
-    return TextClassifier(tiny.model("bert", "sdpa", num_labels=2), TASKS["mrpc"], learning_rate=1e-3)
+    return TextClassifier(tiny.model("bert", "sdpa", num_labels=2).train(), TASKS["mrpc"], learning_rate=1e-3)
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def loader(tiny):
 
 def test_dev_metrics_are_those_of_all_samples_under_their_official_names(module, loader):
     (values,) = L.Trainer(**OPTIONS).test(module, loader, verbose=False)
+    module.eval()
     with torch.no_grad():
         outputs = [(module(**batch).logits.argmax(-1), batch["labels"]) for batch in loader]
     predicted, target = (torch.cat(parts) for parts in zip(*outputs, strict=True))
