@@ -34,7 +34,7 @@ def keep_top_k(weights_BHQK: Tensor, k: int) -> Tensor:
         >>> keep_top_k(torch.tensor([[[[0.1, 0.6, 0.3]]]]), k=2)
         tensor([[[[0.0000, 0.6000, 0.3000]]]])
     """
-    top = weights_BHQK.topk(min(k, weights_BHQK.shape[-1]), dim=-1)
+    top = weights_BHQK.topk(min(k, weights_BHQK.shape[-1]), dim=-1, sorted=False)
     return torch.zeros_like(weights_BHQK).scatter(-1, top.indices, top.values)
 
 
@@ -88,7 +88,7 @@ def top_k_attention(
     elif attention_mask is not None:
         scores_BHQK = scores_BHQK + attention_mask
     if settings.renormalize:
-        top = scores_BHQK.topk(settings.k, dim=-1)
+        top = scores_BHQK.topk(settings.k, dim=-1, sorted=False)
         scores_BHQK = torch.full_like(scores_BHQK, -torch.inf).scatter(-1, top.indices, top.values)
     weights_BHQK = nn.functional.softmax(scores_BHQK, dim=-1)
     weights_BHQK = nn.functional.dropout(weights_BHQK, p=dropout, training=module.training)

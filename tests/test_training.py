@@ -146,7 +146,7 @@ def test_rewinding_gives_the_start_weights_in_the_cut_shape(tiny, family, tmp_pa
     }
     expected |= {f"own.{name}": value.clone() for name, value in module["own"].named_parameters()}
     optimizer = torch.optim.AdamW(groups_of(module), lr=0.5)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.1**epoch)
     start = StartingPoint.save(tmp_path / "start.safetensors", module, layers_left(model), [optimizer], [schedule])
     for _ in range(2):
         step(model, optimizer, batch)

@@ -9,7 +9,7 @@ from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, make_rule
 from axformer_lightning.finding import Pruning, SearchSettings
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "criterion": "loss",
     "metric": None,
     "majority": Rule.majority,
@@ -33,51 +33,51 @@ class Searches(Protocol):
         """How candidates are judged."""
 
 
-def agreement(callbacks: Iterable[Searches]) -> dict[str, Any]:
-    """Return the settings that callbacks of one round agree on.
+def agreement(callbacks: Iterable[Searches], name: str) -> Any:
+    """Return what all callbacks of one round say of a setting, or its default.
 
     Raises:
         ValueError: if two of them say different things.
     """
-    callbacks = list(callbacks)
-    agreed = dict(DEFAULTS)
-    for name in DEFAULTS:
-        said = [callback.judged_by[name] for callback in callbacks if callback.judged_by[name] is not None]
-        if not all(_same(value, said[0]) for value in said):
-            raise ValueError(
-                f"Expected the callbacks that share a model to agree on `{name}`, got {said}. Leave it out in"
-                " HardAttentionCallback."
-            )
-        if said:
-            agreed[name] = said[0]
-    return agreed
+    said = [callback.judged_by[name] for callback in callbacks if callback.judged_by[name] is not None]
+    if not all(_same(value, said[0]) for value in said):
+        raise ValueError(
+            f"Expected the callbacks that share a model to agree on `{name}`, got {said}. Leave it out in"
+            " HardAttentionCallback."
+        )
+    return said[0] if said else DEFAULTS[name]
 
 
-def rule_of(callbacks: Iterable[Searches]) -> Rule:
-    """Return the rule by which a round of these callbacks is judged.
+def rule_of(callback: Searches, partners: Sequence[Searches]) -> Rule:
+    """Return the rule by which a callback accepts: its own settings, its partners' for those that it leaves at None.
 
     Raises:
-        ValueError: if they contradict each other, or a setting is out of range.
+        ValueError: if they disagree on what is compared, or a setting is out of range.
     """
-    agreed = agreement(callbacks)
-    return make_rule(agreed["criterion"], agreed["metric"], agreed["majority"], agreed["tolerance"])
+    majority, tolerance = (
+        next((c.judged_by[name] for c in (callback, *partners) if c.judged_by[name] is not None), DEFAULTS[name])
+        for name in ("majority", "tolerance")
+    )
+    return make_rule(agreement(partners, "criterion"), agreement(partners, "metric"), majority, tolerance)
 
 
 def settings_of(
-    callbacks: Sequence[Searches], rule: Rule | None = None, max_length: int | None = None
+    callbacks: Sequence[Searches], partners: Sequence[Searches], max_length: int | None = None
 ) -> SearchSettings:
     """Return what a round of these callbacks searches for.
 
     Args:
-        callbacks: one or both of the public ones.
-        rule: when a candidate is accepted; by default what the callbacks say.
+        callbacks: those that take part in the round.
+        partners: all callbacks that share the model, those that take part among them.
         max_length: see :class:`~axformer_lightning.finding.SearchSettings`.
     """
-    own = [callback.settings for callback in callbacks]
+    hard = next((callback for callback in callbacks if isinstance(callback.settings, HardAttention)), None)
+    pruning = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), None)
     return SearchSettings(
-        hard_attention=next((item for item in own if isinstance(item, HardAttention)), None),
-        pruning=next((item for item in own if isinstance(item, Pruning)), None),
-        rule=rule or rule_of(callbacks),
+        hard_attention=hard.settings if hard and isinstance(hard.settings, HardAttention) else None,
+        pruning=pruning.settings if pruning and isinstance(pruning.settings, Pruning) else None,
+        rule=rule_of(pruning or callbacks[0], partners),
+        hard_rule=rule_of(hard, partners) if hard else None,
         max_length=max_length,
     )
 

@@ -62,7 +62,7 @@ class SearchCallback(L.Callback):
         if judged_by["retrain"] not in (None, "continue", "rewind"):
             raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {judged_by['retrain']!r}.")
         self.judged_by = dict(judged_by)
-        rule_of([self])  # out-of-range settings are refused here, not after training
+        rule_of(self, [self])  # out-of-range settings are refused here, not after training
         self.first_epoch = first_epoch
         self.rounds = rounds
         self.every_n_epochs = every_n_epochs
@@ -89,7 +89,8 @@ class SearchCallback(L.Callback):
         ours = sorted(_search_callbacks(trainer), key=lambda other: isinstance(other.settings, Pruning))
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *ours]  # type: ignore[attr-defined]
-        rule_of(self._partners(trainer))
+        rule_of(self, self._partners(trainer))
+        agreement(self._partners(trainer), "retrain")
         # By name, as the module may be one of `pytorch_lightning`, whose classes are others.
         if type(pl_module).configure_model.__qualname__ == "LightningModule.configure_model":
             self._check_module(pl_module)  # else the model is made later, and checked in `on_fit_start`
@@ -110,7 +111,7 @@ class SearchCallback(L.Callback):
                 " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
                 type(self).__name__,
             )
-        if agreement(partners)["retrain"] == "rewind":
+        if agreement(partners, "retrain") == "rewind":
             start = StartingPoint.save(
                 Path(trainer.log_dir or trainer.default_root_dir)
                 / f"axformer_start_{self.model or 'model'}.safetensors",
@@ -184,7 +185,7 @@ class SearchCallback(L.Callback):
             trainer,
             pl_module,
             find_transformer(pl_module, self.model),
-            settings=settings_of(waiting, rule_of(partners)),
+            settings=settings_of(waiting, partners),
             loader=next((other.search_dataloader for other in partners if other.search_dataloader is not None), None),
             start=self._start,
         )

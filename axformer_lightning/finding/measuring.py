@@ -5,7 +5,7 @@ Shape suffixes: ``N`` samples of one batch.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,14 +14,15 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
-from axformer_lightning.criteria import lower, not_worse, votes_suffice, worth_inspecting
+from axformer_lightning.criteria import Rule, lower, not_worse, votes_suffice, worth_inspecting
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending, eager_attention
-from axformer_lightning.scoring import Step, eval_mode, step_of
+from axformer_lightning.scoring import eval_mode, step_of
 from axformer_lightning.search import (
     Candidate,
     Outcome,
+    Step,
     Trial,
     greedy_search,
     hard_attention_steps,
@@ -64,7 +65,8 @@ class Round:
     counts: SearchCounts = field(default_factory=SearchCounts)
 
     def __post_init__(self) -> None:
-        self.step: Step = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
+        self.rule = self.settings.rule
+        self.score_batch = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
         # The losses of `score_logits` cannot be negative; those of a user's own step may be.
         self.stops_early = not (
             self.settings.full_scores or self.settings.rule.metric or hasattr(self.module, "axformer_step")
@@ -77,12 +79,26 @@ class Round:
 
     def run(self, on_trial: OnTrial) -> Outcome[Candidate, Score]:
         """Try every candidate in the reference order."""
-        steps: list[Any] = []
+        outcome: Outcome[Candidate, Score] = Outcome((), self.base, ())
+        for rule, steps in self._phases():
+            self.rule = rule
+            after = greedy_search(
+                steps,
+                self._measure,
+                self._accepts,
+                self._inspects,
+                best=outcome.best,
+                accepted=outcome.accepted,
+                on_trial=on_trial,
+            )
+            outcome = replace(after, trials=(*outcome.trials, *after.trials))
+        return outcome
+
+    def _phases(self) -> Iterator[tuple[Rule, Iterable[Step[Candidate]]]]:
         if self.settings.hard_attention:
-            steps += hard_attention_steps(self.layers)
+            yield self.settings.hard_rule or self.settings.rule, hard_attention_steps(self.layers)
         if self.settings.pruning:
-            steps += pruning_steps(self.layers, self.anatomy.num_heads, self.groups)
-        return greedy_search(steps, self._measure, self._accepts, self._inspects, best=self.base, on_trial=on_trial)
+            yield self.settings.rule, pruning_steps(self.layers, self.anatomy.num_heads, self.groups)
 
     def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
         """Return what is left of each layer with ``candidates`` applied."""
@@ -92,7 +108,7 @@ class Round:
         return layers
 
     def _accepts(self, score: Score, best: Score) -> bool:
-        rule = self.settings.rule
+        rule = self.rule
         if score.loss is None or not votes_suffice(score.num_not_worse, score.samples_seen, rule.majority):
             return False
         if score.metric is not None and best.metric is not None and self.base.metric is not None:
@@ -102,7 +118,7 @@ class Round:
     def _gains(self, loss: float, best: Score) -> bool:
         assert best.loss is not None
         assert self.base.loss is not None
-        return lower(loss, best.loss, self.base.loss, self.settings.rule.tolerance)
+        return lower(loss, best.loss, self.base.loss, self.rule.tolerance)
 
     def _inspects(self, score: Score, best: Score) -> bool:
         assert best.loss is not None
@@ -122,7 +138,7 @@ class Round:
         total, num_not_worse, seen = 0.0, 0, 0
         with closed(self.transformer, layers), attending(self.transformer, layers, self.layers):
             for i, batch in enumerate(self.batches):
-                loss_N, preds, target = self.step(_on(batch, self.device))
+                loss_N, preds, target = self.score_batch(_on(batch, self.device))
                 if not loss_N.isfinite().all():
                     what = candidates[-1] if candidates else "the model before the search"
                     raise ValueError(
@@ -131,7 +147,7 @@ class Round:
                     )
                 if not candidates:
                     self.base_losses.append(loss_N)
-                num_not_worse += int(not_worse(loss_N, self.base_losses[i], self.settings.rule.tolerance).sum().item())
+                num_not_worse += int(not_worse(loss_N, self.base_losses[i], self.rule.tolerance).sum().item())
                 total += loss_N.double().sum().item()
                 seen += len(loss_N)
                 self._count(batch, layers)

@@ -40,22 +40,26 @@ class SearchSettings:
         hard_attention: settings that are tried in every layer, or None to try none.
         pruning: settings of pruning, or None to prune nothing.
         rule: when a candidate is accepted.
+        hard_rule: when hard attention is accepted, which never makes a model smaller; by default as ``rule``.
         full_scores: whether a candidate that cannot be accepted any more is evaluated to the end all the same.
         max_length: length to which the reference procedure would pad every sample; only for its count of work.
 
     Raises:
-        ValueError: if there is nothing to try.
+        ValueError: if there is nothing to try, or the two rules go by different metrics.
     """
 
     hard_attention: HardAttention | None = None
     pruning: Pruning | None = None
     rule: Rule = DEFAULT_RULE
+    hard_rule: Rule | None = None
     full_scores: bool = False
     max_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.hard_attention is None and self.pruning is None:
             raise ValueError("Expected hard attention, pruning or both to be searched for, got neither.")
+        if self.hard_rule is not None and self.hard_rule.metric is not self.rule.metric:
+            raise ValueError("Expected hard attention and pruning to be judged by the same metric, got two.")
 
 
 @dataclass

@@ -97,7 +97,7 @@ def search_and_cut(
     """
     total, seconds = SearchCounts(), 0.0
     for round_ in range(1, rounds + 1) if callbacks else ():
-        settings = settings_of(callbacks, max_length=max_length)
+        settings = settings_of(callbacks, callbacks, max_length)
         began = time.perf_counter()
         device = run.make_trainer("search", 0).strategy.root_device
         run.module.to(device)

@@ -69,11 +69,11 @@ def test_nothing_happens_in_fast_dev_run(module, fit, rounds_seen):
 
 
 def test_nothing_happens_in_validate(module, rounds_seen, search_loader):
-    trainer = L.Trainer(
-        callbacks=[AccuracyDrivenPruningCallback()], logger=False, enable_progress_bar=False, accelerator="cpu"
-    )
+    callback = AccuracyDrivenPruningCallback()
+    trainer = L.Trainer(callbacks=[callback], logger=False, enable_progress_bar=False, accelerator="cpu")
     trainer.validate(module, search_loader, verbose=False)
     assert rounds_seen == []
+    assert callback.pending_epoch is None
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -302,8 +302,23 @@ def test_a_fit_that_cannot_hold_the_rounds_is_refused(module, fit, settings, tra
 
 
 def test_callbacks_that_contradict_each_other_are_refused(module, fit):
-    with pytest.raises(ValueError, match="agree on `majority`"):
-        fit(module, [HardAttentionCallback(majority=0.2), AccuracyDrivenPruningCallback(majority=0.4)])
+    with pytest.raises(ValueError, match="agree on `criterion`"):
+        fit(
+            module,
+            [HardAttentionCallback(criterion="metric", metric=MulticlassAccuracy(2)), AccuracyDrivenPruningCallback()],
+        )
+    with pytest.raises(ValueError, match="agree on `retrain`"):
+        fit(module, [HardAttentionCallback(retrain="rewind"), AccuracyDrivenPruningCallback()])
+
+
+@pytest.mark.parametrize(("own", "hardened"), [({}, 3), ({"tolerance": 0.0, "majority": 0.99}, 0)])
+def test_hard_attention_may_be_judged_by_a_rule_of_its_own(module, fit, search_loader, own, hardened):
+    hard = HardAttentionCallback(k=9, **own)
+    pruning = AccuracyDrivenPruningCallback(4, majority=0, tolerance=50.0, search_dataloader=search_loader)
+    fit(module, [hard, pruning], max_epochs=1)
+    accepted = [decision.kind for decision in pruning.plan.decisions if decision.accepted]
+    assert accepted.count("hard_attention") == hardened
+    assert len(accepted) > hardened
 
 
 @pytest.mark.parametrize(
