@@ -85,10 +85,9 @@ class SearchCallback(L.Callback):
         if stage != "fit" or _is_dry_run(trainer):
             return
         self._check_trainer(trainer)
-        # Last, hard attention first: whatever the user's order, checkpoints are written before the cut.
-        ours = sorted(_search_callbacks(trainer), key=lambda other: isinstance(other.settings, Pruning))
+        # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
-        trainer.callbacks = [*others, *ours]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
         rule_of(self, self._partners(trainer))
         agreement(self._partners(trainer), "retrain")
         # By name, as the module may be one of `pytorch_lightning`, whose classes are others.
@@ -131,10 +130,6 @@ class SearchCallback(L.Callback):
 
     # A round waits until every checkpoint of its validation is written, which Lightning does in `on_validation_end` or
     # as the last thing of `on_train_epoch_end`. So no checkpoint pairs cut weights with the uncut model's metric.
-    @override
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._run_pending_round(trainer, pl_module)
-
     @override
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -179,8 +174,8 @@ class SearchCallback(L.Callback):
     def _run_pending_round(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)
         waiting = [other for other in partners if other.pending_epoch is not None]
-        if not waiting or waiting[-1] is not self:
-            return  # the last of those that wait runs the round for all
+        if not waiting:
+            return  # the first of those that waited has run the round for all
         plan = run_round(
             trainer,
             pl_module,
@@ -198,7 +193,7 @@ class SearchCallback(L.Callback):
             other.plan = plan
 
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
-        """Return the callbacks that search the same model, this one among them, hard attention first."""
+        """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
 
     def _check_trainer(self, trainer: L.Trainer) -> None:

@@ -259,7 +259,7 @@ def test_hard_attention_alone_removes_nothing(module, fit, search_loader):
     fit(module, [callback], max_epochs=1)
     assert callback.plan.removes_nothing
     assert {decision.kind for decision in callback.plan.decisions} == {"hard_attention"}
-    assert any(layer.hard_attention for layer in callback.plan.layers)
+    assert {layer.hard_attention.k for layer in callback.plan.layers if layer.hard_attention} == {2}
 
 
 def test_the_model_is_named_where_there_are_several(module, fit, search_loader):
@@ -307,6 +307,9 @@ def test_callbacks_that_contradict_each_other_are_refused(module, fit):
             module,
             [HardAttentionCallback(criterion="metric", metric=MulticlassAccuracy(2)), AccuracyDrivenPruningCallback()],
         )
+    metrics = [{"criterion": "metric", "metric": MulticlassAccuracy(2)} for _ in range(2)]
+    with pytest.raises(ValueError, match="agree on `metric`"):
+        fit(module, [HardAttentionCallback(**metrics[0]), AccuracyDrivenPruningCallback(**metrics[1])])
     with pytest.raises(ValueError, match="agree on `retrain`"):
         fit(module, [HardAttentionCallback(retrain="rewind"), AccuracyDrivenPruningCallback()])
 

@@ -3,7 +3,7 @@ import pytest
 from axformer_lightning.tasks import TASKS, load_rows, rows
 
 HEADER = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
-ROWS = '1\t1\t2\tHe said " no .\tHe declined .\n0\t3\t4\tRain fell .\tThe sun \' shone "\n'
+ROWS = '1\t1\t2\t" No , he said .\tHe declined .\n0\t3\t4\tRain fell .\tThe sun \' shone "\n'
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(tmp_path):
 def test_official_files_are_read_unquoted_and_without_the_mark(folder):
     train, dev = load_rows("mrpc", folder)
     assert train[:] == dev[:]
-    assert train["text_a"][:] == ['He said " no .', "Rain fell ."]
+    assert train["text_a"][:] == ['" No , he said .', "Rain fell ."]
     assert train["text_b"][:] == ["He declined .", "The sun ' shone \""]
     assert train["label"][:] == [1, 0]
 
