@@ -41,7 +41,7 @@ def test_a_number_of_samples_can_be_asked_for(rows):
 
 @pytest.mark.parametrize("part", [0.0, 1.0, 1.5, 0, 200, -3])
 def test_a_part_that_leaves_nothing_is_refused(rows, part):
-    with pytest.raises(ValueError, match=r"data\.search_fraction"):
+    with pytest.raises(ValueError, match=r"1 to 199 of 200 samples, got .*data\.search_fraction"):
         split_off(rows, part, seed=0)
 
 

@@ -76,7 +76,7 @@ def test_a_malformed_file_is_named(folder, text, message):
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"MRPC/train\.tsv"):
+    with pytest.raises(FileNotFoundError, match=r"MRPC/train\.tsv'.*`data_dir` or GLUE_DIR"):
         load_rows("mrpc", tmp_path)
 
 
