@@ -102,7 +102,8 @@ class SearchCallback(L.Callback):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)
-        if _is_dry_run(trainer) or self._remaining() == 0 or partners[-1] is not self:
+        at_work = any(other._remaining() for other in partners) and not _is_dry_run(trainer)
+        if not at_work or partners[-1] is not self:
             return
         if all(other.search_dataloader is None for other in partners):
             logger.warning(
