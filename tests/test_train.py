@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -57,7 +58,7 @@ def test_every_choice_composes_and_builds(choice):
     assert cfg.task.name in ("demo", "mrpc")
     callbacks = train._callbacks(cfg)
     assert len(callbacks) == 2 - choice.endswith("=none") * (not choice.startswith("logger"))
-    instantiate(cfg.trainer, logger=False, default_root_dir=".")
+    assert isinstance(instantiate(cfg.trainer, logger=False, default_root_dir="."), L.Trainer)
 
 
 def test_the_choices_were_found():
