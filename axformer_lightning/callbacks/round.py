@@ -31,7 +31,7 @@ def run_round(
     """Search, cut, carry the optimizers over, and rewind where a starting point is given.
 
     Args:
-        trainer: the trainer, in a validation hook.
+        trainer: the trainer, in a hook of its training loop.
         pl_module: what is scored and mutated.
         transformer: the model inside it.
         settings: what is searched for and by which rule.

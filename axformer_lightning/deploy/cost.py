@@ -78,7 +78,7 @@ def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[
         >>> uniform_batch(BertModel(config), batch_size=1, length=3)
         {'input_ids': tensor([[1, 1, 1]]), 'attention_mask': tensor([[1, 1, 1]])}
     """
-    longest = _num_positions(model)
+    longest = num_positions(model)
     if not 1 <= length <= longest:
         raise ValueError(f"Expected `length` to be 1 to {longest}, as many tokens as the model reads, got {length}.")
     if batch_size < 1:
@@ -88,7 +88,7 @@ def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _num_positions(model: PreTrainedModel) -> int:
+def num_positions(model: PreTrainedModel) -> int:
     """Return how many tokens a sample may have; RoBERTa's positions begin after the padding's."""
     positions = getattr(model.config, "max_position_embeddings", sys.maxsize)
     for name, module in model.named_modules():

@@ -6,6 +6,7 @@ Shape suffixes: ``N`` samples of one batch.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -216,7 +217,13 @@ def _size(batch: Any) -> tuple[int, int]:
 def _multiply_adds(anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
     """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``."""
     hidden = anatomy.num_heads * anatomy.head_size
-    heads = len(layer.kept_heads(anatomy.num_heads)) * anatomy.head_size
-    neurons = len(layer.kept_neurons(anatomy.intermediate_size))
+    num_heads, neurons = _num_units(layer, anatomy.num_heads, anatomy.intermediate_size)
+    heads = num_heads * anatomy.head_size
     linears = (len(anatomy.family.head_readers) + 1) * heads + (len(anatomy.family.neuron_readers) + 1) * neurons
     return float(hidden * linears + 2 * tokens * heads)
+
+
+@lru_cache(maxsize=1024)  # asked for every layer of every batch of every candidate, for few different layers
+def _num_units(layer: LayerPlan, num_heads: int, intermediate_size: int) -> tuple[int, int]:
+    """Return how many heads and neurons are left of a layer."""
+    return len(layer.kept_heads(num_heads)), len(layer.kept_neurons(intermediate_size))

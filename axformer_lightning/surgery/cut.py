@@ -53,7 +53,6 @@ def apply_plan_(model: M, plan: Plan) -> M:
 
     Example:
         >>> from transformers import BertConfig, BertModel
-        >>> from axformer_lightning.anatomy import anatomy_of
         >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
         >>> model = BertModel(config)
         >>> layers = (LayerPlan(heads_removed=(0, 3), neurons_removed=((4, 16),)),)

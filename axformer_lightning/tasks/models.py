@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from axformer_lightning.deploy import num_positions
 from axformer_lightning.tasks.table import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
 
@@ -55,7 +56,7 @@ def load_model(
         tokenizer = train_wordpiece(texts, vocab_size)
         options = {**(config or {}), **names, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**options))
-    positions = model.config.max_position_embeddings - (2 if model.config.model_type == "roberta" else 0)
+    positions = num_positions(model)
     if max_length > positions:
         raise ValueError(
             f"Expected `data.max_length` of at most {positions}, the positions of {pretrained or 'the model'}, got"
