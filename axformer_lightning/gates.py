@@ -11,32 +11,36 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, layers_left
 
 
 class Removed(nn.Module):
-    """Stand-in for a removed part: returns a zero that vanishes in the residual sum.
+    """Stand-in for a removed part: returns a zero that vanishes in the residual sum, or no features.
 
     Args:
         num_outputs: how many values the part returns; those after the first are None.
+        featureless: whether the first has the shape of the input but for the features, of which it has none.
 
     Example:
         >>> Removed(2)(torch.ones(3))
         (tensor(0.), None)
+        >>> Removed(featureless=True)(torch.ones(2, 3)).shape
+        torch.Size([2, 0])
     """
 
-    def __init__(self, num_outputs: int = 1) -> None:
+    def __init__(self, num_outputs: int = 1, featureless: bool = False) -> None:
         super().__init__()
         self.num_outputs = num_outputs
+        self.featureless = featureless
 
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
-        """Return a zero without dimensions, of the device and dtype of ``x``."""
-        zero = x.new_zeros(())
-        return zero if self.num_outputs == 1 else (zero, *(None,) * (self.num_outputs - 1))
+        """Return a zero without dimensions, or a tensor without features, of the device and dtype of ``x``."""
+        nothing = x.new_zeros((*x.shape[:-1], 0) if self.featureless else ())
+        return nothing if self.num_outputs == 1 else (nothing, *(None,) * (self.num_outputs - 1))
 
     def extra_repr(self) -> str:
-        """Show the setting in ``repr``."""
-        return f"num_outputs={self.num_outputs}"
+        """Show the settings in ``repr``."""
+        return f"num_outputs={self.num_outputs}, featureless={self.featureless}"
 
 
 @contextmanager
@@ -67,28 +71,27 @@ def _gates_of_layer(
     model: PreTrainedModel, anatomy: Anatomy, i: int, wanted: LayerPlan, now: LayerPlan
 ) -> Iterator[Callable[[], object]]:
     """Close what ``wanted`` lacks and ``now`` has; yield what undoes each step."""
-    family = anatomy.family
-    halves = (
-        (now.attention, wanted.attention, family.attention_stubs, family.head_writer,
-         now.kept_heads(anatomy.num_heads), wanted.kept_heads(anatomy.num_heads)),
-        (now.feed_forward, wanted.feed_forward, family.feed_forward_stubs, family.neuron_writer,
-         now.kept_neurons(anatomy.intermediate_size), wanted.kept_neurons(anatomy.intermediate_size)),
-    )  # fmt: skip
-    for had, wants, stubs, writer, units_had, units_wanted in halves:
-        if had == "removed":
+    for block in anatomy.blocks:
+        units_had, units_wanted = block.left(now), block.left(wanted)
+        if units_had is None:
             continue
-        if wants == "removed":
-            for part, num_outputs in stubs.items():
-                yield _stub(model.get_submodule(anatomy.name(i, part)), num_outputs)
+        if units_wanted is None:
+            for part, stub in stand_ins(block).items():
+                yield _stub(model.get_submodule(anatomy.name(i, part)), stub)
         elif units_had != units_wanted:
             open_U = _is_member(units_had, units_wanted)
-            module = model.get_submodule(anatomy.name(i, writer))
+            module = model.get_submodule(anatomy.name(i, block.writer))
             yield module.register_forward_pre_hook(partial(_close_units, open_U=open_U)).remove
 
 
-def _stub(module: nn.Module, num_outputs: int) -> Callable[[], None]:
+def stand_ins(block: Block) -> dict[str, Removed]:
+    """Return what takes the place of each module of a removed ``block``."""
+    return {part: Removed(outputs, part in block.without_units) for part, outputs in block.stubs.items()}
+
+
+def _stub(module: nn.Module, stub: Removed) -> Callable[[], None]:
     before = module.__dict__.get("forward")  # somebody else may have replaced it, too
-    module.forward = Removed(num_outputs).forward
+    module.forward = stub.forward
 
     def undo() -> None:
         del module.forward

@@ -5,6 +5,9 @@ layer therefore gets a copy of the config that names our function, while the mod
 masks, other layers and ``save_pretrained``, stays as it was. So padding is masked as ever, and a later
 ``set_attn_implementation("eager" | "sdpa")`` does not switch hard attention off.
 
+Families that do not attend through that interface have one module through which their attention weights pass and
+nothing else: the dropout. In a hard layer a :class:`TopKDropout` stands in its place.
+
 Shape suffixes: ``B`` batch, ``H`` heads, ``Q`` queries, ``K`` keys, ``D`` width of a head.
 """
 
@@ -97,6 +100,38 @@ def top_k_attention(
     return (weights_BHQK @ value_BHKD).transpose(1, 2).contiguous(), weights_BHQK
 
 
+class TopKDropout(nn.Module):
+    """Dropout of attention weights that also keeps only the ``k`` largest of each query.
+
+    Args:
+        soft: the dropout in whose place this stands.
+        settings: how many weights a query keeps, and whether they are scaled to sum to one.
+
+    Example:
+        >>> TopKDropout(nn.Dropout(), HardAttention(k=1)).eval()(torch.tensor([[[[0.1, 0.6, 0.3]]]]))
+        tensor([[[[0.0000, 0.6000, 0.0000]]]])
+    """
+
+    def __init__(self, soft: nn.Module, settings: HardAttention) -> None:
+        super().__init__()
+        self.train(soft.training)
+        self.soft = soft
+        self.axformer_hard_attention = settings
+
+    def forward(self, weights_BHQK: Tensor) -> Tensor:
+        """Return the weights, dropped and hard, where there are more than ``k`` keys."""
+        settings = self.axformer_hard_attention
+        dropped: Tensor
+        if weights_BHQK.shape[-1] <= settings.k:
+            dropped = self.soft(weights_BHQK)
+        elif settings.renormalize:
+            kept_BHQK = keep_top_k(weights_BHQK, settings.k)
+            dropped = self.soft(kept_BHQK / kept_BHQK.sum(-1, keepdim=True))
+        else:
+            dropped = keep_top_k(self.soft(weights_BHQK), settings.k)
+        return dropped
+
+
 # No mask function goes with it: masks are made by the model's own implementation, which keeps its name.
 AttentionInterface.register(IMPLEMENTATION, top_k_attention)
 
@@ -114,9 +149,14 @@ def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> 
             f"Expected a model that attends by one of {BASES} for hard attention, got {base!r}."
             ' Call `model.set_attn_implementation("sdpa")` first.'
         )
+    dropout = anatomy.family.attention_dropout
     for i, layer in enumerate(layers):
-        if layer.attention == "kept":
+        if not layer.kept_heads(anatomy.num_heads):
+            continue  # nothing attends there
+        if dropout is None:
             _set_hard(model.get_submodule(anatomy.name(i, anatomy.family.self_attention)), layer.hard_attention)
+        else:
+            _set_hard_dropout(model, anatomy.name(i, dropout), layer.hard_attention)
 
 
 @contextmanager
@@ -156,6 +196,17 @@ def _set_hard(attention: nn.Module, settings: HardAttention | None) -> None:
     attention.config = own
     attention.axformer_config = shared
     attention.axformer_hard_attention = settings  # type: ignore[assignment]
+
+
+def _set_hard_dropout(model: PreTrainedModel, name: str, settings: HardAttention | None) -> None:
+    now = model.get_submodule(name)
+    if isinstance(now, TopKDropout):
+        if settings is None:
+            model.set_submodule(name, now.soft)
+        else:
+            now.axformer_hard_attention = settings
+    elif settings is not None:
+        model.set_submodule(name, TopKDropout(now, settings))
 
 
 def _soft_attention(module: nn.Module) -> Any:

@@ -10,22 +10,46 @@ import hypothesis
 import pytest
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, max_examples=60)
 hypothesis.settings.load_profile("repeatable")
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+WORDS = {"vocab_size": 50, "max_position_embeddings": 64, "pad_token_id": 0}
+SIZES = WORDS | {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 TINY = {
-    "bert": SIZES | {"pad_token_id": 0},
+    "bert": SIZES,
     "roberta": SIZES | {"pad_token_id": 1},
-    "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "pad_token_id": 0},
+    "xlm-roberta": SIZES | {"pad_token_id": 1},
+    "camembert": SIZES | {"pad_token_id": 1},
+    "electra": SIZES | {"embedding_size": 16},
+    "distilbert": WORDS | {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48},
+    "mpnet": SIZES | {"pad_token_id": 1},
+    "deberta-v2": SIZES
+    | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+    "modernbert": SIZES
+    | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_bias": True, "mlp_bias": True}
+    | dict.fromkeys(("bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id"), 2),
+    "albert": SIZES | {"embedding_size": 16, "num_hidden_groups": 3},
+    "vit": {name: value for name, value in SIZES.items() if name not in WORDS} | {"image_size": 8, "patch_size": 2},
 }
-BERT_NAMES = SimpleNamespace(
-    layers="encoder.layer",
+SAME_ROW = ("xlm-roberta", "camembert", "electra")  # as BERT's: for them the tests that take every family are enough
+
+
+class Names(SimpleNamespace):
+    """Where a family keeps its parts, relative to a layer."""
+
+    def at(self, layer, part):
+        """The name of a part, or of the part of a role, from the base model."""
+        return f"{self.layers.format(layer)}.{getattr(self, part, part)}"
+
+
+BERT_NAMES = Names(
+    layers="encoder.layer.{}",
     self_attention="attention.self",
+    weights="attention.self",
     readers=("attention.self.query", "attention.self.key", "attention.self.value"),
     attention="attention.output.dense",
     first="intermediate.dense",
@@ -35,27 +59,70 @@ BERT_NAMES = SimpleNamespace(
 NAMES = {
     "bert": BERT_NAMES,
     "roberta": BERT_NAMES,
-    "distilbert": SimpleNamespace(
-        layers="transformer.layer",
+    "distilbert": Names(
+        layers="transformer.layer.{}",
         self_attention="attention",
+        weights="attention",
         readers=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
         attention="attention.out_lin",
         first="ffn.lin1",
         feed_forward="ffn.lin2",
     ),
+    "mpnet": Names(
+        layers="encoder.layer.{}",
+        self_attention="attention.attn",
+        weights="attention.attn.dropout",
+        readers=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+        attention="attention.attn.o",
+        first="intermediate.dense",
+        feed_forward="output.dense",
+    ),
+    "deberta-v2": Names(
+        layers="encoder.layer.{}",
+        self_attention="attention.self",
+        weights="attention.self.dropout",
+        readers=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        attention="attention.output.dense",
+        first="intermediate.dense",
+        feed_forward="output.dense",
+    ),
+    "modernbert": Names(
+        layers="layers.{}",
+        self_attention="attn",
+        weights="attn",
+        readers=("attn.Wqkv",),
+        attention="attn.Wo",
+        first="mlp.Wi",
+        feed_forward="mlp.Wo",
+    ),
+    "albert": Names(
+        layers="encoder.albert_layer_groups.{}.albert_layers.0",
+        self_attention="attention",
+        weights="attention",
+        readers=("attention.query", "attention.key", "attention.value"),
+        attention="attention.dense",
+        first="ffn",
+        feed_forward="ffn_output",
+    ),
+    "vit": Names(
+        layers="layers.{}",
+        self_attention="attention",
+        weights="attention",
+        readers=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+        attention="attention.o_proj",
+        first="mlp.fc1",
+        feed_forward="mlp.fc2",
+    ),
 }
+EAGER_ONLY = ("mpnet", "deberta-v2")
 LENGTHS = (12, 3, 7, 12, 5, 9)
 
 
 def make_model(family, implementation="eager", auto=AutoModelForSequenceClassification, seed=0, **config):
     torch.manual_seed(seed)
-    settings = AutoConfig.for_model(
-        family,
-        vocab_size=50,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-        **TINY[family] | {"num_labels": 3} | config,
-    )
+    settings = AutoConfig.for_model(family, **TINY[family] | {"initializer_range": 0.5, "num_labels": 3} | config)
+    if family == "vit" and auto is AutoModelForSequenceClassification:
+        auto = AutoModelForImageClassification
     model = auto.from_config(settings, attn_implementation=implementation).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -73,7 +140,24 @@ def make_batch(lengths=LENGTHS, pad_token_id=0, seed=0):
     return {"input_ids": torch.where(mask == 1, words, pad_token_id), "attention_mask": mask, "labels": labels}
 
 
-@pytest.fixture(params=TINY)
+def make_images(count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    return {"pixel_values": torch.randn(count, 3, 8, 8, generator=generator), "labels": labels}
+
+
+def pytest_collection_modifyitems(items):
+    """Drop what transformers does not offer: sdpa in the families outside its attention interface."""
+    items[:] = [item for item in items if not _is_without_sdpa(getattr(item, "callspec", None))]
+
+
+def _is_without_sdpa(callspec):
+    return callspec is not None and (
+        callspec.params.get("implementation") == "sdpa" and callspec.params.get("family") in EAGER_ONLY
+    )
+
+
+@pytest.fixture(params=[name for name in TINY if name not in (*SAME_ROW, "vit")])
 def family(request):
     return request.param
 
@@ -86,7 +170,9 @@ def implementation(request):
 @pytest.fixture
 def tiny():
     """Makes models and batches: ``tiny.model("bert", "sdpa", seed=1)``, ``tiny.batch(lengths=(3, 5))``."""
-    return SimpleNamespace(model=make_model, batch=make_batch, pads={name: TINY[name]["pad_token_id"] for name in TINY})
+    return SimpleNamespace(
+        model=make_model, batch=make_batch, pads={name: TINY[name].get("pad_token_id") for name in TINY}
+    )
 
 
 @pytest.fixture
@@ -96,7 +182,7 @@ def model(family, implementation):
 
 @pytest.fixture
 def batch(family):
-    return make_batch(pad_token_id=TINY[family]["pad_token_id"])
+    return make_images() if family == "vit" else make_batch(pad_token_id=TINY[family]["pad_token_id"])
 
 
 @pytest.fixture
@@ -104,7 +190,7 @@ def part(family):
     """Looks up a module by its layer and its role: ``part(model, 1, "attention")`` is the block's last linear layer."""
 
     def look_up(model, layer, role):
-        return model.base_model.get_submodule(f"{NAMES[family].layers}.{layer}.{getattr(NAMES[family], role)}")
+        return model.base_model.get_submodule(NAMES[family].at(layer, role))
 
     return look_up
 

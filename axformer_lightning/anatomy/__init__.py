@@ -4,6 +4,7 @@ Nothing here holds a module: a :class:`Family` is a row of dotted names, an :cla
 numbers, and a :class:`LayerPlan` says what is left of one layer. Names become modules at the moment of use.
 """
 
+from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import BERT, FAMILIES, Family, register_family
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
 from axformer_lightning.anatomy.models import (
@@ -18,6 +19,7 @@ __all__ = [
     "BERT",
     "FAMILIES",
     "Anatomy",
+    "Block",
     "Family",
     "HardAttention",
     "LayerPlan",

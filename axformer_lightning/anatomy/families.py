@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 class Family:
     """Where one model family keeps its parts; names are relative to a layer unless stated otherwise.
 
+    A removed block must add nothing to the residual stream. In a post-norm family its norm stays; in a pre-norm
+    family the norm in front of a block belongs to its stubs, as nothing else reads what it puts out.
+
     Args:
-        layers: the list of layers, relative to the base model.
-        self_attention: the module that calls the attention interface of transformers.
+        layers: the list of layers, relative to the base model; a ``*`` stands for every index of a list on the way.
+        self_attention: the module that attends.
         head_readers: linear layers whose output features are the heads, in order (query, key, value).
         head_writer: linear layer that reads the heads and writes the attention block's result.
         neuron_readers: linear layers whose output features are the intermediate neurons.
         neuron_writer: linear layer that reads the neurons and writes the feed-forward block's result.
-        attention_stubs: modules that together are the attention block without its residual path and norm,
+        attention_stubs: modules that together are the attention block without its residual path,
             with the number of values each returns.
         feed_forward_stubs: likewise for the feed-forward block.
         intermediate_size: name of the config field that counts the intermediate neurons.
+        fused: readers that are several linear layers in one, with their number: a query, key and value projection
+            in one matrix, or the two halves of a gated feed-forward block.
+        optional_readers: further head readers, which only some configs have.
+        without_heads: modules that cannot run, or need not, once no head is left; their stand-in returns no features.
+        attention_dropout: the dropout that the attention weights pass through, in families that do not attend
+            through the attention interface of transformers.
+        position_bias: place among the arguments of ``self_attention`` of a bias with an entry for every head.
     """
 
     layers: str
@@ -29,6 +39,11 @@ class Family:
     attention_stubs: dict[str, int] = field(hash=False)
     feed_forward_stubs: dict[str, int] = field(hash=False)
     intermediate_size: str = "intermediate_size"
+    fused: dict[str, int] = field(default_factory=dict, hash=False)
+    optional_readers: tuple[str, ...] = ()
+    without_heads: tuple[str, ...] = ()
+    attention_dropout: str | None = None
+    position_bias: int | None = None
 
 
 BERT = Family(
@@ -43,8 +58,34 @@ BERT = Family(
 )
 
 FAMILIES: dict[str, Family] = {
+    # One layer serves many applications here, so what is cut is cut in each of them.
+    "albert": Family(
+        layers="encoder.albert_layer_groups.*.albert_layers",
+        self_attention="attention",
+        head_readers=("attention.query", "attention.key", "attention.value"),
+        head_writer="attention.dense",
+        neuron_readers=("ffn",),
+        neuron_writer="ffn_output",
+        attention_stubs={"attention.query": 1, "attention.key": 1, "attention.value": 1, "attention.dense": 1},
+        feed_forward_stubs={"ffn": 1, "ffn_output": 1},
+        without_heads=("attention.query", "attention.key", "attention.value"),
+    ),
     "bert": BERT,
-    "roberta": BERT,
+    "camembert": BERT,
+    # Every head has its own view of the relative positions, and an empty list of heads is divided by.
+    "deberta-v2": Family(
+        layers="encoder.layer",
+        self_attention="attention.self",
+        head_readers=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        head_writer="attention.output.dense",
+        neuron_readers=("intermediate.dense",),
+        neuron_writer="output.dense",
+        attention_stubs={"attention.self": 2, "attention.output.dense": 1},
+        feed_forward_stubs={"intermediate": 1, "output.dense": 1},
+        optional_readers=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+        without_heads=("attention.self",),
+        attention_dropout="attention.self.dropout",
+    ),
     "distilbert": Family(
         layers="transformer.layer",
         self_attention="attention",
@@ -56,6 +97,43 @@ FAMILIES: dict[str, Family] = {
         feed_forward_stubs={"ffn": 1},
         intermediate_size="hidden_dim",
     ),
+    "electra": BERT,
+    "modernbert": Family(
+        layers="layers",
+        self_attention="attn",
+        head_readers=("attn.Wqkv",),
+        head_writer="attn.Wo",
+        neuron_readers=("mlp.Wi",),
+        neuron_writer="mlp.Wo",
+        attention_stubs={"attn_norm": 1, "attn": 2},
+        feed_forward_stubs={"mlp_norm": 1, "mlp": 1},
+        fused={"attn.Wqkv": 3, "mlp.Wi": 2},
+    ),
+    # One relative position bias, made in front of the first layer, serves the heads of all layers.
+    "mpnet": Family(
+        layers="encoder.layer",
+        self_attention="attention.attn",
+        head_readers=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+        head_writer="attention.attn.o",
+        neuron_readers=("intermediate.dense",),
+        neuron_writer="output.dense",
+        attention_stubs={"attention.attn": 2},
+        feed_forward_stubs={"intermediate": 1, "output.dense": 1},
+        attention_dropout="attention.attn.dropout",
+        position_bias=2,
+    ),
+    "roberta": BERT,
+    "vit": Family(
+        layers="layers",
+        self_attention="attention",
+        head_readers=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+        head_writer="attention.o_proj",
+        neuron_readers=("mlp.fc1",),
+        neuron_writer="mlp.fc2",
+        attention_stubs={"layernorm_before": 1, "attention": 2},
+        feed_forward_stubs={"layernorm_after": 1, "mlp": 1},
+    ),
+    "xlm-roberta": BERT,
 }
 
 

@@ -1,11 +1,12 @@
 """Names and numbers of one model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import FAMILIES, Family
 from axformer_lightning.anatomy.layers import LayerPlan
 
@@ -17,8 +18,8 @@ class Anatomy:
     Args:
         model_type: ``config.model_type``, the key of its family.
         family: the row of :data:`FAMILIES`.
-        layers: dotted name of the list of layers, from the model.
-        num_layers: number of transformer layers.
+        layers: dotted names, from the model, of its transformer layers, from input to output. A layer that several
+            applications share is named once.
         num_heads: heads of a layer.
         head_size: features of a head.
         intermediate_size: intermediate neurons of a layer.
@@ -26,21 +27,53 @@ class Anatomy:
 
     model_type: str
     family: Family
-    layers: str
-    num_layers: int
+    layers: tuple[str, ...]
     num_heads: int
     head_size: int
     intermediate_size: int
+
+    @property
+    def num_layers(self) -> int:
+        """How many transformer layers have weights of their own."""
+        return len(self.layers)
+
+    @property
+    def blocks(self) -> tuple[Block, Block]:
+        """The attention and the feed-forward block of every layer."""
+        family = self.family
+        readers = (*family.head_readers, *family.optional_readers)
+        return (
+            Block(
+                kind="attention",
+                num_units=self.num_heads,
+                width=self.head_size,
+                readers={reader: family.fused.get(reader, 1) for reader in readers},
+                optional=family.optional_readers,
+                writer=family.head_writer,
+                stubs=family.attention_stubs,
+                without_units=family.without_heads,
+            ),
+            Block(
+                kind="feed_forward",
+                num_units=self.intermediate_size,
+                width=1,
+                readers={reader: family.fused.get(reader, 1) for reader in family.neuron_readers},
+                optional=(),
+                writer=family.neuron_writer,
+                stubs=family.feed_forward_stubs,
+                without_units=(),
+            ),
+        )
 
     def name(self, layer: int, part: str) -> str:
         """Return the dotted name, from the model, of a ``part`` of a layer.
 
         Example:
             >>> from axformer_lightning.anatomy import BERT
-            >>> Anatomy("bert", BERT, "bert.encoder.layer", 2, 4, 8, 64).name(1, BERT.head_writer)
-            'bert.encoder.layer.1.attention.output.dense'
+            >>> Anatomy("bert", BERT, ("encoder.layer.0", "encoder.layer.1"), 4, 8, 64).name(1, BERT.head_writer)
+            'encoder.layer.1.attention.output.dense'
         """
-        return f"{self.layers}.{layer}.{part}"
+        return f"{self.layers[layer]}.{part}"
 
     def dense_layers(self) -> tuple[LayerPlan, ...]:
         """Return the plan in which nothing is removed."""
@@ -51,8 +84,8 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return the names and numbers of ``model``, cut or not.
 
     Raises:
-        ValueError: if the family is unknown, the model is a decoder, or its config asks for head pruning
-            by ``pruned_heads``, which transformers 5 ignores.
+        ValueError: if the family is unknown, its row names what the model has not, the model is a decoder, or its
+            config asks for head pruning by ``pruned_heads``, which transformers 5 ignores.
     """
     config = model.config
     family = FAMILIES.get(config.model_type)
@@ -72,20 +105,61 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         )
     prefix = model.base_model_prefix
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
-    return Anatomy(
+    try:
+        layers = tuple(_layer_names(model, inside + family.layers))
+    except AttributeError as error:
+        raise ValueError(
+            f"Expected the layers of a {config.model_type!r} model at {family.layers!r}: {error}"
+        ) from None
+    anatomy = Anatomy(
         model_type=config.model_type,
         family=family,
-        layers=inside + family.layers,
-        num_layers=config.num_hidden_layers,
+        layers=layers,
         num_heads=config.num_attention_heads,
-        head_size=config.hidden_size // config.num_attention_heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         intermediate_size=getattr(config, family.intermediate_size),
     )
+    if getattr(model, "axformer_plan", None) is None:  # of a cut model parts are gone, and its row has been checked
+        _check_names(model, anatomy)
+    return anatomy
+
+
+def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
+    """Refuse a row that names modules which the model has not."""
+    family = anatomy.family
+    names = {family.self_attention, *family.without_heads} | ({family.attention_dropout} - {None})
+    for block in anatomy.blocks:
+        names |= {*block.readers, block.writer, *block.stubs} - {*block.optional}
+    for layer in anatomy.layers:
+        module = model.get_submodule(layer)
+        if missing := sorted(name for name in names if name and not _has(module, name)):
+            raise ValueError(
+                f"Expected the modules {missing} in {layer!r} of a {anatomy.model_type!r} model, as the row of its"
+                " family names them; they are not there. Mend the row, or undo what replaced them."
+            )
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    try:
+        module.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _layer_names(model: nn.Module, pattern: str) -> Iterator[str]:
+    outer, star, inner = pattern.partition(".*.")
+    for index, _ in model.get_submodule(outer).named_children():
+        name = f"{outer}.{index}"
+        if star:
+            yield from _layer_names(model, f"{name}.{inner}")
+        else:
+            yield name
 
 
 def layer_modules(model: PreTrainedModel) -> Sequence[nn.Module]:
     """Return the transformer layers of ``model``, from input to output."""
-    return list(model.get_submodule(anatomy_of(model).layers).children())
+    return [model.get_submodule(name) for name in anatomy_of(model).layers]
 
 
 def layers_left(model: PreTrainedModel) -> tuple[LayerPlan, ...]:

@@ -2,18 +2,23 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from typing_extensions import override
 
-from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer, layers_left
+from axformer_lightning.anatomy import HardAttention, find_transformer
 from axformer_lightning.callbacks.agreement import agreement, rule_of, settings_of
-from axformer_lightning.callbacks.round import run_round
+from axformer_lightning.callbacks.checks import (
+    check_module,
+    check_scores,
+    check_trainer,
+    has_setup_of_its_own,
+    is_ready,
+)
+from axformer_lightning.callbacks.round import run_round, starting_point
 from axformer_lightning.finding import Pruning
 from axformer_lightning.plan import Plan
-from axformer_lightning.scoring import step_of
 from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_
 
 logger = logging.getLogger(__name__)
@@ -73,6 +78,7 @@ class SearchCallback(L.Callback):
         self.next_epoch = first_epoch
         self.pending_epoch: int | None = None
         self._start: StartingPoint | None = None
+        self._is_checked = False
 
     @property
     @override
@@ -84,20 +90,28 @@ class SearchCallback(L.Callback):
         self._cut_before_weights_are_loaded(pl_module)
         if stage != "fit" or _is_dry_run(trainer):
             return
-        self._check_trainer(trainer)
+        num_epochs = self._epochs_needed(trainer.check_val_every_n_epoch or 1)
+        check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
         rule_of(self, self._partners(trainer))
         agreement(self._partners(trainer), "retrain")
-        # By name, as the module may be one of `pytorch_lightning`, whose classes are others.
-        if type(pl_module).configure_model.__qualname__ == "LightningModule.configure_model":
-            self._check_module(pl_module)  # else the model is made later, and checked in `on_fit_start`
+        self._is_checked = False
+        try:
+            check_module(pl_module, self.model)
+        except ValueError:
+            if not has_setup_of_its_own(pl_module):
+                raise
+            return  # the model may be made later
+        if is_ready(trainer, pl_module, find_transformer(pl_module, self.model)):
+            self._check_scores(trainer, pl_module)
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not _is_dry_run(trainer):
-            self._check_module(pl_module)
+        if not _is_dry_run(trainer) and not self._is_checked:
+            check_module(pl_module, self.model)
+            self._check_scores(trainer, pl_module)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -105,21 +119,16 @@ class SearchCallback(L.Callback):
         at_work = any(other._remaining() for other in partners) and not _is_dry_run(trainer)
         if not at_work or partners[-1] is not self:
             return
-        if all(other.search_dataloader is None for other in partners):
+        if _search_loader(partners) is None:
             logger.warning(
                 "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
                 " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
                 type(self).__name__,
             )
+            if trainer.val_dataloaders is not None:
+                check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None)
         if agreement(partners, "retrain") == "rewind":
-            start = StartingPoint.save(
-                Path(trainer.log_dir or trainer.default_root_dir)
-                / f"axformer_start_{self.model or 'model'}.safetensors",
-                pl_module,
-                layers_left(find_transformer(pl_module, self.model)),
-                trainer.optimizers,
-                [config.scheduler for config in trainer.lr_scheduler_configs],
-            )
+            start = starting_point(trainer, pl_module, self.model)
             for other in partners:
                 other._start = start
 
@@ -182,7 +191,7 @@ class SearchCallback(L.Callback):
             pl_module,
             find_transformer(pl_module, self.model),
             settings=settings_of(waiting, partners),
-            loader=next((other.search_dataloader for other in partners if other.search_dataloader is not None), None),
+            loader=_search_loader(partners),
             start=self._start,
         )
         for other in waiting:
@@ -197,24 +206,6 @@ class SearchCallback(L.Callback):
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
 
-    def _check_trainer(self, trainer: L.Trainer) -> None:
-        if trainer.world_size > 1:
-            raise ValueError(
-                f"Expected one device, got {trainer.world_size}: a cut would leave the processes with different"
-                " models. Use `Trainer(devices=1)`."
-            )
-        if not trainer.enable_validation:
-            raise ValueError(
-                f"Expected a validation loop for {type(self).__name__} to act in, got none. Define `validation_step`"
-                " and a validation dataloader, and leave `limit_val_batches` above 0."
-            )
-        needed = self._epochs_needed(trainer.check_val_every_n_epoch or 1)
-        if trainer.max_epochs is not None and 0 <= trainer.max_epochs < needed:
-            raise ValueError(
-                f"Expected at least {needed} epochs for the {self._remaining()} rounds of {type(self).__name__}, got"
-                f" `max_epochs={trainer.max_epochs}`. Raise it, or lower `first_epoch`, `rounds` or `every_n_epochs`."
-            )
-
     def _epochs_needed(self, check_val_every_n_epoch: int) -> int:
         """Return the number of epochs after which the last round has run and, if rewound, one has retrained."""
         due, last = self.next_epoch, 0
@@ -223,9 +214,13 @@ class SearchCallback(L.Callback):
             due = last - 1 + self.every_n_epochs
         return last + int(self.judged_by["retrain"] == "rewind")
 
-    def _check_module(self, pl_module: L.LightningModule) -> None:
-        anatomy_of(find_transformer(pl_module, self.model))
-        step_of(pl_module)
+    def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let the first of the partners score a batch of the search loader, for all of them."""
+        partners = self._partners(trainer)
+        loader = _search_loader(partners)
+        if loader is not None and partners[0] is self:
+            check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader)
+        self._is_checked = True
 
     def _cut_before_weights_are_loaded(self, pl_module: L.LightningModule) -> None:
         """Lightning loads weights before callbacks; only the module's own hook runs earlier."""
@@ -242,6 +237,10 @@ class SearchCallback(L.Callback):
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
     return [callback for callback in trainer.callbacks if isinstance(callback, SearchCallback)]  # type: ignore[attr-defined]
+
+
+def _search_loader(partners: Iterable[SearchCallback]) -> Iterable[Any] | None:
+    return next((other.search_dataloader for other in partners if other.search_dataloader is not None), None)
 
 
 def _is_dry_run(trainer: L.Trainer) -> bool:

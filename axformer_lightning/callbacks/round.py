@@ -1,18 +1,19 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.finding import SearchSettings, search_plan
 from axformer_lightning.plan import Plan
-from axformer_lightning.scoring import batches_by_length
+from axformer_lightning.scoring import search_batches
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import StartingPoint, carry_over, check_all_trained
 
@@ -42,10 +43,8 @@ def run_round(
         The plan so far.
     """
     with isolate_rng(), trainer.precision_plugin.forward_context():
-        batches = list(_search_batches(trainer, pl_module, loader))
-        if batches and not hasattr(pl_module, "axformer_step") and all(map(_is_plain, batches)):
-            largest = max(len(batch["input_ids"]) for batch in batches)
-            batches = list(batches_by_length(batches, largest, transformer.config.pad_token_id or 0))
+        pad_token_id = getattr(transformer.config, "pad_token_id", None) or 0
+        batches = search_batches(pl_module, prepared_batches(trainer, loader), pad_token_id=pad_token_id)
         plan, counts = search_plan(pl_module, transformer, batches, settings)
     edits = cut_(transformer, plan)
     for optimizer in trainer.optimizers:
@@ -61,8 +60,30 @@ def run_round(
     return plan
 
 
-def _search_batches(trainer: L.Trainer, pl_module: L.LightningModule, loader: Iterable[Any] | None) -> Iterator[Any]:
-    """Yield the search set as Lightning's own evaluation loop would hand it to the module."""
+def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
+    """Save where the fit begins, beside its logs, to rewind to.
+
+    Args:
+        trainer: holds the optimizers and schedulers.
+        pl_module: holds the transformer.
+        model: dotted attribute path of the transformer, where there are several.
+    """
+    return StartingPoint.save(
+        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}.safetensors",
+        pl_module,
+        layers_left(find_transformer(pl_module, model)),
+        trainer.optimizers,
+        [config.scheduler for config in trainer.lr_scheduler_configs],
+    )
+
+
+def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:
+    """Yield the search set as Lightning's own evaluation loop would hand it to the module.
+
+    Args:
+        trainer: prepares the batches.
+        loader: the search set, or None for the trainer's validation set.
+    """
     if loader is not None:
         for batch in loader:
             yield _prepared(trainer, batch, 0)
@@ -76,14 +97,5 @@ def _search_batches(trainer: L.Trainer, pl_module: L.LightningModule, loader: It
 
 def _prepared(trainer: L.Trainer, batch: Any, dataloader_idx: int) -> Any:
     batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=dataloader_idx)
-
-
-def _is_plain(batch: Any) -> bool:
-    """Tell whether a batch is a dict of tensors with a row per sample, as transformers' tokenizers make it."""
-    return (
-        isinstance(batch, Mapping)
-        and "input_ids" in batch
-        and all(isinstance(value, Tensor) and value.dim() > 0 for value in batch.values())
-        and len({len(value) for value in batch.values()}) == 1
-    )

@@ -69,6 +69,8 @@ def macs_per_sample(model: PreTrainedModel, length: int) -> int:
 def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:
     """Return samples of ``length`` tokens, all the same and none of them padding, on the device of ``model``.
 
+    A model of images gets images of the size that its config names, whatever the ``length``.
+
     Raises:
         ValueError: if there is no sample, no token, or more tokens than the model has positions for.
 
@@ -78,11 +80,15 @@ def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[
         >>> uniform_batch(BertModel(config), batch_size=1, length=3)
         {'input_ids': tensor([[1, 1, 1]]), 'attention_mask': tensor([[1, 1, 1]])}
     """
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch size of at least 1, got {batch_size}.")
+    if model.main_input_name == "pixel_values":
+        size = model.config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return {"pixel_values": torch.zeros(batch_size, model.config.num_channels, height, width, device=model.device)}
     longest = num_positions(model)
     if not 1 <= length <= longest:
         raise ValueError(f"Expected `length` to be 1 to {longest}, as many tokens as the model reads, got {length}.")
-    if batch_size < 1:
-        raise ValueError(f"Expected a batch size of at least 1, got {batch_size}.")
     padding = model.config.pad_token_id
     ids = torch.full((batch_size, length), 1 if padding in (None, 0) else 0, device=model.device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -14,7 +14,7 @@ from axformer_lightning.criteria import Rule, make_rule
 from axformer_lightning.finding.measuring import OnTrial, Round, Score, scoring
 from axformer_lightning.finding.settings import Pruning, SearchCounts, SearchSettings
 from axformer_lightning.plan import Decision, Plan
-from axformer_lightning.scoring import Batch, batches_by_length
+from axformer_lightning.scoring import search_batches
 from axformer_lightning.search import Candidate, Trial
 from axformer_lightning.search import neuron_groups as groups_of
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def find_plan(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     *,
     hard_attention_k: int | None = HardAttention.k,
     renormalize: bool = HardAttention.renormalize,
@@ -46,9 +46,10 @@ def find_plan(
 
     Args:
         model: a fine-tuned Hugging Face model of a known family, or a module that holds one and whose forward
-            returns its logits.
-        batches: the search set, which the model was not trained on: dicts as the model takes them, with labels.
-            Padding is stripped and samples of similar length are batched together.
+            returns logits, or that has an `axformer_step`.
+        batches: the search set, which the model was not trained on: batches as the model takes them, with labels.
+            Of dicts of tensors with `input_ids` padding is stripped, and samples of similar length are batched
+            together. Other batches, and those for an `axformer_step`, are used as they are.
         hard_attention_k: keys that a hard query keeps; None tries no hard attention.
         renormalize: whether the kept attention weights are scaled to sum to one.
         neuron_groups: how many groups the intermediate neurons of a layer form; where their number is no multiple
@@ -62,7 +63,7 @@ def find_plan(
         strategy: ``"reference"``, the published procedure.
         full_scores: whether candidates that cannot be accepted any more are evaluated to the end, so that every
             decision carries its scores.
-        batch_size: samples evaluated at once.
+        batch_size: samples evaluated at once, where they are batched here.
         max_length: length to which the reference procedure would pad; changes no decision.
         on_trial: is told of every candidate.
 
@@ -83,8 +84,8 @@ def find_plan(
         max_length=max_length,
     )
     transformer = find_transformer(model)
-    sorted_batches = batches_by_length(batches, batch_size, transformer.config.pad_token_id or 0)
-    return search_plan(model, transformer, sorted_batches, settings, on_trial=on_trial)[0]
+    arranged = search_batches(model, batches, batch_size, getattr(transformer.config, "pad_token_id", None) or 0)
+    return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
 
 def search_plan(
@@ -133,7 +134,7 @@ def search_plan(
     plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
     search.counts.candidates, search.counts.accepted = len(decisions), len(outcome.accepted)
     search.counts.exhaustive_layer_tokens = float(
-        len(decisions) * anatomy.num_layers * search.num_samples * (settings.max_length or search.longest)
+        len(decisions) * search.layer_rows * (settings.max_length or search.longest)
     )
     return plan, search.counts
 

@@ -3,10 +3,10 @@
 Shape suffixes: ``N`` samples of one batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.criteria import Rule, lower, not_worse, votes_suffice, worth_inspecting
+from axformer_lightning.finding.counting import watching_layers
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending, eager_attention
-from axformer_lightning.scoring import eval_mode, step_of
+from axformer_lightning.scoring import eval_mode, losses_are_nonnegative, step_of, to_device
 from axformer_lightning.search import (
     Candidate,
     Outcome,
@@ -68,15 +69,17 @@ class Round:
     def __post_init__(self) -> None:
         self.rule = self.settings.rule
         self.score_batch = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
-        # The losses of `score_logits` cannot be negative; those of a user's own step may be.
-        self.stops_early = not (
-            self.settings.full_scores or self.settings.rule.metric or hasattr(self.module, "axformer_step")
+        self.stops_early = losses_are_nonnegative(self.module) and not (
+            self.settings.full_scores or self.settings.rule.metric
         )
         self.device = self.transformer.device
-        self.longest = max((_size(batch)[1] for batch in self.batches), default=0)
         self.base_losses: list[Tensor] = []
-        self.base = self._measure((), None, False)
+        sizes: list[tuple[int, int]] = []
+        with watching_layers(self.transformer, lambda layer, rows, tokens: sizes.append((rows, tokens))):
+            self.base = self._measure((), None, False)
         self.num_samples = self.base.samples_seen
+        self.layer_rows = sum(rows for rows, _ in sizes)  # sequences times layers that each goes through
+        self.longest = max((tokens for _, tokens in sizes), default=0)
 
     def run(self, on_trial: OnTrial) -> Outcome[Candidate, Score]:
         """Try every candidate in the reference order."""
@@ -137,9 +140,10 @@ class Round:
             metric.to(self.device)
         self.counts.evaluations += 1
         total, num_not_worse, seen = 0.0, 0, 0
-        with closed(self.transformer, layers), attending(self.transformer, layers, self.layers):
+        counted = watching_layers(self.transformer, partial(self._count, layers))
+        with closed(self.transformer, layers), attending(self.transformer, layers, self.layers), counted:
             for i, batch in enumerate(self.batches):
-                loss_N, preds, target = self.score_batch(_on(batch, self.device))
+                loss_N, preds, target = self.score_batch(to_device(batch, self.device))
                 if not loss_N.isfinite().all():
                     what = candidates[-1] if candidates else "the model before the search"
                     raise ValueError(
@@ -151,7 +155,6 @@ class Round:
                 num_not_worse += int(not_worse(loss_N, self.base_losses[i], self.rule.tolerance).sum().item())
                 total += loss_N.double().sum().item()
                 seen += len(loss_N)
-                self._count(batch, layers)
                 if metric is not None:
                     metric.update(preds, target)
                 if best is not None and self._is_lost(total, num_not_worse, seen, best, has_parts):
@@ -169,13 +172,10 @@ class Round:
         least = Score(total / self.num_samples, num_not_worse + self.num_samples - seen, self.num_samples)
         return not self._accepts(least, best) and not (has_parts and self._inspects(least, best))
 
-    def _count(self, batch: Any, layers: Sequence[LayerPlan]) -> None:
-        samples, tokens = _size(batch)
-        share = sum(
-            _multiply_adds(self.anatomy, self._runs(now, wanted), tokens)
-            for now, wanted in zip(self.layers, layers, strict=True)
-        ) / _multiply_adds(self.anatomy, LayerPlan(), tokens)
-        self.counts.layer_tokens += samples * tokens * share
+    def _count(self, layers: Sequence[LayerPlan], layer: int, rows: int, tokens: int) -> None:
+        runs = self._runs(self.layers[layer], layers[layer])
+        share = _multiply_adds(self.anatomy, runs, tokens) / _multiply_adds(self.anatomy, LayerPlan(), tokens)
+        self.counts.layer_tokens += rows * tokens * share
 
     @staticmethod
     def _runs(now: LayerPlan, wanted: LayerPlan) -> LayerPlan:
@@ -201,25 +201,13 @@ def _less_is_better(metric: Metric | None) -> float | None:
     return -value if metric.higher_is_better else value
 
 
-def _on(batch: Any, device: torch.device) -> Any:
-    """Return a dict of tensors on ``device``; other batches are on the right device already."""
-    if not isinstance(batch, Mapping):
-        return batch
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-
-
-def _size(batch: Any) -> tuple[int, int]:
-    """Return samples and tokens per sample, (0, 0) where a batch does not show them."""
-    tokens = batch.get("input_ids") if isinstance(batch, Mapping) else None
-    return (0, 0) if tokens is None else (tokens.shape[0], tokens.shape[1])
-
-
 def _multiply_adds(anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
     """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``."""
     hidden = anatomy.num_heads * anatomy.head_size
     num_heads, neurons = _num_units(layer, anatomy.num_heads, anatomy.intermediate_size)
     heads = num_heads * anatomy.head_size
-    linears = (len(anatomy.family.head_readers) + 1) * heads + (len(anatomy.family.neuron_readers) + 1) * neurons
+    attention, feed_forward = anatomy.blocks
+    linears = attention.num_linears * heads + feed_forward.num_linears * neurons
     return float(hidden * linears + 2 * tokens * heads)
 
 

@@ -1,7 +1,24 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
-from axformer_lightning.scoring.batches import Batch, batches_by_length
+from axformer_lightning.scoring.batches import Batch, batches_by_length, can_rebatch, search_batches, to_device
+from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
 from axformer_lightning.scoring.mode import eval_mode
-from axformer_lightning.scoring.steps import Scored, Step, can_score, score_logits, step_of
+from axformer_lightning.scoring.names import ADVICE
+from axformer_lightning.scoring.steps import Step, can_score, losses_are_nonnegative, step_of
 
-__all__ = ["Batch", "Scored", "Step", "batches_by_length", "can_score", "eval_mode", "score_logits", "step_of"]
+__all__ = [
+    "ADVICE",
+    "Batch",
+    "Scored",
+    "Step",
+    "batches_by_length",
+    "can_rebatch",
+    "can_score",
+    "eval_mode",
+    "losses_are_nonnegative",
+    "per_sample",
+    "score_logits",
+    "search_batches",
+    "step_of",
+    "to_device",
+]

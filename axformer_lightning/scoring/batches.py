@@ -1,26 +1,33 @@
 """Batches without wasted padding.
 
-Shape suffixes: ``N`` samples, ``T`` tokens.
+Shape suffixes: ``N`` rows (samples, or windows of samples), ``T`` tokens.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from axformer_lightning.scoring.names import LABELS, SAMPLE_IDS
 
 Batch = Mapping[str, Tensor]
+Row = tuple[int, dict[str, Tensor]]  # its length without padding, and its entries
 IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy leave out
 
 
 def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_id: int = 0) -> list[dict[str, Tensor]]:
     """Strip the padding at the end of each sample and batch samples of similar length together.
 
-    Only trailing padding goes: a model with absolute positions sees a difference in leading padding.
+    Only trailing padding goes: a model with absolute positions sees a difference in leading padding. Rows with the
+    same number in `sample_ids` are one sample, as long as its longest row: they stay together, side by side.
 
     Args:
         batches: dicts of tensors with one row per sample; `attention_mask` tells padding from text.
-        batch_size: samples of a batch.
-        pad_token_id: fills `input_ids` up to the longest sample of a batch.
+        batch_size: rows of a batch; more where one sample has more.
+        pad_token_id: fills `input_ids` up to the longest row of a batch.
 
     Returns:
         Batches from short to long samples. Samples of equal length keep their order.
@@ -35,19 +42,108 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
         >>> [b["input_ids"].tolist() for b in batches_by_length([batch], batch_size=1)]
         [[[8]], [[5, 6, 7]]]
     """
-    samples = [sample for batch in batches for sample in _samples(batch)]
-    if not samples:
+    rows = [row for batch in batches for row in _rows(batch)]
+    if not rows:
         raise ValueError("Expected a search set of at least one sample, got an empty one. Pass batches with samples.")
-    entries = {frozenset(sample) for _, sample in samples}
+    entries = {frozenset(row) for _, row in rows}
     if len(entries) > 1:
         some = sorted(frozenset.union(*entries) - frozenset.intersection(*entries))
         raise ValueError(f"Expected the same entries in every batch of the search set, but only some have {some}.")
-    samples.sort(key=lambda sample: sample[0])
-    chunks = (samples[i : i + batch_size] for i in range(0, len(samples), batch_size))
-    return [_pad([sample for _, sample in chunk], chunk[-1][0], pad_token_id) for chunk in chunks]
+    samples = sorted(_samples(rows), key=_length)
+    return [_pad([row for _, row in chunk], _length(chunk), pad_token_id) for chunk in _chunks(samples, batch_size)]
 
 
-def _samples(batch: Batch) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def can_rebatch(batch: Any) -> bool:
+    """Tell whether a batch is a dict of tensors with a row per sample, as transformers' tokenizers make it.
+
+    Example:
+        >>> can_rebatch({"input_ids": torch.ones(2, 3), "labels": torch.ones(2)})
+        True
+        >>> can_rebatch({"input_ids_a": torch.ones(2, 3), "labels": torch.ones(2)})
+        False
+    """
+    return (
+        isinstance(batch, Mapping)
+        and "input_ids" in batch
+        and all(isinstance(value, Tensor) and value.dim() > 0 for value in batch.values())
+        and len({len(value) for value in batch.values()}) == 1
+    )
+
+
+def search_batches(
+    module: nn.Module, batches: Iterable[Any], batch_size: int | None = None, pad_token_id: int = 0
+) -> list[Any]:
+    """Return the search set in the batches that ``module`` is scored on: by length where that is safe, else as it came.
+
+    Safe are batches that :func:`can_rebatch`, unless the module has an `axformer_step`, whose losses may depend on
+    which samples share a batch (in-batch negatives).
+
+    Args:
+        module: what is scored.
+        batches: the search set.
+        batch_size: rows of a batch; by default as many as the largest batch has.
+        pad_token_id: see :func:`batches_by_length`.
+
+    Raises:
+        ValueError: as :func:`batches_by_length`.
+    """
+    batches = list(batches)
+    if hasattr(module, "axformer_step") or not all(map(can_rebatch, batches)):
+        return batches
+    largest = max((len(batch["input_ids"]) for batch in batches), default=1)
+    return list(batches_by_length(batches, batch_size or largest, pad_token_id))
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return ``batch`` with every tensor in it on ``device``, whatever it nests them in; the original is unchanged.
+
+    Example:
+        >>> to_device([{"x": torch.ones(2)}, "text"], torch.device("meta"))
+        [{'x': tensor(..., device='meta', size=(2,))}, 'text']
+    """
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, MutableMapping):
+        moved: Any = copy.copy(batch)
+        for name, value in batch.items():
+            moved[name] = to_device(value, device)
+        return moved
+    if is_dataclass(batch) and not isinstance(batch, type):
+        moved = copy.copy(batch)
+        for field in fields(batch):
+            object.__setattr__(moved, field.name, to_device(getattr(batch, field.name), device))  # frozen or not
+        return moved
+    if isinstance(batch, tuple | list):
+        values = [to_device(value, device) for value in batch]
+        return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+def _samples(rows: Iterable[Row]) -> list[list[Row]]:
+    """Put the rows of each sample together, samples in order of first appearance."""
+    samples: dict[int, list[Row]] = {}
+    for position, row in enumerate(rows):
+        ids = row[1].get(SAMPLE_IDS)
+        samples.setdefault(position if ids is None else int(ids.item()), []).append(row)
+    return list(samples.values())
+
+
+def _length(rows: Iterable[Row]) -> int:
+    return max(length for length, _ in rows)
+
+
+def _chunks(samples: Iterable[list[Row]], batch_size: int) -> Iterator[list[Row]]:
+    """Yield as many whole samples at a time as have at most ``batch_size`` rows, and at least one."""
+    chunk: list[Row] = []
+    for sample in samples:
+        if chunk and len(chunk) + len(sample) > batch_size:
+            yield chunk
+            chunk = []
+        chunk = [*chunk, *sample]
+    yield chunk
+
+
+def _rows(batch: Batch) -> Iterator[Row]:
     rows = {name: len(value) for name, value in batch.items()}
     if len(set(rows.values())) > 1:
         raise ValueError(f"Expected one row per sample in every tensor of a batch, got {rows}.")
@@ -69,11 +165,11 @@ def _samples(batch: Batch) -> Iterator[tuple[int, dict[str, Tensor]]]:
 def _follows_tokens(name: str, value: Tensor, tokens: Tensor) -> bool:
     """Tell whether the second dimension of ``value`` counts tokens; floating labels are multi-label targets."""
     along = value.dim() >= 2 and value.shape[:2] == tokens.shape[:2]
-    return along and not (name == "labels" and value.is_floating_point())
+    return along and not (name in LABELS and value.is_floating_point())
 
 
 def _pad(samples: list[dict[str, Tensor]], length: int, pad_token_id: int) -> dict[str, Tensor]:
-    fill = {"input_ids": pad_token_id, "labels": IGNORED_LABEL}
+    fill = {"input_ids": pad_token_id} | dict.fromkeys(LABELS, IGNORED_LABEL)
     batch = {}
     for name in samples[0]:
         values = [sample[name] for sample in samples]

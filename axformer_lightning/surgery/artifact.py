@@ -3,7 +3,8 @@
 An artifact is safetensors and JSON only. `transformers` must not load it by itself: a removed block is nothing
 but missing tensors to it, which it fills at random, and of hard attention it sees nothing. So two fields of
 `config.json` hold a hint in place of their value: ``model_type``, by which ``Auto...from_pretrained`` fails, and
-the number of layers, by which the concrete classes fail. Both values are in `axformer_plan.json`.
+the number of layers, by which the concrete classes fail. The family is in `axformer_plan.json`, the
+number of layers stands elsewhere in `config.json`.
 """
 
 import json
@@ -25,6 +26,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.surgery.cut import cut_
 
 PLAN_FILE = "axformer_plan.json"
+KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
 HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
 CARD = """---
 library_name: axformer-lightning
@@ -151,7 +153,11 @@ def _layers_field(config: PreTrainedConfig) -> str:
 
 def _put_hints(path: Path, config: PreTrainedConfig) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["model_type"] = data[_layers_field(config)] = HINT
+    layers = _layers_field(config)
+    # `layer_types` goes with the number of layers: transformers compares the two even to find a tokenizer. The
+    # family is not kept here: transformers would find it in a dict and load what is around it.
+    data[KEPT] = {name: data.pop(name) for name in (layers, "layer_types") if name in data}
+    data["model_type"] = data[layers] = HINT
     path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -159,9 +165,8 @@ def _config_without_hints(path: Path, plan: Plan) -> PreTrainedConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         data["model_type"] = plan.model_type
-        kind = type(AutoConfig.for_model(plan.model_type))
-        data[str(kind.attribute_map.get("num_hidden_layers", "num_hidden_layers"))] = plan.num_layers
-        return kind.from_dict(data)
+        data.update(data.pop(KEPT, {}))
+        return type(AutoConfig.for_model(plan.model_type)).from_dict(data)
     except Exception as error:
         raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {error}") from error
 

@@ -2,20 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import LayerPlan, anatomy_of, find_transformer, layers_left
-from axformer_lightning.gates import Removed
+from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import set_hard_attention_
 from axformer_lightning.plan import Plan
 
 M = TypeVar("M", bound=nn.Module)
 
 Positions = Mapping[int, list[int]]  # dimension -> the entries along it that are kept
+
+
+# What the attention modules of transformers call the numbers that some of them reshape by.
+HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
+WIDTHS = ("all_head_size",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +81,9 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
     set_hard_attention_(model, plan.layers)
     edits = tuple(_replace_parameter(model, name, kept) for name, kept in positions.items())
     for i, (now, wanted) in enumerate(zip(before, plan.layers, strict=True)):
-        for stubs, had, wants in (
-            (anatomy.family.attention_stubs, now.attention, wanted.attention),
-            (anatomy.family.feed_forward_stubs, now.feed_forward, wanted.feed_forward),
-        ):
-            if had != wants:
-                for part, num_outputs in stubs.items():
-                    stub = Removed(num_outputs).train(model.training)
-                    model.set_submodule(anatomy.name(i, part), stub)
+        for block in anatomy.blocks:
+            if block.left(now) != block.left(wanted):
+                _rebuild(model, anatomy, i, block, block.left(wanted))
     model.axformer_plan = plan  # type: ignore[assignment]
     return edits
 
@@ -114,33 +115,62 @@ def _positions_of_layer(
     model: PreTrainedModel, i: int, now: LayerPlan, wanted: LayerPlan
 ) -> Iterator[tuple[str, Positions | None]]:
     anatomy = anatomy_of(model)
-    family = anatomy.family
-    for what, width, had, wants, units_had, units_wanted, readers, writer, stubs in (
-        ("attention", anatomy.head_size, now.attention, wanted.attention,
-         now.kept_heads(anatomy.num_heads), wanted.kept_heads(anatomy.num_heads),
-         family.head_readers, family.head_writer, family.attention_stubs),
-        ("feed_forward", 1, now.feed_forward, wanted.feed_forward,
-         now.kept_neurons(anatomy.intermediate_size), wanted.kept_neurons(anatomy.intermediate_size),
-         family.neuron_readers, family.neuron_writer, family.feed_forward_stubs),
-    ):  # fmt: skip
-        if (had == "removed" and wants == "kept") or not set(units_wanted) <= set(units_had):
+    for block in anatomy.blocks:
+        had, wants = block.left(now), block.left(wanted)
+        if not set(wants or ()) <= set(had or ()) or (had is None and wants is not None):
             raise ValueError(
                 f"Expected a plan that removes at least what is cut already, but layers[{i}] keeps more of its"
-                f" {what} block than the model has. Apply the plan to the original model."
+                f" {block.kind} block than the model has. Apply the plan to the original model."
             )
-        if had == wants == "removed" or (wants == "kept" and units_had == units_wanted):
+        if had is None or had == wants:
             continue
-        if wants == "removed":
-            for part in stubs:
-                name = anatomy.name(i, part)
-                yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
+        gone = tuple(block.stubs) if wants is None else () if wants else block.without_units
+        for part in gone:
+            name = anatomy.name(i, part)
+            yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
+        if wants is None:
             continue
-        place = {unit: index for index, unit in enumerate(units_had)}
-        kept = [place[unit] * width + offset for unit in units_wanted for offset in range(width)]
-        for reader in readers:
+        place = {unit: index for index, unit in enumerate(had)}
+        kept = [place[unit] * block.width + offset for unit in wants for offset in range(block.width)]
+        for reader, fused in _readers(model, anatomy, i, block).items():
+            if reader.startswith(gone):
+                continue
             name = anatomy.name(i, reader)
-            yield from ((f"{name}.{own}", {0: kept}) for own, _ in model.get_submodule(name).named_parameters())
-        yield f"{anatomy.name(i, writer)}.weight", {1: kept}
+            rows = [part * len(had) * block.width + row for part in range(fused) for row in kept]
+            yield from ((f"{name}.{own}", {0: rows}) for own, _ in model.get_submodule(name).named_parameters())
+        yield f"{anatomy.name(i, block.writer)}.weight", {1: kept}
+
+
+def _readers(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block) -> dict[str, int]:
+    """Return the readers that a layer of this very model has."""
+    parts = {name for name, _ in model.get_submodule(anatomy.layers[i]).named_modules()}
+    return {reader: fused for reader, fused in block.readers.items() if reader in parts or reader not in block.optional}
+
+
+def _rebuild(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block, left: list[int] | None) -> None:
+    """Put stand-ins where modules are gone, and tell the rest how many heads there are."""
+    if not left:
+        for part, stub in stand_ins(block).items():
+            if left is None or part in block.without_units:
+                model.set_submodule(anatomy.name(i, part), stub.train(model.training))
+    if block.kind == "attention" and left is not None:
+        attention = model.get_submodule(anatomy.name(i, anatomy.family.self_attention))
+        for names, count in ((HEAD_COUNTS, len(left)), (WIDTHS, len(left) * block.width)):
+            for name in names:
+                if hasattr(attention, name):
+                    setattr(attention, name, count)
+        bias = anatomy.family.position_bias
+        if bias is not None:
+            if not hasattr(attention, "axformer_heads"):
+                attention.register_forward_pre_hook(partial(_pick_heads, place=bias))
+            attention.axformer_heads = left  # type: ignore[assignment]
+
+
+def _pick_heads(attention: nn.Module, args: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    """Hand the attention only those entries of a bias for every head whose heads are left."""
+    bias_BHQK: Tensor | None = args[place]
+    heads: list[int] = attention.axformer_heads  # type: ignore[assignment]
+    return (*args[:place], None if bias_BHQK is None else bias_BHQK[:, heads], *args[place + 1 :])
 
 
 def keep(value: Tensor, kept: Positions) -> Tensor:
@@ -185,15 +215,15 @@ def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> No
 def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:
     """Refuse to cut linear layers that something wraps."""
     anatomy = anatomy_of(model)
-    family = anatomy.family
     for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        attention = (*family.head_readers, family.head_writer) if now.attention == "kept" else ()
-        feed_forward = (*family.neuron_readers, family.neuron_writer) if now.feed_forward == "kept" else ()
-        for linear in (*attention, *feed_forward) if now != wanted else ():
-            name = anatomy.name(i, linear)
-            kind = type(model.get_submodule(name))
-            if kind is not nn.Linear:
-                raise ValueError(
-                    f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo what"
-                    " wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
-                )
+        for block in anatomy.blocks:
+            if not block.left(now) or now == wanted:
+                continue
+            for linear in (*_readers(model, anatomy, i, block), block.writer):
+                name = anatomy.name(i, linear)
+                kind = type(model.get_submodule(name))
+                if kind is not nn.Linear:
+                    raise ValueError(
+                        f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
+                        " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
+                    )

@@ -194,7 +194,7 @@ def test_an_exception_in_the_search_leaves_the_module_as_it_was(module, fit, sea
 
     def axformer_step(batch):
         described.setdefault("calls", []).append(1)
-        if len(described["calls"]) == 1:
+        if len(described["calls"]) == 2:  # the first is asked for before training, to see whether it can be scored
             described["before"] = state(copy.deepcopy(module.anything))["values"]
         if len(described["calls"]) == 20:
             raise ZeroDivisionError

@@ -22,7 +22,9 @@ PLAN = Plan(
         Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64),
     ),
 )
-ANATOMY = Anatomy("bert", BERT, "bert.encoder.layer", num_layers=2, num_heads=4, head_size=8, intermediate_size=48)
+ANATOMY = Anatomy(
+    "bert", BERT, ("bert.encoder.layer.0", "bert.encoder.layer.1"), num_heads=4, head_size=8, intermediate_size=48
+)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 HARD = st.none() | st.builds(HardAttention, st.integers(1, 500), st.booleans())
 HEADS = st.sets(st.integers(0, 3)).map(lambda heads: tuple(sorted(heads)))
@@ -206,12 +208,17 @@ def test_a_plan_made_in_python_is_checked_too(layers):
 
 
 @pytest.mark.parametrize(
-    ("field", "other"), [("model_type", "roberta"), ("num_layers", 3), ("num_heads", 8), ("intermediate_size", 64)]
+    ("field", "other"),
+    [("model_type", "roberta"), ("layers", ("only",)), ("num_heads", 8), ("intermediate_size", 64)],
 )
 def test_a_plan_for_another_model_says_what_differs(field, other):
     PLAN.check_fits(ANATOMY)
-    with pytest.raises(ValueError, match=f"with {field} {other!r}, got one for {getattr(PLAN, field)!r}"):
-        PLAN.check_fits(Anatomy(**{**vars(ANATOMY), field: other}))
+    anatomy = Anatomy(**{**vars(ANATOMY), field: other})
+    name = {"layers": "num_layers"}.get(field, field)
+    with pytest.raises(
+        ValueError, match=f"with {name} {getattr(anatomy, name)!r}, got one for {getattr(PLAN, name)!r}"
+    ):
+        PLAN.check_fits(anatomy)
 
 
 def test_a_dense_plan_removes_nothing():

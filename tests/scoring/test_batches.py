@@ -1,12 +1,15 @@
-from itertools import chain
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, BatchEncoding
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from axformer_lightning.scoring import batches_by_length, score_logits
+from axformer_lightning.scoring import batches_by_length, can_rebatch, score_logits, search_batches, to_device
 
 BATCHES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4)
 
@@ -53,6 +56,24 @@ def test_batches_are_full_short_before_long_and_no_wider_than_their_longest(grou
     assert {len(found) for found in lengths[:-1]} <= {batch_size}
 
 
+@given(BATCHES, st.integers(1, 6), st.integers(1, 5))
+def test_rows_of_one_sample_stay_together(groups, batch_size, num_samples):
+    batches = several(groups)
+    for batch in batches:
+        batch["sample_ids"] = batch["labels"] % num_samples
+    found = batches_by_length(batches, batch_size)
+    assert words(found) == words(batches)
+    ids = [batch["sample_ids"].tolist() for batch in found]
+    adjacent = [number for number, _ in groupby(chain(*ids))]
+    assert len(adjacent) == len(set(adjacent))
+    assert all(set(one).isdisjoint(other) for one, other in pairwise(ids))
+    assert all(len(rows) <= batch_size or len(set(rows)) == 1 for rows in ids)
+    longest = dict.fromkeys(adjacent, 0)
+    for length, number in zip(chain(*groups), range(10**6), strict=False):
+        longest[number % num_samples] = max(longest[number % num_samples], length)
+    assert [longest[number] for number in adjacent] == sorted(longest.values())
+
+
 def test_samples_of_one_length_keep_their_order():
     labels = torch.cat([batch["labels"] for batch in batches_by_length(several([[3, 2, 3], [2, 3]]), 2)])
     assert labels.tolist() == [1, 3, 0, 2, 4]
@@ -81,6 +102,15 @@ def test_token_labels_are_stripped_with_their_tokens_and_padded_with_what_losses
     batch = padded([1, 3]) | {"labels": torch.tensor([[7, -100, -100, -100, -100], [4, 5, 6, -100, -100]])}
     (found,) = batches_by_length([batch])
     assert found["labels"].tolist() == [[7, -100, -100], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("name", ["label_ids", "targets", "y"])
+def test_labels_under_another_name_are_labels(name):
+    batch = padded([1, 3]) | {name: torch.tensor([[7, -100, -100, -100, -100], [4, 5, 6, -100, -100]])}
+    (found,) = batches_by_length([batch])
+    assert found[name].tolist() == [[7, -100, -100], [4, 5, 6]]
+    numbers = torch.rand(2, 5)
+    assert torch.equal(batches_by_length([batch | {name: numbers}])[0][name], numbers)
 
 
 @pytest.mark.parametrize("width", [3, 5, 7])
@@ -176,3 +206,73 @@ def test_token_losses_are_those_of_the_padded_batch(tiny, family, implementation
     batch |= {"position": torch.arange(6), "labels": torch.where(batch["attention_mask"] == 1, targets, -100)}
     rebatched = batches_by_length([batch], batch_size, model.config.pad_token_id)
     torch.testing.assert_close(losses(model, rebatched, logits), losses(model, [batch], logits), rtol=1e-5, atol=1e-5)
+
+
+Point = namedtuple("Point", "x, label")
+
+
+@dataclass(frozen=True)
+class Item:
+    x: torch.Tensor
+    more: object = None
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (padded([2, 3]), True),
+        (OrderedDict(padded([2, 3])), True),
+        (tuple(padded([2, 3]).values()), False),
+        (Point(torch.ones(2), torch.ones(2)), False),
+        ({"input_ids_a": torch.ones(2, 3), "input_ids_b": torch.ones(2, 3)}, False),
+        ({"pixel_values": torch.ones(2, 3, 4, 4), "labels": torch.ones(2)}, False),
+        (padded([2, 3]) | {"text": ["a", "b"]}, False),
+        (padded([2, 3]) | {"weight": torch.tensor(1.0)}, False),
+        (padded([2, 3]) | {"weight": torch.ones(3)}, False),
+    ],
+)
+def test_only_dicts_of_tensors_with_a_row_per_sample_are_rebatched(batch, expected):
+    assert can_rebatch(batch) is expected
+    found = search_batches(torch.nn.Identity(), iter([batch, batch]), 1)
+    assert len(found) == (4 if expected else 2)
+    assert expected or all(one is batch for one in found)
+
+
+def test_one_batch_that_cannot_be_rebatched_keeps_all_as_they_are():
+    batches = [padded([2, 3]), padded([2]) | {"weight": torch.tensor(1.0)}]
+    assert search_batches(torch.nn.Identity(), batches) == batches
+
+
+def test_a_step_of_the_module_gets_the_batches_as_they_are():
+    module = torch.nn.Identity()
+    module.axformer_step = None
+    batches = several([[3, 1], [2]])
+    assert all(one is other for one, other in zip(search_batches(module, batches, 1), batches, strict=True))
+
+
+def test_batches_are_as_large_as_the_largest_where_no_size_is_given():
+    assert [len(batch["labels"]) for batch in search_batches(torch.nn.Identity(), several([[3], [2, 4], [1]]))] == [
+        2,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "look"),
+    [
+        (lambda x: x, lambda batch: batch),
+        (lambda x: {"x": x, "text": "a"}, lambda batch: batch["x"]),
+        (lambda x: OrderedDict(x=[x]), lambda batch: batch["x"][0]),
+        (lambda x: (1, {"x": (x,)}), lambda batch: batch[1]["x"][0]),
+        (lambda x: Point(x, None), lambda batch: batch.x),
+        (lambda x: Item(torch.ones(1), [Item(x)]), lambda batch: batch.more[0].x),
+        (lambda x: BatchEncoding({"x": x}), lambda batch: batch.x),
+        (lambda x: SequenceClassifierOutput(logits=x), lambda batch: batch.logits),
+    ],
+)
+def test_tensors_are_moved_wherever_they_are_and_the_original_stays(make, look):
+    batch = make(torch.ones(2))
+    moved = to_device(batch, torch.device("meta"))
+    assert type(moved) is type(batch)
+    assert look(moved).device.type == "meta"
+    assert look(batch).device.type == "cpu"

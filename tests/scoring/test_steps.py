@@ -219,11 +219,6 @@ def test_only_what_defines_a_step_or_a_forward_can_be_scored(module, scorable):
     assert can_score(module) is scorable
 
 
-def test_a_batch_that_is_no_dict_is_refused_with_advice(model, batch):
-    with pytest.raises(TypeError, match="dict of tensors, got tuple" + WITH_ADVICE):
-        step_of(model)(tuple(batch.values()))
-
-
 def test_a_step_that_returns_one_loss_for_all_is_refused(model, batch, monkeypatch):
     module = WithStep(model)
     monkeypatch.setattr(module, "axformer_step", lambda batch: (torch.tensor(1.0), None, None))

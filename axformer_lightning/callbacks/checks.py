@@ -1,0 +1,113 @@
+"""What is refused before anything trains: modules that hold no model to cut, and those that cannot be scored."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.callbacks.round import prepared_batches
+from axformer_lightning.finding.measuring import scoring
+from axformer_lightning.scoring import ADVICE, step_of
+
+ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
+
+
+def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: int) -> None:
+    """Refuse a trainer in which the rounds cannot run.
+
+    Args:
+        trainer: what is asked to fit.
+        name: of the callback.
+        num_rounds: rounds that are left.
+        num_epochs: epochs that they need.
+
+    Raises:
+        ValueError: if there are several devices, no validation, or too few epochs.
+    """
+    if trainer.world_size > 1:
+        raise ValueError(
+            f"Expected one device, got {trainer.world_size}: a cut would leave the processes with different"
+            " models. Use `Trainer(devices=1)`."
+        )
+    if not trainer.enable_validation:
+        raise ValueError(
+            f"Expected a validation loop for {name} to act in, got none. Define `validation_step`"
+            " and a validation dataloader, and leave `limit_val_batches` above 0."
+        )
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs < num_epochs:
+        raise ValueError(
+            f"Expected at least {num_epochs} epochs for the {num_rounds} rounds of {name}, got"
+            f" `max_epochs={trainer.max_epochs}`. Raise it, or lower `first_epoch`, `rounds` or `every_n_epochs`."
+        )
+
+
+def check_module(pl_module: L.LightningModule, model: str | None) -> None:
+    """Refuse a module whose transformer cannot be cut, or that says nothing of how it is scored.
+
+    Args:
+        pl_module: holds the transformer.
+        model: dotted attribute path of the transformer, where there are several.
+
+    Raises:
+        ValueError: if there is no transformer, several and no name, one of an unknown family, or one with adapters.
+        TypeError: if the module has neither a forward nor an `axformer_step`.
+    """
+    transformer = find_transformer(pl_module, model)
+    for name, part in transformer.named_modules():
+        if any(hasattr(part, kept) for kept in ADAPTED):
+            raise ValueError(
+                f"Expected a model without adapters, got {type(part).__name__} at {name!r}. Merge them:"
+                " `model = model.merge_and_unload()`, and then `model.requires_grad_(True)`, as PEFT has frozen what"
+                " retraining has to train."
+            )
+    anatomy_of(transformer)
+    step_of(pl_module)
+
+
+def has_setup_of_its_own(pl_module: L.LightningModule) -> bool:
+    """Tell whether hooks of the module, which run after the callbacks' `setup`, may make parts of it."""
+    # By name, as the module may be one of `pytorch_lightning`, whose classes are others.
+    hooks = {type(pl_module).setup.__qualname__, type(pl_module).configure_model.__qualname__}
+    return hooks != {"DataHooks.setup", "ModelHooks.configure_model"}
+
+
+def is_ready(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel) -> bool:
+    """Tell whether a module is already at the callbacks' `setup` what will be trained, and where, and how precisely."""
+    in_place = pl_module.device == transformer.device  # Lightning names the device of training before it moves there
+    same_precision = trainer.precision_plugin.precision in ("32-true", "16-mixed", "bf16-mixed")
+    return in_place and same_precision and not has_setup_of_its_own(pl_module)
+
+
+def check_scores(
+    trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel, loader: Iterable[Any] | None
+) -> None:
+    """Score the first batch of the search set, so that what cannot be scored is refused before training.
+
+    Module and random state are unchanged afterwards.
+
+    Args:
+        trainer: prepares the batch.
+        pl_module: what is scored.
+        transformer: the model inside it.
+        loader: the search set, or None for the trainer's validation set. An iterator is left alone, as it can be read
+            only once.
+
+    Raises:
+        ValueError: if the search set is empty, or a batch and the module do not go together.
+        TypeError: if the module puts out nothing that can be scored.
+    """
+    if isinstance(loader, Iterator):
+        return
+    with isolate_rng(), trainer.precision_plugin.forward_context(), scoring(pl_module, transformer):
+        for batch in prepared_batches(trainer, loader):
+            try:
+                step_of(pl_module, getattr(transformer.config, "problem_type", None))(batch)
+            except Exception as error:
+                what = "AxFormer scored the first batch of its search set, before any training."
+                error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
+                raise
+            return
+    raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

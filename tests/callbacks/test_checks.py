@@ -1,0 +1,198 @@
+"""What is refused before training, and what is not."""
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
+
+LENIENT = {"neuron_groups": 4, "majority": 0, "tolerance": 2.0}
+
+
+class Trace(L.Callback):
+    """Notes how far a fit came, and what the module was like then."""
+
+    def __init__(self, state):
+        self.reached, self.state, self.states = [], state, []
+
+    def on_fit_start(self, trainer, pl_module):
+        self.reached.append("fit")
+        self.states.append(self.state(pl_module.anything))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if "step" not in self.reached:
+            self.reached.append("step")
+
+
+@pytest.fixture
+def trace(state):
+    return Trace(state)
+
+
+def changed(module, **members):
+    """Give a module another class with these members."""
+    module.__class__ = type("Changed", (type(module),), members)
+    return module
+
+
+def mean_loss_only(self, **batch):
+    """A forward for training alone."""
+    labels = batch.get("labels", torch.zeros(len(batch["input_ids"]), dtype=torch.long))
+    return nn.functional.cross_entropy(self.anything(input_ids=batch["input_ids"]).logits, labels)
+
+
+def test_what_cannot_be_scored_is_refused_in_setup(module, fit, search_loader, trace):
+    module = changed(module, forward=mean_loss_only)
+    callbacks = [HardAttentionCallback(), AccuracyDrivenPruningCallback(search_dataloader=search_loader), trace]
+    with pytest.raises(TypeError, match=r"output of Changed .* a tensor of shape \(\).*mean loss alone.*axformer_step"):
+        fit(module, callbacks)
+    assert trace.reached == []
+
+
+def test_by_the_validation_set_it_is_refused_before_the_first_step(module, fit, trace):
+    steps = {name: lambda self, batch, batch_idx: self(**batch) for name in ("training_step", "validation_step")}
+    with pytest.raises(TypeError, match=r"mean loss alone.*axformer_step"):
+        fit(changed(module, forward=mean_loss_only, **steps), [AccuracyDrivenPruningCallback(), trace])
+    assert trace.reached == ["fit"]
+
+
+def test_an_error_of_the_module_itself_says_what_asked_for_it(module, fit, search_loader):
+    module = changed(module, forward=lambda self, **batch: self.anything(**batch).scores)
+    with pytest.raises(AttributeError, match="scores") as error:
+        fit(module, [HardAttentionCallback(search_dataloader=search_loader)])
+    assert any("before any training" in note and "axformer_step" in note for note in error.value.__notes__)
+
+
+@pytest.mark.parametrize("with_loader", [True, False])
+def test_one_batch_is_scored_for_both_callbacks(module, fit, search_loader, trace, with_loader):
+    asked = []
+
+    def axformer_step(batch):
+        asked.append((module.training, torch.is_grad_enabled(), *trace.reached))
+        logits = module(**batch).logits
+        return torch.ones(len(logits)), logits, batch["labels"]
+
+    module.axformer_step = axformer_step
+    loader = search_loader if with_loader else None
+    callbacks = [
+        HardAttentionCallback(search_dataloader=loader),
+        AccuracyDrivenPruningCallback(search_dataloader=loader),
+    ]
+    fit(module, [*callbacks, trace], max_epochs=1)
+    assert [call for call in asked if "step" not in call] == [(False, False, *([] if with_loader else ["fit"]))]
+
+
+def test_the_module_is_as_it_was_after_a_batch_was_scored(module, fit, search_loader, state, trace):
+    module.anything.classifier.eval()
+    before, random = state(module.anything), []
+    trace.on_fit_start = lambda trainer, pl_module: random.append((torch.get_rng_state(), state(pl_module.anything)))
+    for callbacks in ([], [HardAttentionCallback(search_dataloader=search_loader)]):
+        with pytest.warns(UserWarning, match="in eval mode"):
+            fit(copy.deepcopy(module), [*callbacks, trace], max_epochs=1)
+    assert torch.equal(random[0][0], random[1][0])
+    for _, after in random:
+        for what in ("values", "training", "hooks", "forwards", "implementation", "attributes"):
+            assert after[what] == before[what]
+
+
+@pytest.mark.parametrize("hook", ["on_before_batch_transfer", "on_after_batch_transfer", "transfer_batch_to_device"])
+def test_batches_pass_through_the_hooks_of_the_module(module, fit, search_loader, hook):
+    def rename(self, batch, *_, dataloader_idx=0):
+        return {"input_ids" if name == "words" else name: value for name, value in batch.items()}
+
+    renamed = [{"words" if name == "input_ids" else name: batch[name] for name in batch} for batch in search_loader]
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=renamed)
+    fit(changed(module, **{hook: rename}), [callback], max_epochs=1)
+    assert not callback.plan.removes_nothing
+
+
+def test_what_can_be_read_only_once_is_left_for_the_search(module, fit, search_loader):
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=iter(list(search_loader)))
+    fit(module, [callback], max_epochs=1)
+    assert callback.plan.decisions[0].samples_seen == 48
+
+
+def test_an_empty_search_set_is_refused_in_setup(module, fit, trace):
+    with pytest.raises(ValueError, match="at least one batch, got an empty one"):
+        fit(module, [HardAttentionCallback(search_dataloader=[]), trace])
+    assert trace.reached == []
+
+
+class Adapter(nn.Module):
+    """Stands where a linear layer stood, as PEFT's layers do."""
+
+    def __init__(self, base_layer, name):
+        super().__init__()
+        setattr(self, name, base_layer)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", ["base_layer", "modules_to_save"])
+def test_adapters_are_refused_with_the_remedy(module, fit, trace, name, late):
+    if late:
+        module = changed(module, setup=lambda self, stage: None)
+    module.anything.bert.encoder.layer[1].attention.self.query = Adapter(nn.Linear(32, 32), name)
+    with pytest.raises(ValueError, match=r"Adapter at .*query'.*merge_and_unload\(\).*requires_grad_\(True\)"):
+        fit(module, [AccuracyDrivenPruningCallback(), trace])
+    assert "step" not in trace.reached
+
+
+def make_late(self, stage=None):
+    if self.anything is None:
+        self.anything = self.later.pop()
+
+
+@pytest.fixture
+def late(module, request):
+    """A module that makes its model in a hook of its own, which runs after the callbacks' setup."""
+    hook, *others = request.param
+    module = changed(module, **{hook: make_late}, **dict(others))
+    module.later, module.anything = [module.anything], None
+    return module
+
+
+@pytest.mark.parametrize("late", [["setup"], ["configure_model"]], indirect=True)
+@pytest.mark.parametrize("model", [None, "anything"])
+def test_a_model_made_in_a_hook_of_the_module_is_searched(late, fit, search_loader, model):
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader, model=model)
+    fit(late, [callback, HardAttentionCallback(k=4, model=model)], max_epochs=1)
+    assert not late.anything.axformer_plan.removes_nothing
+
+
+@pytest.mark.parametrize("late", [["setup", ("forward", mean_loss_only)]], indirect=True)
+def test_a_model_made_late_is_scored_before_the_first_step(late, fit, search_loader, trace):
+    with pytest.raises(TypeError, match="mean loss alone"):
+        fit(late, [HardAttentionCallback(search_dataloader=search_loader), trace])
+    assert "step" not in trace.reached
+
+
+def test_a_model_that_never_comes_is_refused(module, fit):
+    module = changed(module, setup=lambda self, stage: None)
+    module.anything = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="found none"):
+        fit(module, [HardAttentionCallback()])
+
+
+def test_a_head_made_in_setup_is_waited_for(module, fit, search_loader):
+    def setup(self, stage):
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def forward(self, **batch):
+        output = self.anything(**batch)
+        output.logits = output.logits * self.scale
+        return output
+
+    module = changed(module, setup=setup, forward=forward, training_step=training_step, validation_step=validation_step)
+    fit(module, [AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)], max_epochs=1)
+    assert not module.anything.axformer_plan.removes_nothing
+
+
+def training_step(self, batch, batch_idx):
+    return nn.functional.cross_entropy(self(**batch).logits, batch["labels"])
+
+
+def validation_step(self, batch, batch_idx):
+    self.log("val_loss", training_step(self, batch, batch_idx))
