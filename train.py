@@ -18,7 +18,7 @@ from axformer_lightning.anatomy import layers_left
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_rows, split_off, stages
+from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, stages, texts_of
 from axformer_lightning.training import StartingPoint
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
@@ -34,24 +34,18 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     rounds, retrain = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     if retrain == "rewind" and cfg.retrain_epochs < 1:
         raise ValueError("Expected `retrain_epochs` of at least 1 with pruning.retrain=rewind, got 0.")
-    rows = load_rows(cfg.task.name, cfg.data_dir)
+    rows = load_rows(cfg.task.name, cfg.data_dir, with_test=cfg.predict_test)
     train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
-        search_rows = split_off(search_rows, int(cfg.data.max_search_samples), cfg.seed)[1]
-    texts = [text for name in ("text_a", "text_b") if name in train_rows.column_names for text in train_rows[name]]
-    options: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    learning_rate = options.pop("learning_rate")
-    model, tokenizer = load_model(task, texts=texts, max_length=cfg.data.max_length, **options)
-    module = TextClassifier(model, task, learning_rate)
-    data = TextData(
-        train_rows,
-        search_rows,
-        rows.dev,
-        tokenizer,
-        batch_size=cfg.data.batch_size,
-        max_length=cfg.data.max_length,
-        seed=cfg.seed,
+        search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
+    make_data, make_module = KINDS[task.kind]
+    model, tokenizer = load_model(
+        task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
     )
+    options = _options(cfg.data, "search_fraction", "max_search_samples")
+    data = make_data(train_rows, search_rows, rows.dev, tokenizer, seed=cfg.seed, **options)
+    options = _options(cfg.task, "name", "headline")
+    module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
     start = None
     if retrain == "rewind":
         start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
@@ -76,6 +70,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     )
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.dev_metrics(run, reporter)}
+    stages.predict_test(run, reporter, rows.test)
     if start is not None:
         start.path.unlink()
     costs = stages.costs(run, cfg.data.max_length)
@@ -94,8 +89,14 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     return results
 
 
+def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
+    """Return the arguments that a group holds for what is made from it."""
+    options: Any = OmegaConf.to_container(group, resolve=True)
+    return {name: value for name, value in options.items() if name not in left_out}
+
+
 def _callbacks(cfg: DictConfig) -> list[HardAttentionCallback | AccuracyDrivenPruningCallback]:
-    metric = TASKS[cfg.task.name].headline_metric()
+    metric = TASKS[cfg.task.name].metric(cfg.task.headline)
     found = []
     for group in (cfg.hard_attention, cfg.pruning):
         if group:

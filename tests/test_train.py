@@ -15,6 +15,7 @@ from PIL import Image
 
 import train
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
+from axformer_lightning.tasks import TASKS
 from axformer_lightning.tasks.demo import demo_pairs
 
 ROOT = Path(train.__file__).parent
@@ -55,14 +56,15 @@ def run(glue, tmp_path):
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)
-    assert cfg.task.name in ("demo", "mrpc")
+    assert cfg.task.name in TASKS
     callbacks = train._callbacks(cfg)
     assert len(callbacks) == 2 - choice.endswith("=none") * (not choice.startswith("logger"))
     assert isinstance(instantiate(cfg.trainer, logger=False, default_root_dir="."), L.Trainer)
 
 
 def test_the_choices_were_found():
-    assert {"task=demo", "task=mrpc", "model=minilm", "pruning=none", "hard_attention=none"} <= set(CHOICES)
+    assert {"model=minilm", "pruning=none", "hard_attention=none"} <= set(CHOICES)
+    assert {choice.removeprefix("task=") for choice in CHOICES if choice.startswith("task=")} == set(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,9 @@ def test_the_choices_were_found():
     [
         ([], "tiny"),
         (["task=mrpc"], "bert-base-cased"),
+        (["task=squad_v2"], "bert-base-cased"),
         (["task=mrpc", "model=minilm"], "all-MiniLM-L6-v2"),
+        (["task=rte", "model=mpnet-base"], "all-mpnet-base-v2"),
         (["model=roberta-base", "task=mrpc"], "roberta-base"),
         (["task=mrpc", "model=minilm", "model.pretrained=somewhere"], "somewhere"),
     ],
@@ -91,7 +95,8 @@ def test_defaults_are_those_of_the_signature(group, callback):
 
 def test_every_name_that_people_override_exists():
     cfg = configuration(
-        "task=mrpc", "data_dir=x", "seed=1", "finetune_epochs=1", "retrain_epochs=1", "data.batch_size=1",
+        "task=mrpc", "task.headline=accuracy", "data_dir=x", "predict_test=true", "seed=1",
+        "finetune_epochs=1", "retrain_epochs=1", "data.batch_size=1",
         "data.max_length=1", "data.search_fraction=0.1", "data.max_search_samples=1", "pruning.tolerance=0.1",
         "pruning.criterion=metric", "pruning.majority=0", "pruning.rounds=2", "pruning.retrain=rewind",
         "pruning.inspection_factor=1.2", "pruning.neuron_groups=6", "hard_attention.k=4",
@@ -156,6 +161,23 @@ def test_nothing_to_search_for_is_plain_fine_tuning(run):
     assert results["search"]["candidates"] == 0
     assert results["baseline"]["metrics"] == results["axformer"]["metrics"]
     assert Plan.load(directory / "plan.json").decisions == ()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_headline_decides_and_is_one_of_the_metrics(task):
+    cfg = configuration(f"task={task}", "pruning.criterion=metric")
+    assert cfg.task.headline in TASKS[task].metrics()
+    assert train._callbacks(cfg)[1].judged_by["metric"] is not None
+
+
+def test_a_headline_that_the_task_has_not_is_refused(run):
+    with pytest.raises(ValueError, match=r"`task\.headline` .*\['accuracy', 'f1'\], got 'pearson'"):
+        run("task.headline=pearson")
+
+
+def test_the_tiny_model_fits_the_longest_sample():
+    assert configuration("task=squad", "model=tiny").model.config.max_position_embeddings == 384
+    assert configuration().model.config.max_position_embeddings == 128
 
 
 def test_rewinding_without_retraining_is_refused(run):

@@ -18,8 +18,8 @@ ABSENT = "-"
 def results_table(results: Mapping[str, Any]) -> Table:
     """Return a run's results as a table: the dense model, what AxFormer made of it, and the change.
 
-    Metrics are shown times 100 and their change in points (a value outside -1..1 is shown as it is); the change
-    of a cost is a ratio. A row of which neither side has a value is left out.
+    Metrics are shown times 100 and their change in points (a value outside -1..1, and a threshold, is shown as it is);
+    the change of a cost is a ratio. A row of which neither side has a value is left out.
 
     Args:
         results: the content of a run's `results.json`.
@@ -110,7 +110,8 @@ def _pairs(dense: Mapping[str, Any] | None, cut: Mapping[str, Any] | None) -> It
 
 def _metric_row(name: str, pair: Pair) -> Row:
     before, after = pair
-    scale = 100 if all(-1 <= value <= 1 for value in pair if value is not None) else 1
+    is_share = not name.endswith("_threshold") and all(-1 <= value <= 1 for value in pair if value is not None)
+    scale = 100 if is_share else 1
     change = ABSENT if before is None or after is None else f"{scale * (after - before):+.2f}"
     return name, _number(before, 1 / scale, 2), _number(after, 1 / scale, 2), change
 

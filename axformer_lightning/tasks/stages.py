@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from datasets import Dataset
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -26,7 +27,9 @@ from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
 from axformer_lightning.tasks.data import TextData
-from axformer_lightning.tasks.module import TextClassifier
+from axformer_lightning.tasks.kinds import Data
+from axformer_lightning.tasks.module import FineTuner
+from axformer_lightning.tasks.predictions import write_predictions
 from axformer_lightning.training import StartingPoint
 
 REPORT_LENGTH = 128
@@ -48,8 +51,8 @@ class Run:
     """
 
     directory: Path
-    module: TextClassifier
-    data: TextData
+    module: FineTuner
+    data: Data
     tokenizer: PreTrainedTokenizerBase
     make_trainer: MakeTrainer
     progress: bool = True
@@ -125,9 +128,21 @@ def search_and_cut(
 
 
 def dev_metrics(run: Run, trainer: L.Trainer) -> dict[str, float]:
-    """Return the metrics of the model as it stands on the dev set, under their official names."""
-    (values,) = trainer.test(run.module, run.data, verbose=False)
-    return {name: values[name] for name in run.module.task.metrics()}
+    """Return the metrics of the model as it stands on each dev set, under their official names."""
+    metrics: dict[str, float] = {}
+    for suffix in run.module.task.dev:
+        (values,) = trainer.test(run.module, run.data.dev_dataloader(suffix), verbose=False)
+        metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
+    return metrics
+
+
+def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
+    """Write the predictions of the model as it stands for each test set, in the GLUE server's layout."""
+    for stem, rows in test.items():
+        assert isinstance(run.data, TextData)  # no other task has a test set
+        batches: Any = trainer.predict(run.module, run.data.rows_dataloader(rows))
+        predictions = [value for batch in batches for value in batch.tolist()]
+        write_predictions(run.directory / "predictions" / f"{stem}.tsv", run.module.task, predictions)
 
 
 def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:

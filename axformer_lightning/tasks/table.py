@@ -1,59 +1,172 @@
 """The table of tasks: a row each."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
 
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryF1Score, BinaryMatthewsCorrCoef, MulticlassAccuracy
+from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+from typing_extensions import override
+
+from axformer_lightning.tasks.squad import SquadMetrics, SquadV2Metrics, entry_of
+from axformer_lightning.tasks.task import Task
+
+PAIR = ("sentence1", "sentence2")
+ENTAILMENT = ("entailment", "not_entailment")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One task of text classification.
+class Pearson(PearsonCorrCoef):
+    """Pearson's correlation, 0 for constant predictions, as Spearman's and Matthews' are in torchmetrics.
 
-    Args:
-        labels: names of the classes, in the order of their numbers.
-        metrics: makes the task's metrics, by their official names.
-        headline: the metric that `criterion=metric` decides by.
-        folder: folder of its official files in the data directory; None where the project makes the data.
-        text_columns: columns of the official files that hold the one or two texts.
-        label_column: column of the official files that holds the label.
-        hub: repository and configuration on the hub.
-        hub_columns: the text columns there.
+    Example:
+        >>> from torch import tensor
+        >>> Pearson()(tensor([1.0, 2.0, 3.0]), tensor([0.5, 1.0, 1.5]))
+        tensor(1.)
     """
 
-    labels: tuple[str, ...]
-    metrics: Callable[[], dict[str, Metric]]
-    headline: str
-    folder: str | None = None
-    text_columns: tuple[str, ...] = ()
-    label_column: str = ""
-    hub: tuple[str, str] | None = None
-    hub_columns: tuple[str, ...] = ()
+    higher_is_better = True  # torchmetrics says neither, and then nothing can be decided by it
 
-    def collection(self) -> MetricCollection:
-        """Return the task's metrics, each updated with the same predictions and targets."""
-        return MetricCollection(self.metrics())  # type: ignore[arg-type]
+    @override
+    def compute(self) -> Tensor:
+        return super().compute().nan_to_num(0.0)
 
-    def headline_metric(self) -> Metric:
-        """Return a metric to decide by."""
-        return self.metrics()[self.headline]
+
+def _accuracy(num_classes: int = 2) -> dict[str, Metric]:
+    return {"accuracy": MulticlassAccuracy(num_classes=num_classes, average="micro")}
 
 
 def _accuracy_and_f1() -> dict[str, Metric]:
-    return {"accuracy": MulticlassAccuracy(num_classes=2, average="micro"), "f1": BinaryF1Score()}
+    return {**_accuracy(), "f1": BinaryF1Score()}
+
+
+def _matthews_correlation() -> dict[str, Metric]:
+    return {"matthews_correlation": BinaryMatthewsCorrCoef()}
+
+
+def _correlations() -> dict[str, Metric]:
+    with warnings.catch_warnings():  # that it keeps all predictions: they are few
+        warnings.simplefilter("ignore", UserWarning)
+        return {"pearson": Pearson(), "spearman": SpearmanCorrCoef()}
+
+
+def _exact_match_and_f1(make: type[Metric]) -> dict[str, Metric]:
+    return {name: entry_of(make(), name) for name in ("exact_match", "f1")}
 
 
 TASKS: dict[str, Task] = {
-    "demo": Task(labels=("different", "same"), metrics=_accuracy_and_f1, headline="accuracy"),
+    "demo": Task("classification", _accuracy_and_f1, labels=("different", "same")),
+    "cola": Task(
+        "classification",
+        _matthews_correlation,
+        labels=("unacceptable", "acceptable"),
+        folder="CoLA",
+        header=("source", "label", "star", "sentence"),
+        text_columns=("sentence",),
+        label_column="label",
+        hub=("nyu-mll/glue", "cola"),
+        test={"CoLA": "test"},
+    ),
+    "sst2": Task(
+        "classification",
+        _accuracy,
+        labels=("negative", "positive"),
+        folder="SST-2",
+        text_columns=("sentence",),
+        label_column="label",
+        hub=("nyu-mll/glue", "sst2"),
+        test={"SST-2": "test"},
+    ),
     "mrpc": Task(
+        "classification",
+        _accuracy_and_f1,
         labels=("not_equivalent", "equivalent"),
-        metrics=_accuracy_and_f1,
-        headline="f1",
         folder="MRPC",
         text_columns=("#1 String", "#2 String"),
         label_column="Quality",
         hub=("nyu-mll/glue", "mrpc"),
-        hub_columns=("sentence1", "sentence2"),
+        hub_columns=PAIR,
+        test={"MRPC": "test"},
+    ),
+    "stsb": Task(
+        "regression",
+        _correlations,
+        bounds=(0.0, 5.0),
+        folder="STS-B",
+        text_columns=PAIR,
+        label_column="score",
+        hub=("nyu-mll/glue", "stsb"),
+        test={"STS-B": "test"},
+    ),
+    "qqp": Task(
+        "classification",
+        _accuracy_and_f1,
+        labels=("not_duplicate", "duplicate"),
+        folder="QQP",
+        text_columns=("question1", "question2"),
+        label_column="is_duplicate",
+        skips_ragged=True,  # a few questions of the official train.tsv have a line break in them
+        hub=("nyu-mll/glue", "qqp"),
+        test={"QQP": "test"},
+    ),
+    "mnli": Task(
+        "classification",
+        lambda: _accuracy(3),
+        labels=("entailment", "neutral", "contradiction"),
+        folder="MNLI",
+        text_columns=PAIR,
+        label_column="gold_label",
+        named_labels=True,
+        hub=("nyu-mll/glue", "mnli"),
+        hub_columns=("premise", "hypothesis"),
+        dev={"": "validation_matched", "_mismatched": "validation_mismatched"},
+        test={"MNLI-m": "test_matched", "MNLI-mm": "test_mismatched"},
+    ),
+    "qnli": Task(
+        "classification",
+        _accuracy,
+        labels=ENTAILMENT,
+        folder="QNLI",
+        text_columns=("question", "sentence"),
+        label_column="label",
+        named_labels=True,
+        hub=("nyu-mll/glue", "qnli"),
+        test={"QNLI": "test"},
+    ),
+    "rte": Task(
+        "classification",
+        _accuracy,
+        labels=ENTAILMENT,
+        folder="RTE",
+        text_columns=PAIR,
+        label_column="label",
+        named_labels=True,
+        hub=("nyu-mll/glue", "rte"),
+        test={"RTE": "test"},
+    ),
+    "wnli": Task(
+        "classification",
+        _accuracy,
+        labels=("not_entailment", "entailment"),
+        folder="WNLI",
+        text_columns=PAIR,
+        label_column="label",
+        hub=("nyu-mll/glue", "wnli"),
+        test={"WNLI": "test"},
+    ),
+    "squad": Task(
+        "question_answering",
+        lambda: _exact_match_and_f1(SquadMetrics),
+        reported=lambda: {"squad": SquadMetrics()},
+        folder="",
+        version="-v1.1",
+        hub=("rajpurkar/squad",),
+    ),
+    "squad_v2": Task(
+        "question_answering",
+        lambda: _exact_match_and_f1(SquadV2Metrics),
+        reported=lambda: {"squad_v2": SquadV2Metrics()},
+        folder="",
+        version="-v2.0",
+        hub=("rajpurkar/squad_v2",),
     ),
 }

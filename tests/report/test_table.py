@@ -85,6 +85,12 @@ def test_a_value_that_is_no_share_is_shown_as_it_is(results):
     assert rows(results)["loss"] == ["1.50", "0.50", "-1.00"]
 
 
+def test_a_threshold_is_shown_as_it_is(results):
+    for side, value in (("baseline", 0.5), ("axformer", -0.25)):
+        results[side]["metrics"]["best_f1_threshold"] = value
+    assert rows(results)["best_f1_threshold"] == ["0.50", "-0.25", "-0.75"]
+
+
 def test_the_title_names_the_run(results):
     assert printed(results).split("\n")[0].strip() == "mrpc, a/model, seed 7"
     del results["model"], results["seed"]

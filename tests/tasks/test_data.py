@@ -19,7 +19,7 @@ def rows():
 def data(rows):
     train, search = split_off(rows, 0.25, seed=0)
     tokenizer = train_wordpiece(rows["text_a"][:])
-    return TextData(train, search, search, tokenizer, batch_size=16, max_length=40, seed=3)
+    return TextData(train, search, {"": search}, tokenizer, batch_size=16, max_length=40, seed=3)
 
 
 def texts(part):
@@ -74,6 +74,18 @@ def test_the_search_set_is_trained_on_only_when_asked(data):
         data.train_on_all = False
 
 
+def test_rows_without_labels_keep_their_order(data, rows):
+    batches = list(data.rows_dataloader(rows.remove_columns("label")))
+    wanted = data.tokenizer(rows["text_a"][:], rows["text_b"][:], truncation=True, max_length=40)["input_ids"]
+    found = [
+        ids[mask == 1].tolist()
+        for batch in batches
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert found == wanted
+    assert all("labels" not in batch for batch in batches)
+
+
 def test_an_empty_batch_is_refused(rows):
     with pytest.raises(ValueError, match=r"data\.batch_size"):
-        TextData(rows, rows, rows, train_wordpiece(["a"]), batch_size=0)
+        TextData(rows, rows, {"": rows}, train_wordpiece(["a"]), batch_size=0)

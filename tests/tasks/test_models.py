@@ -1,7 +1,7 @@
 import huggingface_hub
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MPNetConfig, MPNetModel, MPNetTokenizer
 
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.tasks import TASKS, load_model, models
@@ -20,6 +20,7 @@ def test_random_weights_come_with_a_vocabulary_of_the_task(made):
     model, tokenizer = made
     assert model.config.id2label == {0: "not_equivalent", 1: "equivalent"}
     assert model.config.vocab_size == len(tokenizer) >= 100
+    assert tokenizer.model_max_length == 64
     assert tokenizer.unk_token_id not in tokenizer("the ferry", "a boat")["input_ids"]
 
 
@@ -36,6 +37,67 @@ def test_a_directory_is_loaded_with_its_tokenizer(made, tmp_path):
 def test_more_tokens_than_positions_are_refused():
     with pytest.raises(ValueError, match=r"`data\.max_length` of at most 64.*got 65"):
         load_model(TASKS["demo"], config=CONFIG, texts=TEXTS, max_length=65)
+
+
+@pytest.mark.parametrize("name", ["stsb", "squad"])
+def test_a_head_of_the_right_kind_is_made_and_kept(name, tmp_path):
+    model, tokenizer = load_model(TASKS[name], config=CONFIG, texts=TEXTS, max_length=64)
+    save_pretrained(model, tmp_path, tokenizer=tokenizer)
+    again, _ = load_model(TASKS[name], pretrained=str(tmp_path), max_length=64)
+    assert type(again).__name__ == {"stsb": "BertForSequenceClassification", "squad": "BertForQuestionAnswering"}[name]
+    assert again.config.num_labels == {"stsb": 1, "squad": 2}[name]
+    assert again.config.problem_type == {"stsb": "regression", "squad": None}[name]
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_fine_tuned_head_is_kept_where_the_number_of_labels_is_right(made, tmp_path):
+    save_pretrained(made[0], tmp_path, tokenizer=made[1])
+    again, _ = load_model(TASKS["rte"], pretrained=str(tmp_path), max_length=64)
+    assert torch.equal(again.classifier.weight, made[0].classifier.weight)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("mnli", 3), ("stsb", 1)])
+def test_a_fine_tuned_head_for_other_labels_is_refused(made, tmp_path, name, wanted):
+    save_pretrained(made[0], tmp_path, tokenizer=made[1])
+    with pytest.raises(ValueError, match=rf"for {wanted} labels, .*got '{tmp_path}' with a head for 2\. Start from"):
+        load_model(TASKS[name], pretrained=str(tmp_path), max_length=64)
+
+
+def test_an_encoder_may_have_said_any_number_of_labels(made, tmp_path):
+    made[0].config.num_labels = 7
+    save_pretrained(made[0].bert, tmp_path, tokenizer=made[1])
+    assert load_model(TASKS["mnli"], pretrained=str(tmp_path), max_length=64)[0].config.num_labels == 3
+
+
+def test_a_head_of_another_kind_is_left_behind(made, tmp_path):
+    save_pretrained(made[0], tmp_path, tokenizer=made[1])
+    model, _ = load_model(TASKS["squad"], pretrained=str(tmp_path), max_length=64)
+    query = "encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(model.bert.state_dict()[query], made[0].bert.state_dict()[query])
+
+
+def test_a_tokenizer_without_a_pad_token_is_refused(made, tmp_path):
+    made[1].pad_token = None
+    save_pretrained(made[0], tmp_path, tokenizer=made[1])
+    with pytest.raises(ValueError, match=r"a tokenizer with a pad token, .*`tokenizer\.pad_token = "):
+        load_model(TASKS["mrpc"], pretrained=str(tmp_path), max_length=64)
+
+
+def test_a_directory_in_the_layout_of_sentence_transformers_is_loaded(tmp_path):
+    words = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "the", "ferry", "left"]
+    config = MPNetConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    encoder = MPNetModel(config)
+    encoder.save_pretrained(tmp_path)
+    MPNetTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "modules.json").write_text('[{"path": "", "type": "sentence_transformers.models.Transformer"}]')
+    model, tokenizer = load_model(TASKS["rte"], pretrained=str(tmp_path), max_length=64)
+    assert type(model).__name__ == "MPNetForSequenceClassification"
+    assert torch.equal(model.mpnet.embeddings.word_embeddings.weight, encoder.embeddings.word_embeddings.weight)
+    assert tokenizer("the ferry", "left")["input_ids"] == [0, 5, 6, 2, 2, 7, 2]
 
 
 def test_neither_source_is_refused():

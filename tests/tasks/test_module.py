@@ -51,3 +51,14 @@ def test_the_learning_rate_rises_and_falls_to_nothing(module, loader):
     trainer = L.Trainer(max_epochs=4, callbacks=[Watch()], **OPTIONS)
     trainer.fit(module, loader, loader)
     assert rates == pytest.approx([0.0, 5e-4, 1e-3, 1e-3 * 5 / 6, 1e-3 * 4 / 6, 1e-3 * 3 / 6, 1e-3 * 2 / 6, 1e-3 / 6])
+
+
+@pytest.mark.parametrize(("name", "num_labels"), [("mrpc", 2), ("stsb", 1)])
+def test_what_is_predicted_is_a_class_or_a_score(tiny, logits, name, num_labels):
+    model, batch = tiny.model("bert", "sdpa", num_labels=num_labels), tiny.batch()
+    module = TextClassifier(model, TASKS[name]).eval()
+    del batch["labels"]
+    with torch.no_grad():
+        predicted = module.predict_step(batch, 0)
+    expected = logits(model, batch)
+    torch.testing.assert_close(predicted, expected.argmax(-1) if name == "mrpc" else expected[:, 0])

@@ -16,8 +16,9 @@ def folder(tmp_path):
 
 
 def test_official_files_are_read_unquoted_and_without_the_mark(folder):
-    train, dev = load_rows("mrpc", folder)
-    assert train[:] == dev[:]
+    train, dev, test = load_rows("mrpc", folder)
+    assert train[:] == dev[""][:]
+    assert test == {}
     assert train["text_a"][:] == ['" No , he said .', "Rain fell ."]
     assert train["text_b"][:] == ["He declined .", "The sun ' shone \""]
     assert train["label"][:] == [1, 0]
@@ -31,8 +32,8 @@ def test_the_environment_names_the_directory(folder, monkeypatch):
 def test_the_demo_is_made_whatever_the_environment_says(monkeypatch):
     monkeypatch.setenv("GLUE_DIR", "/nowhere")
     made = load_rows("demo")
-    assert (len(made.train), len(made.dev)) == (rows.DEMO_TRAIN, rows.DEMO_DEV)
-    assert not set(made.train["text_a"][:]) & set(made.dev["text_b"][:])
+    assert (len(made.train), len(made.dev[""])) == (rows.DEMO_TRAIN, rows.DEMO_DEV)
+    assert not set(made.train["text_a"][:]) & set(made.dev[""]["text_b"][:])
 
 
 def test_the_hub_gives_the_same_columns(monkeypatch):

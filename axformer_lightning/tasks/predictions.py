@@ -1,0 +1,42 @@
+"""Predictions for a test set, as the GLUE server takes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from axformer_lightning.plan import write_atomically
+from axformer_lightning.tasks.task import Task
+
+
+def write_predictions(path: Path, task: Task, predictions: Sequence[float]) -> None:
+    r"""Write one prediction per line, numbered from 0, under the header `index` and `prediction`.
+
+    Args:
+        path: the file; its folder is made.
+        task: says how its official files write a label.
+        predictions: numbers of classes, or scores, in the order of the test set.
+
+    Example:
+        >>> import tempfile
+        >>> from axformer_lightning.tasks import TASKS
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_predictions(Path(folder, "RTE.tsv"), TASKS["rte"], [1, 0])
+        ...     Path(folder, "RTE.tsv").read_text()
+        'index\tprediction\n0\tnot_entailment\n1\tentailment\n'
+    """
+    lines = [f"{i}\t{_written(value, task)}\n" for i, value in enumerate(predictions)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, "".join(["index\tprediction\n", *lines]))
+
+
+def _written(value: float, task: Task) -> str:
+    """Write one prediction.
+
+    Example:
+        >>> from axformer_lightning.tasks import TASKS
+        >>> _written(5.2, TASKS["stsb"]), _written(1, TASKS["cola"]), _written(2, TASKS["mnli"])
+        ('5.000', '1', 'contradiction')
+    """
+    if task.kind == "regression":
+        least, largest = task.bounds
+        return f"{min(max(value, least), largest):.3f}"
+    return task.labels[int(value)] if task.named_labels else str(int(value))

@@ -1,0 +1,137 @@
+"""Parts of a data set, proportional and seeded: which rows are searched on and not trained on."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from random import Random
+
+from datasets import ClassLabel, Dataset
+
+NUM_ORDERS = 100  # of articles, tried to come near to the wanted size
+
+
+def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dataset]:
+    """Split rows in two, the same for the same seed.
+
+    Classes are in both parts in the same proportion, and so are scores, rounded to whole numbers. Questions are split
+    by whole articles, as near to ``part`` as these come: what is asked about one paragraph is too much alike to train
+    on and to decide by. Of a single article the paragraphs are split, of a single paragraph the questions.
+
+    Args:
+        rows: with a column `label`, or with SQuAD's columns.
+        part: size of the second part, as a share or as a number of rows.
+        seed: of the split.
+
+    Raises:
+        ValueError: if ``part`` leaves nothing on one side, or no row of some class.
+    """
+    _check_size(rows, part)
+    if "label" not in rows.column_names:
+        chosen = _whole_articles(rows, part * len(rows) if isinstance(part, float) else part, seed)
+    elif isinstance(rows.features["label"], ClassLabel):
+        return _split_classes(rows, part, seed)
+    else:
+        chosen = _proportional(_strata(rows), int(part * len(rows) if isinstance(part, float) else part), seed)
+    return rows.select(sorted(set(range(len(rows))) - set(chosen))), rows.select(chosen)
+
+
+def draw(rows: Dataset, size: int, seed: int) -> Dataset:
+    """Return ``size`` rows with classes, rounded scores or answerable questions in the proportion of all.
+
+    Args:
+        rows: with a column `label`, or with SQuAD's columns.
+        size: how many rows to draw.
+        seed: of the draw.
+
+    Raises:
+        ValueError: if ``size`` is not below the number of rows, or too small for every class.
+    """
+    if isinstance(rows.features.get("label"), ClassLabel):
+        return split_off(rows, size, seed)[1]
+    _check_size(rows, size)
+    return rows.select(_proportional(_strata(rows), size, seed))
+
+
+def _check_size(rows: Dataset, part: float | int) -> None:
+    size = part * len(rows) if isinstance(part, float) else part
+    if not 1 <= size < len(rows):
+        raise ValueError(
+            f"Expected a search set of 1 to {len(rows) - 1} of {len(rows)} samples, got {part!r}: set"
+            " `data.search_fraction` between 0 and 1."
+        )
+
+
+def _split_classes(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dataset]:
+    try:
+        parts = rows.train_test_split(test_size=part, seed=seed, stratify_by_column="label")
+    except ValueError as error:
+        raise ValueError(
+            f"Expected enough samples of every class to split off {part!r} of {len(rows)}: {error} Raise"
+            " `data.search_fraction` or `data.max_search_samples`."
+        ) from error
+    return parts["train"], parts["test"]
+
+
+def _strata(rows: Dataset) -> list[int]:
+    """Return the stratum of each row: its score rounded, or whether its question can be answered."""
+    if "label" in rows.column_names:
+        return [round(score) for score in rows["label"][:]]
+    return [len(answers["text"]) > 0 for answers in rows["answers"][:]]
+
+
+def _proportional(strata: Sequence[int], size: int, seed: int) -> list[int]:
+    """Draw every n-th row of the rows sorted by stratum, in random order within each.
+
+    However few rows a stratum has, this cannot fail: it then shares a row with its neighbour.
+
+    Example:
+        >>> chosen = _proportional([0] * 30 + [1] * 60 + [2] * 1, 9, seed=0)
+        >>> [sum(low <= i < high for i in chosen) for low, high in ((0, 30), (30, 91))]
+        [3, 6]
+    """
+    rng = Random(seed)
+    order = list(range(len(strata)))
+    rng.shuffle(order)
+    order.sort(key=strata.__getitem__)
+    offset = rng.randrange(len(order))
+    return sorted(order[(i * len(order) + offset) // size] for i in range(size))
+
+
+def _whole_articles(rows: Dataset, size: float, seed: int) -> list[int]:
+    keys: list[Hashable] = []
+    for column in ("title", "context", "id"):
+        keys = rows[column][:]
+        if len(set(keys)) > 1:
+            break
+    chosen = _whole_groups(Counter(keys), size, seed)
+    return [i for i, key in enumerate(keys) if key in chosen]
+
+
+def _whole_groups(sizes: Counter[Hashable], size: float, seed: int) -> set[Hashable]:
+    """Choose some groups, not none and not all, that come as near to ``size`` as in the best of many random orders.
+
+    Example:
+        >>> sorted(_whole_groups(Counter(a=50, b=30, c=21), 51, seed=0))
+        ['b', 'c']
+    """
+    rng = Random(seed)
+    order = sorted(sizes, key=str)
+    tried = []
+    for _ in range(NUM_ORDERS):
+        rng.shuffle(order)
+        tried.append(_filled(order, sizes, size))
+    return min(tried, key=lambda groups: abs(sum(sizes[group] for group in groups) - size))
+
+
+def _filled(order: Sequence[Hashable], sizes: Counter[Hashable], size: float) -> set[Hashable]:
+    """Take what fits in the order given, and one more if that comes nearer or nothing fits."""
+    chosen: set[Hashable] = set()
+    total = 0
+    for group in order:
+        if total + sizes[group] <= size:
+            chosen.add(group)
+            total += sizes[group]
+    left = [group for group in order if group not in chosen]
+    smallest = min(left, key=sizes.__getitem__)  # all that are left go beyond ``size``, this one the least
+    if not chosen or (len(left) > 1 and total + sizes[smallest] - size < size - total):
+        chosen.add(smallest)
+    return chosen
