@@ -1,7 +1,8 @@
 import huggingface_hub
 import pytest
+import sentencepiece
 import torch
-from transformers import AutoTokenizer, MPNetConfig, MPNetModel, MPNetTokenizer
+from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, MPNetConfig, MPNetModel, MPNetTokenizer
 
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.tasks import TASKS, load_model, models
@@ -123,3 +124,20 @@ def test_a_package_stands_in_for_its_hub_repository(made, tmp_path, monkeypatch)
 def test_a_package_that_is_not_installed_leaves_the_hub(monkeypatch):
     monkeypatch.setitem(models.PACKAGES, "some/model", "certainly_not_installed")
     assert models._packaged("some/model") is None
+
+
+def test_a_tokenizer_in_its_original_form_is_loaded(tmp_path):
+    """As the hub has DeBERTa-v3: the file of SentencePiece and no `tokenizer.json`."""
+    pieces = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]"}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 20), model_prefix=str(tmp_path / "spm"), vocab_size=30, eos_piece="[SEP]",
+        unk_piece="[UNK]", hard_vocab_limit=False, minloglevel=2, **pieces,
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    DebertaV2Model(DebertaV2Config(vocab_size=40, **sizes)).save_pretrained(tmp_path)
+    model, tokenizer = load_model(TASKS["squad"], pretrained=str(tmp_path))
+    encoded = tokenizer("a ferry left", return_offsets_mapping=True, return_tensors="pt")
+    assert tokenizer.is_fast
+    assert encoded["offset_mapping"][0, -2, 1] == len("a ferry left")
+    assert model(encoded["input_ids"]).start_logits.shape == encoded["input_ids"].shape
