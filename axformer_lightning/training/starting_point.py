@@ -1,0 +1,91 @@
+"""The weights that a fit began with, to rewind to after a cut."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.surgery import keep, kept_positions
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Where a fit began, to rewind to: the weights on disk, the rest in memory.
+
+    Args:
+        path: safetensors file with every parameter and buffer.
+        layers: what was left of each layer of the transformer then.
+        groups: settings of the optimizers' parameter groups.
+        schedulers: states of the learning rate schedulers.
+    """
+
+    path: Path
+    layers: tuple[LayerPlan, ...]
+    groups: list[list[dict[str, Any]]]
+    schedulers: list[dict[str, Any]]
+
+    @classmethod
+    def save(
+        cls,
+        path: str | os.PathLike[str],
+        module: nn.Module,
+        layers: tuple[LayerPlan, ...],
+        optimizers: Sequence[Optimizer] = (),
+        schedulers: Sequence[Any] = (),
+    ) -> "StartingPoint":
+        """Write the weights of ``module`` to ``path`` and remember the rest."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # Cloned: safetensors refuses tensors that share memory, as tied weights do.
+        save_file({name: value.detach().cpu().clone().contiguous() for name, value in _tensors(module).items()}, path)
+        groups = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
+        states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
+        return cls(Path(path), layers, groups, states)
+
+    def rewind_(
+        self,
+        module: nn.Module,
+        transformer: PreTrainedModel,
+        optimizers: Sequence[Optimizer] = (),
+        schedulers: Sequence[Any] = (),
+    ) -> None:
+        """Put the weights back into a module that has been cut since; optimizers and schedulers start afresh.
+
+        Source: the authors' final step (`--from_specialized`), arXiv 2010.03688, section 3.4.
+
+        Args:
+            module: holds ``transformer``; cut since this point was saved.
+            transformer: the model that was cut.
+            optimizers: lose their state and get their groups' settings of then back.
+            schedulers: get their state of then back.
+        """
+        start = load_file(self.path)
+        prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
+        now = getattr(transformer, "axformer_plan", None)
+        positions = kept_positions(transformer, self.layers, self.layers if now is None else now.layers)
+        kept = {prefix + name: where for name, where in positions.items()}
+        with torch.inference_mode(False), torch.no_grad():
+            for name, value in _tensors(module).items():
+                value.copy_(keep(start[name], kept.get(name) or {}))
+        for optimizer, groups in zip(optimizers, self.groups, strict=True):
+            optimizer.state.clear()
+            for group, settings in zip(optimizer.param_groups, groups, strict=True):
+                group.update(copy.deepcopy(settings))
+        for scheduler, state in zip(schedulers, self.schedulers, strict=True):
+            scheduler.load_state_dict(copy.deepcopy(state))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy({name: value for name, value in group.items() if name != "params"})
