@@ -1,7 +1,9 @@
 """Fine-tune, search, cut, retrain, report: `python train.py task=mrpc model=minilm`."""
 
 import inspect
+import json
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,32 @@ from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, write_atomically
 from axformer_lightning.report import plan_summary, results_table
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, stages, texts_of
+from axformer_lightning.tasks.resume import RESULTS, Progress, claim
 from axformer_lightning.training import StartingPoint
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
 ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
+SHOWN_ONLY = {"resume", "logger"}  # with these trainer options, what says nothing of the results
+SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
 WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
-    """Run all stages of one configuration and return what results.json holds."""
+    """Run all stages of one configuration that are not finished, and return what results.json holds."""
+    with _claimed(cfg, directory) as progress:
+        if not progress.finished:
+            _keep_configuration(cfg, directory)
+            run_stages(cfg, directory, progress)
+            progress.finish()
+    results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
+    return results
+
+
+def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
+    """Run the stages that are not finished, and write results.json."""
     L.seed_everything(cfg.seed, workers=True)
     task = TASKS[cfg.task.name]
     callbacks = _callbacks(cfg)
@@ -55,8 +71,9 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         trainer: L.Trainer = instantiate(cfg.trainer, max_epochs=epochs, logger=logger, default_root_dir=str(directory))
         return trainer
 
-    progress = bool(cfg.trainer.get("enable_progress_bar", True))
-    run = stages.Run(directory, module, data, tokenizer, make_trainer, progress)
+    progress.restore_(module)
+    show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
+    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
     baseline = stages.fine_tune(run, cfg.finetune_epochs)
     search = stages.search_and_cut(
         run,
@@ -69,8 +86,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         max_length=cfg.data.max_length,
     )
     reporter = make_trainer("report", 0)
-    metrics = {"baseline": baseline, "axformer": stages.dev_metrics(run, reporter)}
-    stages.predict_test(run, reporter, rows.test)
+    metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
     if start is not None:
         start.path.unlink()
     costs = stages.costs(run, cfg.data.max_length)
@@ -86,7 +102,37 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         "artifact": "model",
     }
     stages.save_results(directory, results)
-    return results
+
+
+def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
+    alone = instantiate(cfg.trainer, logger=False).world_size == 1
+    if alone:
+        return claim(directory, _configuration(cfg), resume=cfg.resume)
+    if cfg.resume:
+        raise ValueError("Expected one device with resume=true, got several. Set trainer.devices=1.")
+    return nullcontext(Progress())
+
+
+def _configuration(cfg: DictConfig) -> dict[str, Any]:
+    """Return everything that the results depend on."""
+    parts = {str(name): part for name, part in cfg.items() if name not in SHOWN_ONLY}
+    plain: dict[str, Any] = {
+        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+        for name, part in parts.items()
+    }
+    for option in SHOWN_ONLY_BY_TRAINER:
+        plain["trainer"].pop(option, None)
+    return plain
+
+
+def _keep_configuration(cfg: DictConfig, directory: Path) -> None:
+    """Write `.hydra/` as Hydra does by itself, which would do so before the directory can be refused."""
+    if HydraConfig.initialized():
+        hydra_cfg = HydraConfig.get()
+        folder = directory / ".hydra"
+        folder.mkdir(exist_ok=True)
+        for name, part in (("config", cfg), ("hydra", {"hydra": hydra_cfg}), ("overrides", hydra_cfg.overrides.task)):
+            write_atomically(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(part)))
 
 
 def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:

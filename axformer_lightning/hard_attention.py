@@ -136,19 +136,28 @@ class TopKDropout(nn.Module):
 AttentionInterface.register(IMPLEMENTATION, top_k_attention)
 
 
-def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
-    """Switch hard attention on or off in every layer of ``model``, as ``layers`` say.
+def check_can_attend_hard(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
+    """Raise unless ``model`` can attend hard where ``layers`` say so.
 
     Raises:
         ValueError: if a layer is to be hard and the model attends by something else than eager or sdpa.
     """
-    anatomy = anatomy_of(model)
     base = model.config._attn_implementation
     if base not in BASES and any(layer.hard_attention for layer in layers):
         raise ValueError(
             f"Expected a model that attends by one of {BASES} for hard attention, got {base!r}."
             ' Call `model.set_attn_implementation("sdpa")` first.'
         )
+
+
+def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
+    """Switch hard attention on or off in every layer of ``model``, as ``layers`` say.
+
+    Raises:
+        ValueError: if a layer is to be hard and the model attends by something else than eager or sdpa.
+    """
+    check_can_attend_hard(model, layers)
+    anatomy = anatomy_of(model)
     dropout = anatomy.family.attention_dropout
     for i, layer in enumerate(layers):
         if not layer.kept_heads(anatomy.num_heads):

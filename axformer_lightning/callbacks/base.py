@@ -1,29 +1,30 @@
 """What the two callbacks share: when a round is due, and what surrounds it."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lightning as L
 from typing_extensions import override
 
-from axformer_lightning.anatomy import HardAttention, find_transformer
+from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
 from axformer_lightning.callbacks.agreement import agreement, rule_of, settings_of
 from axformer_lightning.callbacks.checks import (
     check_module,
     check_scores,
     check_trainer,
+    epochs_needed,
     has_setup_of_its_own,
     is_ready,
 )
-from axformer_lightning.callbacks.round import run_round, starting_point
+from axformer_lightning.callbacks.loading import plan_of, unwatch_loading, watch_loading
+from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
+from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
+from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.finding import Pruning
 from axformer_lightning.plan import Plan
-from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_
+from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
 
-logger = logging.getLogger(__name__)
-
-PROGRESS = ("rounds_done", "next_epoch", "pending_epoch")
+PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
 
 class SearchCallback(L.Callback):
@@ -43,6 +44,7 @@ class SearchCallback(L.Callback):
         rounds_done: how many rounds have run.
         next_epoch: epoch of the next round.
         pending_epoch: epoch whose validation has ended and whose round has not run yet.
+        restart_due: whether a cut has come after the last validation, so that monitors start anew at the next.
     """
 
     settings: HardAttention | Pruning
@@ -77,6 +79,7 @@ class SearchCallback(L.Callback):
         self.rounds_done = 0
         self.next_epoch = first_epoch
         self.pending_epoch: int | None = None
+        self.restart_due = False
         self._start: StartingPoint | None = None
         self._is_checked = False
 
@@ -87,10 +90,13 @@ class SearchCallback(L.Callback):
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._cut_before_weights_are_loaded(pl_module)
+        watch_loading(trainer, pl_module)
+        if stage == "fit":
+            self._begin_anew_with_another(pl_module)
         if stage != "fit" or _is_dry_run(trainer):
             return
-        num_epochs = self._epochs_needed(trainer.check_val_every_n_epoch or 1)
+        num_epochs = epochs_needed(self.next_epoch, self._remaining(), self.every_n_epochs, trainer)
+        num_epochs += int(self.judged_by["retrain"] == "rewind")  # to retrain in
         check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
@@ -133,6 +139,13 @@ class SearchCallback(L.Callback):
                 other._start = start
 
     @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.restart_due and not trainer.sanity_checking:
+            restart_monitors(trainer)
+            for other in self._partners(trainer):
+                other.restart_due = False
+
+    @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
         if at_work and self._remaining() and trainer.current_epoch >= self.next_epoch:
@@ -161,20 +174,24 @@ class SearchCallback(L.Callback):
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        pl_module.__dict__.pop("on_load_checkpoint", None)
+        unwatch_loading(pl_module)
+        tell_main_process(trainer, pl_module, self.model, plan_of(pl_module, self.model))
+        release_monitors(trainer)
+        if stage == "fit":
+            remove_journal(trainer, pl_module, self.model)
         if self._start is not None:
             self._start.path.unlink(missing_ok=True)
             self._start = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        plans = [] if self.plan is None else [{"model": self.model, "plan": self.plan.to_dict()}]
-        return {PLANS_KEY: plans, **{name: getattr(self, name) for name in PROGRESS}}
+        plan = None if self.plan is None else self.plan.to_dict()
+        return {PLANS_KEY: [{"model": self.model, "plan": plan}], **{name: getattr(self, name) for name in PROGRESS}}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        plans = state_dict[PLANS_KEY]
-        self.plan = Plan.from_dict(plans[0]["plan"]) if plans else None
+        (item,) = state_dict[PLANS_KEY]
+        self.plan = None if item["plan"] is None else Plan.from_dict(item["plan"])
         for name in PROGRESS:
             setattr(self, name, state_dict[name])
 
@@ -186,10 +203,12 @@ class SearchCallback(L.Callback):
         waiting = [other for other in partners if other.pending_epoch is not None]
         if not waiting:
             return  # the first of those that waited has run the round for all
+        transformer = find_transformer(pl_module, self.model)
+        before = layers_left(transformer)
         plan = run_round(
             trainer,
             pl_module,
-            find_transformer(pl_module, self.model),
+            transformer,
             settings=settings_of(waiting, partners),
             loader=_search_loader(partners),
             start=self._start,
@@ -201,18 +220,14 @@ class SearchCallback(L.Callback):
             other.pending_epoch = None
         for other in partners:
             other.plan = plan
+        if trainer.training and before != layers_left(transformer):
+            hold_monitors(trainer)
+            for other in partners:
+                other.restart_due = True
 
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
-
-    def _epochs_needed(self, check_val_every_n_epoch: int) -> int:
-        """Return the number of epochs after which the last round has run and, if rewound, one has retrained."""
-        due, last = self.next_epoch, 0
-        for _ in range(self._remaining()):
-            last = -(-(due + 1) // check_val_every_n_epoch) * check_val_every_n_epoch
-            due = last - 1 + self.every_n_epochs
-        return last + int(self.judged_by["retrain"] == "rewind")
 
     def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the first of the partners score a batch of the search loader, for all of them."""
@@ -222,17 +237,12 @@ class SearchCallback(L.Callback):
             check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader)
         self._is_checked = True
 
-    def _cut_before_weights_are_loaded(self, pl_module: L.LightningModule) -> None:
-        """Lightning loads weights before callbacks; only the module's own hook runs earlier."""
-        if "on_load_checkpoint" in pl_module.__dict__:
-            return
-        own = pl_module.on_load_checkpoint
-
-        def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
-            apply_checkpoint_plans_(pl_module, checkpoint)
-            own(checkpoint)
-
-        pl_module.on_load_checkpoint = on_load_checkpoint  # type: ignore[method-assign]
+    def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
+        """Forget the rounds of another module; those of this one count, however often it is fitted."""
+        self.pending_epoch, self.restart_due = None, False
+        plan = plan_of(pl_module, self.model)
+        if plan != self.plan:
+            self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
 
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:

@@ -9,9 +9,12 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.callbacks.round import prepared_batches
+from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.finding.measuring import scoring
 from axformer_lightning.scoring import ADVICE, step_of
+from axformer_lightning.training import fits_in_workers, follows_workers
 
+OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
 ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
 
 
@@ -25,13 +28,9 @@ def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: in
         num_epochs: epochs that they need.
 
     Raises:
-        ValueError: if there are several devices, no validation, or too few epochs.
+        ValueError: if the strategy cannot follow a cut, there is no validation, or there are too few epochs.
     """
-    if trainer.world_size > 1:
-        raise ValueError(
-            f"Expected one device, got {trainer.world_size}: a cut would leave the processes with different"
-            " models. Use `Trainer(devices=1)`."
-        )
+    check_strategy(trainer)
     if not trainer.enable_validation:
         raise ValueError(
             f"Expected a validation loop for {name} to act in, got none. Define `validation_step`"
@@ -42,6 +41,37 @@ def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: in
             f"Expected at least {num_epochs} epochs for the {num_rounds} rounds of {name}, got"
             f" `max_epochs={trainer.max_epochs}`. Raise it, or lower `first_epoch`, `rounds` or `every_n_epochs`."
         )
+
+
+def check_strategy(trainer: L.Trainer) -> None:
+    """Refuse a trainer whose strategy keeps parameters in a form of its own, or whose module would not get the cut.
+
+    Raises:
+        ValueError: naming the strategy to use instead.
+    """
+    strategy: Any = trainer.strategy
+    families = {parent.__name__ for parent in type(strategy).__mro__}  # by name, as `pytorch_lightning` has its own
+    if not families & {"SingleDeviceStrategy", "DDPStrategy"} or families & OWN_PARAMETERS:
+        raise ValueError(
+            f"Expected one device or the strategy 'ddp', got {type(strategy).__name__}, which keeps the parameters in a"
+            ' form that a cut cannot follow. Use `Trainer(strategy="ddp")` or `Trainer(devices=1)`.'
+        )
+    if fits_in_workers(trainer) and not follows_workers(trainer.lightning_module):
+        raise ValueError(
+            "Expected processes that run the whole script, got a strategy that spawns or forks them: the module of the"
+            ' main process would stay uncut. Use `Trainer(strategy="ddp")`; in a notebook call'
+            " `axformer_lightning.training.follow_workers_(module)` before `fit`."
+        )
+
+
+def epochs_needed(next_epoch: int, num_rounds: int, every_n_epochs: int, trainer: L.Trainer) -> int:
+    """Return after how many epochs the last of ``num_rounds`` rounds has run, the first being due in ``next_epoch``."""
+    interval = trainer.check_val_every_n_epoch or 1
+    due, last = next_epoch, 0
+    for _ in range(num_rounds):
+        last = -(-(due + 1) // interval) * interval
+        due = last - 1 + every_n_epochs
+    return last
 
 
 def check_module(pl_module: L.LightningModule, model: str | None) -> None:
@@ -99,15 +129,16 @@ def check_scores(
         ValueError: if the search set is empty, or a batch and the module do not go together.
         TypeError: if the module puts out nothing that can be scored.
     """
-    if isinstance(loader, Iterator):
-        return
+    is_empty = not isinstance(loader, Iterator)
     with isolate_rng(), trainer.precision_plugin.forward_context(), scoring(pl_module, transformer):
-        for batch in prepared_batches(trainer, loader):
+        for batch in prepared_batches(trainer, loader) if is_empty else ():
             try:
                 step_of(pl_module, getattr(transformer.config, "problem_type", None))(batch)
             except Exception as error:
                 what = "AxFormer scored the first batch of its search set, before any training."
                 error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
                 raise
-            return
-    raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")
+            is_empty = False
+            break
+    if all(empty for (empty,) in ranks_of(trainer).gather([is_empty])):
+        raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

@@ -1,6 +1,5 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,20 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import find_transformer, layers_left
-from axformer_lightning.finding import SearchSettings, search_plan
+from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
+from axformer_lightning.finding import Ranks, SearchSettings, search_plan
+from axformer_lightning.finding.journal import own_path
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import search_batches
 from axformer_lightning.surgery import cut_
-from axformer_lightning.training import StartingPoint, carry_over, check_all_trained
-
-logger = logging.getLogger(__name__)
+from axformer_lightning.training import (
+    StartingPoint,
+    averaged_modules,
+    carry_over,
+    check_all_trained,
+    restart_averages,
+    rewrap,
+)
 
 
 def run_round(
@@ -43,16 +49,25 @@ def run_round(
         The plan so far.
     """
     with isolate_rng(), trainer.precision_plugin.forward_context():
-        pad_token_id = getattr(transformer.config, "pad_token_id", None) or 0
-        batches = search_batches(pl_module, prepared_batches(trainer, loader), pad_token_id=pad_token_id)
-        plan, counts = search_plan(pl_module, transformer, batches, settings)
+        ranks = ranks_of(trainer)
+        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks)
+        journal = search_journal(trainer, pl_module, transformer)
+        plan, counts = search_plan(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
+    name = next(path for path, part in pl_module.named_modules() if part is transformer)
+    averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
     edits = cut_(transformer, plan)
     for optimizer in trainer.optimizers:
         carry_over(optimizer, edits)
     check_all_trained(pl_module, trainer.optimizers, edits)
+    for _, average in averages:
+        cut_(average, plan)
     if start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         start.rewind_(pl_module, transformer, trainer.optimizers, schedulers)
+        for module, average in averages:
+            start.rewind_weights_(module, average)
+        restart_averages(trainer)
+    rewrap(trainer)
     logger.info("AxFormer: %d of %d candidates accepted.", counts.accepted, counts.candidates)
     if trainer.logger is not None:
         values = {"axformer/candidates": counts.candidates, "axformer/accepted": counts.accepted}
@@ -68,31 +83,70 @@ def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str 
         pl_module: holds the transformer.
         model: dotted attribute path of the transformer, where there are several.
     """
-    return StartingPoint.save(
+    start = StartingPoint.save(
         Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}.safetensors",
         pl_module,
         layers_left(find_transformer(pl_module, model)),
         trainer.optimizers,
         [config.scheduler for config in trainer.lr_scheduler_configs],
+        writes=trainer.is_global_zero,
     )
+    trainer.strategy.barrier()  # nobody reads what is not written yet
+    return start
+
+
+def search_journal(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel) -> Path:
+    """Return where the search of a model is taken down, so that it goes on when a killed fit is resumed.
+
+    Not beside the logs, whose directory is another one in every process. A round leaves its journal behind, as the fit
+    may be killed before a checkpoint holds the cut; the next round begins it anew, and the end of the fit removes it.
+
+    Args:
+        trainer: gives the directory.
+        pl_module: holds the transformer.
+        transformer: what is searched.
+    """
+    name = next(path for path, part in pl_module.named_modules() if part is transformer)
+    return Path(trainer.default_root_dir) / f"axformer_search_{name or 'model'}.jsonl"
+
+
+def remove_journal(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> None:
+    """Remove the journal of a fit that has ended; arguments as of `starting_point`."""
+    journal = search_journal(trainer, pl_module, find_transformer(pl_module, model))
+    own_path(journal, ranks_of(trainer)).unlink(missing_ok=True)
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:
-    """Yield the search set as Lightning's own evaluation loop would hand it to the module.
+    """Yield the search set as Lightning's own evaluation loop would hand it to the module of a single process.
 
     Args:
         trainer: prepares the batches.
         loader: the search set, or None for the trainer's validation set.
     """
     if loader is not None:
-        for batch in loader:
-            yield _prepared(trainer, batch, 0)
+        with undivided([loader]):
+            for batch in loader:
+                yield _prepared(trainer, batch, 0)
         return
     combined = CombinedLoader(trainer.val_dataloaders, "sequential")
-    limits = trainer.num_val_batches
-    for batch, batch_idx, dataloader_idx in iter(combined):
-        if batch_idx < limits[dataloader_idx]:
-            yield _prepared(trainer, batch, dataloader_idx)
+    with undivided(combined.flattened) as was_divided:
+        limits = [
+            limit * trainer.world_size if divided else limit
+            for limit, divided in zip(trainer.num_val_batches, was_divided, strict=True)
+        ]
+        for batch, batch_idx, dataloader_idx in iter(combined):
+            if batch_idx < limits[dataloader_idx]:
+                yield _prepared(trainer, batch, dataloader_idx)
+
+
+def _share(batches: list[Any], pl_module: L.LightningModule, transformer: PreTrainedModel, ranks: Ranks) -> list[Any]:
+    """Return what this process scores of the search set that it has read."""
+    is_common = read_alike(batches, ranks)
+    if not batches and not is_common:
+        return []
+    pad_token_id = getattr(transformer.config, "pad_token_id", None) or 0
+    arranged = search_batches(pl_module, batches, pad_token_id=pad_token_id)
+    return arranged[ranks.rank :: ranks.size] if is_common else arranged
 
 
 def _prepared(trainer: L.Trainer, batch: Any, dataloader_idx: int) -> Any:

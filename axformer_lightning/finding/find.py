@@ -1,7 +1,11 @@
 """From a model and a search set to a plan."""
 
+import json
 import logging
+import os
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +15,13 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer
 from axformer_lightning.criteria import Rule, make_rule
+from axformer_lightning.finding.journal import Journal, fingerprint
 from axformer_lightning.finding.measuring import OnTrial, Round, Score, scoring
+from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.settings import Pruning, SearchCounts, SearchSettings
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.scoring import search_batches
-from axformer_lightning.search import Candidate, Trial
+from axformer_lightning.search import Candidate, Outcome, Trial
 from axformer_lightning.search import neuron_groups as groups_of
 
 logger = logging.getLogger(__name__)
@@ -94,6 +100,8 @@ def search_plan(
     batches: Sequence[Any],
     settings: SearchSettings,
     *,
+    ranks: Ranks = ALONE,
+    journal: str | os.PathLike[str] | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> tuple[Plan, SearchCounts]:
     """Run one round of search on batches as they are.
@@ -101,28 +109,33 @@ def search_plan(
     Args:
         module: what is scored: ``transformer`` itself, or the LightningModule around it.
         transformer: what is searched; cut already or not.
-        batches: the search set, in batches that ``module`` takes.
+        batches: the search set, in batches that ``module`` takes; of several processes the part of this one.
         settings: what is searched for and how it is judged.
-        on_trial: is told of every candidate.
+        ranks: the processes that share the search; all have to call this, and all get the same plan.
+        journal: file that takes down every trial as it is decided. Where it holds trials of this very search, these
+            are taken over instead of evaluated; the plan is the same, to the bit.
+        on_trial: is told of every candidate, also of those taken over.
 
     Returns:
-        The plan so far with this round's decisions appended, and the work done.
+        The plan so far with this round's decisions appended, and the work done by all processes.
 
     Raises:
-        ValueError: as :func:`find_plan`.
+        ValueError: as :func:`find_plan`, or if the journal cannot be read.
+        RuntimeError: if the processes come to different plans.
     """
+    began = time.perf_counter()
     anatomy = anatomy_of(transformer)
     before = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
     groups = groups_of(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
-    if len({stop - start for start, stop in groups}) > 1:
+    if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
         logger.warning(
             "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
             len(groups), anatomy.intermediate_size, anatomy.intermediate_size % len(groups),
         )  # fmt: skip
     with scoring(module, transformer):
-        search = Round(module, transformer, anatomy, list(batches), settings, groups, before.layers)
-        outcome = search.run(on_trial)
-    if settings.hard_attention and 0 < search.longest <= settings.hard_attention.k:
+        search = Round(module, transformer, anatomy, list(batches), settings, groups, before.layers, ranks)
+        outcome = search.run(on_trial) if journal is None else _run(search, on_trial, journal, before, began)
+    if ranks.rank == 0 and settings.hard_attention and 0 < search.longest <= settings.hard_attention.k:
         logger.warning(
             "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
             settings.hard_attention.k, search.longest,
@@ -132,11 +145,31 @@ def search_plan(
         for trial in outcome.trials
     )
     plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
+    if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
+        raise RuntimeError(
+            "Expected all processes to come to one plan, got several. Give every process the same model and the same"
+            " settings."
+        )
+    search.counts.layer_tokens = sum(tokens for (tokens,) in ranks.gather([search.counts.layer_tokens]))
     search.counts.candidates, search.counts.accepted = len(decisions), len(outcome.accepted)
     search.counts.exhaustive_layer_tokens = float(
         len(decisions) * search.layer_rows * (settings.max_length or search.longest)
     )
+    search.counts.seconds += time.perf_counter() - began
     return plan, search.counts
+
+
+def _run(
+    search: Round, on_trial: OnTrial, journal: str | os.PathLike[str], before: Plan, began: float
+) -> Outcome[Candidate, Score]:
+    with closing(Journal(journal, fingerprint(search, before), search.ranks, began)) as kept:
+
+        def tell(trial: Trial[Candidate, Score]) -> None:
+            kept.write(trial, search.counts.layer_tokens)
+            on_trial(trial)
+
+        search.counts.seconds = kept.seconds_before
+        return search.run(tell, kept.recorded)
 
 
 def _decision(trial: Trial[Candidate, Score], num_samples: int, round_: int) -> Decision:

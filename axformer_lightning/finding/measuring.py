@@ -3,6 +3,8 @@
 Shape suffixes: ``N`` samples of one batch.
 """
 
+import math
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.criteria import Rule, lower, not_worse, votes_suffice, worth_inspecting
 from axformer_lightning.finding.counting import watching_layers
+from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending, eager_attention
@@ -51,11 +54,16 @@ class Score:
 
 
 OnTrial = Callable[[Trial[Candidate, Score]], None]
+Recorded = Callable[[Candidate], tuple[Score, float] | None]
 
 
 @dataclass
 class Round:
-    """One round: what does not change in it, and the counts of its work."""
+    """One round: what does not change in it, and the counts of its work.
+
+    `batches` are those of this process. All processes go through theirs side by side, and each adds up what all of
+    them measured, batch by batch in the order of the ranks: as one process that scores every batch would.
+    """
 
     module: nn.Module
     transformer: PreTrainedModel
@@ -64,6 +72,7 @@ class Round:
     settings: SearchSettings
     groups: tuple[tuple[int, int], ...]
     layers: tuple[LayerPlan, ...]
+    ranks: Ranks = ALONE
     counts: SearchCounts = field(default_factory=SearchCounts)
 
     def __post_init__(self) -> None:
@@ -74,21 +83,38 @@ class Round:
         )
         self.device = self.transformer.device
         self.base_losses: list[Tensor] = []
+        self.num_steps = int(max(count for (count,) in self.ranks.gather([len(self.batches)])))
         sizes: list[tuple[int, int]] = []
         with watching_layers(self.transformer, lambda layer, rows, tokens: sizes.append((rows, tokens))):
             self.base = self._measure((), None, False)
         self.num_samples = self.base.samples_seen
-        self.layer_rows = sum(rows for rows, _ in sizes)  # sequences times layers that each goes through
-        self.longest = max((tokens for _, tokens in sizes), default=0)
+        longest = max((tokens for _, tokens in sizes), default=0)
+        told = self.ranks.gather([sum(rows for rows, _ in sizes), longest])
+        self.layer_rows = int(sum(rows for rows, _ in told))  # sequences times layers that each goes through
+        self.longest = int(max(tokens for _, tokens in told))
 
-    def run(self, on_trial: OnTrial) -> Outcome[Candidate, Score]:
-        """Try every candidate in the reference order."""
+    def run(self, on_trial: OnTrial, recorded: Recorded = lambda candidate: None) -> Outcome[Candidate, Score]:
+        """Try every candidate in the reference order.
+
+        Args:
+            on_trial: is told of every candidate.
+            recorded: knows the score of a candidate that needs no evaluation any more, and the layer tokens with it.
+        """
+
+        def measure(candidates: tuple[Candidate, ...], best: Score, has_parts: bool) -> Score:
+            known = recorded(candidates[-1])
+            if known is None:
+                return self._measure(candidates, best, has_parts)
+            score, self.counts.layer_tokens = known
+            self.counts.evaluations += 1
+            return score
+
         outcome: Outcome[Candidate, Score] = Outcome((), self.base, ())
         for rule, steps in self._phases():
             self.rule = rule
             after = greedy_search(
                 steps,
-                self._measure,
+                measure,
                 self._accepts,
                 self._inspects,
                 best=outcome.best,
@@ -142,28 +168,37 @@ class Round:
         total, num_not_worse, seen = 0.0, 0, 0
         counted = watching_layers(self.transformer, partial(self._count, layers))
         with closed(self.transformer, layers), attending(self.transformer, layers, self.layers), counted:
-            for i, batch in enumerate(self.batches):
-                loss_N, preds, target = self.score_batch(to_device(batch, self.device))
-                if not loss_N.isfinite().all():
-                    what = candidates[-1] if candidates else "the model before the search"
-                    raise ValueError(
-                        f"Expected finite losses on the search set, got {loss_N[~loss_N.isfinite()][0].item()} while"
-                        f" scoring {what}. The model is as it was. Check its weights, precision and the labels."
-                    )
-                if not candidates:
-                    self.base_losses.append(loss_N)
-                num_not_worse += int(not_worse(loss_N, self.base_losses[i], self.rule.tolerance).sum().item())
-                total += loss_N.double().sum().item()
-                seen += len(loss_N)
-                if metric is not None:
-                    metric.update(preds, target)
-                if best is not None and self._is_lost(total, num_not_worse, seen, best, has_parts):
-                    return Score(None, num_not_worse, seen)
+            for i in range(self.num_steps):
+                # Every process leaves at the same step, as all see the same numbers.
+                for loss, votes, samples, not_finite in self.ranks.gather(self._measure_batch(i, not candidates)):
+                    if not math.isfinite(not_finite):
+                        what = candidates[-1] if candidates else "the model before the search"
+                        raise ValueError(
+                            f"Expected finite losses on the search set, got {not_finite} while scoring {what}. The"
+                            " model is as it was. Check its weights, precision and the labels."
+                        )
+                    total, num_not_worse, seen = total + loss, num_not_worse + int(votes), seen + int(samples)
+                    if best is not None and self._is_lost(total, num_not_worse, seen, best, has_parts):
+                        return Score(None, num_not_worse, seen)
         if seen == 0:
             raise ValueError(
                 "Expected a search set of at least one sample, got an empty one. Pass batches with samples."
             )
-        return Score(total / seen, num_not_worse, seen, _less_is_better(metric))
+        return Score(total / seen, num_not_worse, seen, _less_is_better(metric, self.ranks))
+
+    def _measure_batch(self, i: int, is_base: bool) -> tuple[float, float, float, float]:
+        """Return total loss, votes and samples of a batch of this process, and a loss that is not finite, else 0."""
+        if i >= len(self.batches):
+            return 0.0, 0.0, 0.0, 0.0
+        loss_N, preds, target = self.score_batch(to_device(self.batches[i], self.device))
+        if not loss_N.isfinite().all():
+            return 0.0, 0.0, 0.0, loss_N[~loss_N.isfinite()][0].item()
+        if is_base:
+            self.base_losses.append(loss_N)
+        if self.settings.rule.metric is not None:
+            self.settings.rule.metric.update(preds, target)
+        num_not_worse = not_worse(loss_N, self.base_losses[i], self.rule.tolerance).sum().item()
+        return loss_N.double().sum().item(), num_not_worse, len(loss_N), 0.0
 
     def _is_lost(self, total: float, num_not_worse: int, seen: int, best: Score, has_parts: bool) -> bool:
         """Tell whether no outcome of the remaining samples can accept the candidate, nor have its parts tried."""
@@ -193,11 +228,16 @@ def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def _less_is_better(metric: Metric | None) -> float | None:
+def _less_is_better(metric: Metric | None, ranks: Ranks) -> float | None:
     if metric is None:
         return None
-    value = float(metric.compute())
+    value = float(metric.compute())  # over all processes
     metric.reset()
+    if not ranks.agree([struct.pack("d", value)]):
+        raise ValueError(
+            f"Expected one value of {type(metric).__name__} for all processes, got several. Leave its"
+            " `sync_on_compute=True`."
+        )
     return -value if metric.higher_is_better else value
 
 

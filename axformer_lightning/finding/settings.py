@@ -1,7 +1,7 @@
 """What one round of search is told, and what it counts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule
@@ -64,7 +64,10 @@ class SearchSettings:
 
 @dataclass
 class SearchCounts:
-    """Work done by one search, in counts.
+    """Work done by one search. What was taken over from a journal counts as when it was done.
+
+    So the counts of a search that was killed and resumed are those of one that was not, without the candidate that
+    was lost half-way and the base that was measured again.
 
     Args:
         candidates: candidates tried.
@@ -73,6 +76,7 @@ class SearchCounts:
         layer_tokens: tokens times layers run; a layer run in part counts by its share of multiply-adds.
         exhaustive_layer_tokens: what the reference procedure runs for the same candidates: every candidate
             through all layers, every sample padded to ``max_length``.
+        seconds: how long it took, which is no part of a comparison.
     """
 
     candidates: int = 0
@@ -80,3 +84,4 @@ class SearchCounts:
     evaluations: int = 0
     layer_tokens: float = 0.0
     exhaustive_layer_tokens: float = 0.0
+    seconds: float = field(default=0.0, compare=False)

@@ -1,6 +1,7 @@
 """The entries of a plan: layers and decisions, checked and read from JSON."""
 
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import get_args
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
@@ -42,7 +43,7 @@ def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size:
         (layer.feed_forward, layer.neurons_removed, ("feed_forward", "neurons_removed")),
     ):
         if state not in ("kept", "removed"):
-            raise ValueError(f"Expected {where}.{names[0]} to be 'kept' or 'removed', got {state!r}.")
+            raise ValueError(f"Expected {where}.{names[0]} to be 'kept' or 'removed', got {short(state)}.")
         if state == "removed" and parts:
             raise ValueError(f"Expected {where}.{names[1]} to be empty where the block is removed, got {list(parts)}.")
     heads = list(layer.heads_removed)
@@ -84,7 +85,7 @@ def read_layer(data: object, where: str) -> LayerPlan:
     ranges = []
     for pair in read_list(item["neurons_removed"], neurons):
         if len(read_list(pair, neurons)) != 2:
-            raise ValueError(f"Expected {neurons} to hold pairs [start, stop], got {pair!r}.")
+            raise ValueError(f"Expected {neurons} to hold pairs [start, stop], got {short(pair)}.")
         ranges.append((read_count(pair[0], neurons), read_count(pair[1], neurons)))
     return LayerPlan(
         attention=item["attention"],
@@ -99,7 +100,7 @@ def read_decision(data: object, where: str) -> Decision:
     """Return the decision that a JSON object describes."""
     item = read_fields(data, where, names_of(Decision))
     if item["kind"] not in get_args(Kind):
-        raise ValueError(f"Expected {where}.kind to be one of {list(get_args(Kind))}, got {item['kind']!r}.")
+        raise ValueError(f"Expected {where}.kind to be one of {list(get_args(Kind))}, got {short(item['kind'])}.")
     return Decision(
         round=read_count(item["round"], f"{where}.round", 1),
         kind=item["kind"],

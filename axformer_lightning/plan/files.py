@@ -2,20 +2,48 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, also after a crash."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a file to write to, which takes the place of ``path`` when it is whole and on the disk.
+
+    A process that is killed leaves a file whose name ends in `.tmp`, and ``path`` as it was.
+
+    Example:
+        >>> target = Path(tempfile.mkdtemp(), "weights.bin")
+        >>> with replacing(target) as temporary:
+        ...     _ = temporary.write_bytes(b"all of them")
+        >>> target.read_bytes()
+        b'all of them'
+    """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
+        yield temporary
+        _reach_the_disk(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        _reach_the_disk(target.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _reach_the_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

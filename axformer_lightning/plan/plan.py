@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.plan.entries import Decision, check_decision, check_layer, read_decision, read_layer
 from axformer_lightning.plan.files import write_atomically
-from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_list, read_typed, refuse_constant
+from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_json, read_list, read_typed
 
 FORMAT = "axformer-plan"
 VERSION = 1
@@ -69,6 +70,16 @@ class Plan:
         """Tell whether no weight is removed; hard attention may be on."""
         return all(layer == LayerPlan(hard_attention=layer.hard_attention) for layer in self.layers)
 
+    def removes_all_of(self, other: "Plan") -> bool:
+        """Tell whether this plan can follow ``other`` on the same model, as it keeps nothing that ``other`` removes."""
+        return all(
+            set(mine.kept_heads(self.num_heads)) <= set(theirs.kept_heads(self.num_heads))
+            and set(mine.kept_neurons(self.intermediate_size)) <= set(theirs.kept_neurons(self.intermediate_size))
+            and (theirs.attention == "kept" or mine.attention == "removed")
+            and (theirs.feed_forward == "kept" or mine.feed_forward == "removed")
+            for mine, theirs in zip(self.layers, other.layers, strict=True)
+        )
+
     def check_fits(self, anatomy: Anatomy) -> None:
         """Raise unless this plan was made for a model of that anatomy.
 
@@ -99,10 +110,11 @@ class Plan:
         """
         top = read_fields(data, "the plan", {"format", "version", *names_of(cls)})
         if top["format"] != FORMAT:
-            raise ValueError(f"Expected `format` {FORMAT!r}, got {top['format']!r}.")
+            raise ValueError(f"Expected `format` {FORMAT!r}, got {short(top['format'])}.")
         if type(top["version"]) is not int or top["version"] != VERSION:
             raise ValueError(
-                f"Expected a plan of version {VERSION}, got {top['version']!r}. Update axformer-lightning to read it."
+                f"Expected a plan of version {VERSION}, got {short(top['version'])}. Update axformer-lightning to read"
+                " it."
             )
         return cls(
             model_type=read_typed(top["model_type"], str, "model_type"),
@@ -124,8 +136,8 @@ class Plan:
             ValueError: if the text is not JSON, or not a plan.
         """
         try:
-            data = json.loads(text, parse_constant=refuse_constant)
-        except (ValueError, RecursionError) as error:
+            data = read_json(text)
+        except ValueError as error:
             raise ValueError(f"Expected the JSON text of a plan: {error}") from None
         return cls.from_dict(data)
 
@@ -143,7 +155,7 @@ class Plan:
         """
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, IsADirectoryError) as error:
             raise ValueError(f"Cannot read the plan {os.fspath(path)!r}: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """A cut model as a directory, and back.
 
-An artifact is safetensors and JSON only. `transformers` must not load it by itself: a removed block is nothing
+An artifact is safetensors and JSON only, and of its files no others are read than the three that are named here, or
+written beside them as `SHA256SUMS`. `transformers` must not load it by itself: a removed block is nothing
 but missing tensors to it, which it fills at random, and of hard attention it sees nothing. So two fields of
 `config.json` hold a hint in place of their value: ``model_type``, by which ``Auto...from_pretrained`` fails, and
 the number of layers, by which the concrete classes fail. The family is in `axformer_plan.json`, the
@@ -17,15 +18,21 @@ from typing import Any
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from torch import nn
+from safetensors.torch import load
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery.cut import cut_
+from axformer_lightning.surgery.sums import check_sums, write_sums
 
-PLAN_FILE = "axformer_plan.json"
+CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
+# Fields of a config by which transformers would run other code than its own, or read other files than these.
+ELSEWHERE = (
+    "attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation", "auto_map",
+    "distributed_config", "fusion_config", "quantization_config", "transformers_weights",
+)  # fmt: skip
 KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
 HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
 CARD = """---
@@ -56,8 +63,9 @@ def save_pretrained(
 ) -> None:
     """Write a model, cut or not, so that :func:`load_pretrained` gives it back.
 
-    Files: `config.json`, `model.safetensors`, `axformer_plan.json`, `README.md`, and the tokenizer's. A model of
-    which nothing was removed and no layer is hard stays loadable by `transformers` alone.
+    Files: `config.json`, `model.safetensors`, `axformer_plan.json`, the sums of these three in `SHA256SUMS`,
+    `README.md`, and the tokenizer's. A model of which nothing was removed and no layer is hard stays loadable by
+    `transformers` alone.
 
     Args:
         model: a Hugging Face model, or a module that holds exactly one.
@@ -80,7 +88,8 @@ def save_pretrained(
         plan.save(staging / PLAN_FILE)
         (staging / "README.md").write_text(_card(transformer, plan), encoding="utf-8")
         if plan.layers != anatomy.dense_layers():
-            _put_hints(staging / "config.json", transformer.config)
+            _put_hints(staging / CONFIG_FILE, transformer.config)
+        write_sums(staging, FILES)
         target.mkdir(exist_ok=True)
         for file in staging.iterdir():
             shutil.move(file, target / file.name)
@@ -88,6 +97,8 @@ def save_pretrained(
 
 def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PreTrainedModel:
     """Load what :func:`save_pretrained` wrote: cut, hard attention on, in eval mode.
+
+    Nothing is unpickled, no code that comes with the files is run, and no other files are read.
 
     Args:
         directory_or_hub_id: an artifact's directory, or the id of a hub repository that holds one.
@@ -98,18 +109,20 @@ def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) 
 
     Raises:
         FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
-        ValueError: if a file does not fit the others; the file is named.
+        ValueError: if a file is not as it was saved, or does not fit the others; the file is named.
     """
     directory = _local(directory_or_hub_id)
-    for name in ("config.json", "model.safetensors", PLAN_FILE):
+    for name in FILES:
         if not (directory / name).is_file():
             raise FileNotFoundError(
                 f"Expected {name!r} in {os.fspath(directory)!r}: not a directory written by"
                 " axformer_lightning.save_pretrained."
             )
+    check_sums(directory, FILES)
     plan = Plan.load(directory / PLAN_FILE)
-    config = _config_without_hints(directory / "config.json", plan)
+    config = _config_without_hints(directory / CONFIG_FILE, plan)
     architecture = _architecture(config, directory)
+    weights = _weights(directory / WEIGHTS_FILE)
 
     class Cut(architecture):  # type: ignore[valid-type, misc]
         """The saved class, cut before its weights are loaded; `from_pretrained` builds it on the meta device."""
@@ -119,18 +132,25 @@ def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) 
             cut_(self, plan)
 
     Cut.__name__ = architecture.__name__
+    # Without a directory, as transformers follows what it finds in one: an index of weights, adapters, shards.
     options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
     try:
-        model, info = Cut.from_pretrained(directory, **options)
-    except SafetensorError as error:
-        raise ValueError(f"Cannot read the weights {os.fspath(directory / 'model.safetensors')!r}: {error}") from error
+        model, info = Cut.from_pretrained(None, state_dict=weights, **options)
+    except ImportError:  # of what the arguments ask for
+        raise
+    except Exception as error:  # a config may be wrong in as many ways as a model uses it
+        raise ValueError(
+            f"Cannot build the {architecture.__name__} that {os.fspath(directory / CONFIG_FILE)!r} and {PLAN_FILE!r}"
+            f" describe: {type(error).__name__}: {error}"
+        ) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:
             raise ValueError(
-                f"Expected the weights in {os.fspath(directory / 'model.safetensors')!r} to fit {PLAN_FILE},"
+                f"Expected the weights in {os.fspath(directory / WEIGHTS_FILE)!r} to fit {PLAN_FILE},"
                 f" got {problem.replace('_', ' ')}: {sorted(map(str, info[problem]))[:5]}."
             )
     model.__class__ = architecture
+    model.config.name_or_path = model.name_or_path = os.fspath(directory)
     return model  # type: ignore[no-any-return]
 
 
@@ -164,22 +184,32 @@ def _put_hints(path: Path, config: PreTrainedConfig) -> None:
 def _config_without_hints(path: Path, plan: Plan) -> PreTrainedConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        data["model_type"] = plan.model_type
         data.update(data.pop(KEPT, {}))
-        return type(AutoConfig.for_model(plan.model_type)).from_dict(data)
+        data = {name: value for name, value in data.items() if name not in ELSEWHERE}
+        return type(AutoConfig.for_model(plan.model_type)).from_dict(data | {"model_type": plan.model_type})
     except Exception as error:
-        raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {error}") from error
+        raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {type(error).__name__}: {error}") from error
 
 
 def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
-    names = config.architectures or []
-    found = getattr(transformers, names[0], None) if len(names) == 1 and isinstance(names[0], str) else None
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+    names = config.architectures
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    of_family = isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)
+    if not of_family:
         raise ValueError(
-            f"Expected `architectures` in {os.fspath(directory / 'config.json')!r} to name one model class of"
-            f" transformers, got {names}."
+            f"Expected `architectures` in {os.fspath(directory / CONFIG_FILE)!r} to name one {config.model_type!r}"
+            f" model class of transformers, got {names}."
         )
-    return found
+    return found  # type: ignore[return-value]
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    content = path.read_bytes()  # not mapped: a model must not change with a file that is written anew
+    try:
+        return load(content)
+    except Exception as error:  # safetensors raises more than its own error
+        raise ValueError(f"Cannot read the weights {os.fspath(path)!r}: {error}") from error
 
 
 def _card(model: PreTrainedModel, plan: Plan) -> str:

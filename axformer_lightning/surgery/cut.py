@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, find_transformer, layers_left
 from axformer_lightning.gates import stand_ins
-from axformer_lightning.hard_attention import set_hard_attention_
+from axformer_lightning.hard_attention import check_can_attend_hard, set_hard_attention_
 from axformer_lightning.plan import Plan
+from axformer_lightning.surgery.original import remember_layers
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -72,12 +73,9 @@ def apply_plan_(model: M, plan: Plan) -> M:
 
 def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
     """Cut ``model`` as :func:`apply_plan_` does, and return what became of each parameter that was touched."""
-    anatomy = anatomy_of(model)
-    plan.check_fits(anatomy)
-    before = layers_left(model)
-    positions = kept_positions(model, before, plan.layers)
-    _check_plain(model, before, plan.layers)
-    _check_untied(model, positions)
+    positions = check_plan(model, plan)
+    anatomy, before = anatomy_of(model), layers_left(model)
+    remember_layers(model)
     set_hard_attention_(model, plan.layers)
     edits = tuple(_replace_parameter(model, name, kept) for name, kept in positions.items())
     for i, (now, wanted) in enumerate(zip(before, plan.layers, strict=True)):
@@ -86,6 +84,17 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
                 _rebuild(model, anatomy, i, block, block.left(wanted))
     model.axformer_plan = plan  # type: ignore[assignment]
     return edits
+
+
+def check_plan(model: PreTrainedModel, plan: Plan) -> dict[str, Positions | None]:
+    """Raise what :func:`cut_` would raise, and return what it would keep of each parameter; nothing is changed."""
+    plan.check_fits(anatomy_of(model))
+    before = layers_left(model)
+    positions = kept_positions(model, before, plan.layers)
+    check_can_attend_hard(model, plan.layers)
+    _check_plain(model, before, plan.layers)
+    _check_untied(model, positions)
+    return positions
 
 
 def kept_positions(
@@ -213,17 +222,25 @@ def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> No
 
 
 def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:
-    """Refuse to cut linear layers that something wraps."""
+    """Refuse to cut linear layers that something wraps, or has cut already."""
     anatomy = anatomy_of(model)
     for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
         for block in anatomy.blocks:
-            if not block.left(now) or now == wanted:
+            left = block.left(now)
+            if not left or now == wanted:
                 continue
-            for linear in (*_readers(model, anatomy, i, block), block.writer):
-                name = anatomy.name(i, linear)
-                kind = type(model.get_submodule(name))
+            for part, fused in (_readers(model, anatomy, i, block) | {block.writer: 1}).items():
+                name = anatomy.name(i, part)
+                linear = model.get_submodule(name)
+                kind = type(linear)
                 if kind is not nn.Linear:
                     raise ValueError(
                         f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
                         " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
+                    )
+                size = linear.in_features if part == block.writer else linear.out_features
+                if size != (expected := fused * len(left) * block.width):
+                    raise ValueError(
+                        f"Expected {expected} features at {name!r}, got {size}: something else has cut the model."
+                        " Apply plans to one and the same model, not to a part of it, too."
                     )

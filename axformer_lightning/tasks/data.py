@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+from axformer_lightning.tasks.random_states import SeededOrder
 
 
 class TextData(L.LightningDataModule):
@@ -43,13 +44,12 @@ class TextData(L.LightningDataModule):
         self.train_rows, self.search_rows = self._tokenized(train), self._tokenized(search)
         self.dev_rows = {suffix: self._tokenized(rows) for suffix, rows in dev.items()}
         self.train_on_all = False
-        self.seed = seed
+        self.order = SeededOrder(seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training set in a new seeded order each epoch, with the search set if ``train_on_all``."""
         rows = concatenate_datasets([self.train_rows, self.search_rows]) if self.train_on_all else self.train_rows
-        order = torch.Generator().manual_seed(self.seed)
-        return self._loader(rows, shuffle=True, generator=order)
+        return self._loader(rows, shuffle=True, generator=self.order.begin())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the search set."""
@@ -66,6 +66,14 @@ class TextData(L.LightningDataModule):
     def rows_dataloader(self, rows: Dataset) -> DataLoader[Any]:
         """Return any rows in their order, with or without labels."""
         return self._loader(self._tokenized(rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a Lightning checkpoint keeps: where the order of training samples stands."""
+        return self.order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the order of a Lightning checkpoint."""
+        self.order.load_state_dict(state_dict)
 
     def _loader(self, rows: Dataset, **options: Any) -> DataLoader[Any]:
         return DataLoader(rows, self.batch_size, collate_fn=self.collate, **options)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from axformer_lightning.scoring import score_logits
 from axformer_lightning.tasks.task import Task
-from axformer_lightning.training import apply_checkpoint_plans_
+from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_
 
 
 class FineTuner(L.LightningModule):
@@ -37,6 +37,7 @@ class FineTuner(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
+        follow_workers_(self)
 
     def forward(self, **batch: Tensor) -> Any:
         """Return what the model returns."""

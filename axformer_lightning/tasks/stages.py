@@ -1,9 +1,9 @@
 """The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from axformer_lightning.deploy import (
     latencies_ms,
     macs_per_sample,
 )
-from axformer_lightning.finding import SearchCounts, search_plan
+from axformer_lightning.finding import SearchCounts, SearchSettings, search_plan
 from axformer_lightning.plan import Plan, write_atomically
 from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.scoring import batches_by_length
@@ -30,6 +30,8 @@ from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.kinds import Data
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.predictions import write_predictions
+from axformer_lightning.tasks.random_states import RandomStates
+from axformer_lightning.tasks.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.training import StartingPoint
 
 REPORT_LENGTH = 128
@@ -47,7 +49,8 @@ class Run:
         data: training, search and dev set.
         tokenizer: saved beside every model.
         make_trainer: gives the trainer of a stage.
-        progress: whether the search shows a progress bar.
+        show_progress: whether the search shows a progress bar.
+        progress: the stages that are finished.
     """
 
     directory: Path
@@ -55,7 +58,8 @@ class Run:
     data: Data
     tokenizer: PreTrainedTokenizerBase
     make_trainer: MakeTrainer
-    progress: bool = True
+    show_progress: bool = True
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -65,11 +69,13 @@ class Run:
 
 def fine_tune(run: Run, epochs: int) -> dict[str, float]:
     """Fine-tune, save the dense model to `finetuned/`, and return its metrics on the dev set."""
-    trainer = run.make_trainer("finetune", epochs)
-    if epochs:
-        trainer.fit(run.module, run.data)
-    save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
-    return dev_metrics(run, trainer)
+
+    def stage() -> dict[str, float]:
+        trainer = _fit(run, "finetune", epochs)
+        save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
+        return dev_metrics(run, trainer)
+
+    return run.progress.once("finetune", run.module, stage)
 
 
 def search_and_cut(
@@ -98,33 +104,72 @@ def search_and_cut(
     Returns:
         The entry `search` of results.json.
     """
-    total, seconds = SearchCounts(), 0.0
+    total = asdict(SearchCounts())
     for round_ in range(1, rounds + 1) if callbacks else ():
         settings = settings_of(callbacks, callbacks, max_length)
-        began = time.perf_counter()
-        device = run.make_trainer("search", 0).strategy.root_device
-        run.module.to(device)
-        with isolate_rng(), SearchProgress(total=None, enabled=run.progress) as progress:
-            batches = batches_by_length(
-                run.data.val_dataloader(), run.data.batch_size, run.model.config.pad_token_id or 0
-            )
-            plan, counts = search_plan(run.module, run.model, batches, settings, on_trial=progress.on_trial)
-        seconds += time.perf_counter() - began
-        apply_plan_(run.module, plan)
-        for field in fields(SearchCounts):
-            setattr(total, field.name, getattr(total, field.name) + getattr(counts, field.name))
-        if counts.accepted == 0:
+        search = partial(_search, run, f"search{round_}", settings)
+        counts = run.progress.once(f"search{round_}", run.module, search)
+        total = {name: value + counts[name] for name, value in total.items()}
+        if counts["accepted"] == 0:
             break
         if retrain_epochs:
-            if retrain == "rewind" and start is not None:
-                start.rewind_(run.module, run.model)
             run.data.train_on_all = retrain_on_all and round_ == rounds
-            run.make_trainer(f"retrain{round_}", retrain_epochs).fit(run.module, run.data)
+            back_to = start if retrain == "rewind" else None
+            again = partial(_retrain, run, f"retrain{round_}", retrain_epochs, back_to)
+            run.progress.once(f"retrain{round_}", run.module, again)
     save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
     plan = getattr(run.model, "axformer_plan", None) or Plan.dense(anatomy_of(run.model))
     plan.save(run.directory / "plan.json")
     draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
-    return {**asdict(total), "seconds": seconds}
+    return total
+
+
+def _fit(run: Run, stage: str, epochs: int) -> L.Trainer:
+    """Train, from the last epoch that a killed process has finished; the trainer is returned."""
+    checkpoint = run.progress.checkpoint(stage)
+    resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
+    if resumed is not None:  # with logs of its own, as a logger replaces those that are there
+        stage += f"_from_epoch{epochs_done(resumed)}"
+    trainer = run.make_trainer(stage, epochs)
+    if checkpoint is not None:
+        trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
+    if epochs:
+        trainer.fit(run.module, run.data, ckpt_path=resumed, weights_only=True)
+    return trainer
+
+
+def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
+    """Search and cut, and return the counts."""
+    run.module.to(run.make_trainer("search", 0).strategy.root_device)
+    with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
+        batches = batches_by_length(run.data.val_dataloader(), run.data.batch_size, run.model.config.pad_token_id or 0)
+        plan, counts = search_plan(
+            run.module,
+            run.model,
+            batches,
+            settings,
+            journal=run.progress.journal(stage),
+            on_trial=progress.on_trial,
+        )
+    apply_plan_(run.module, plan)
+    return asdict(counts)
+
+
+def _retrain(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
+    if start is not None:
+        start.rewind_(run.module, run.model)
+    _fit(run, stage, epochs)
+
+
+def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[str, float]:
+    """Return the metrics of the model as it stands on the dev set, and write its predictions for each test set."""
+
+    def stage() -> dict[str, float]:
+        metrics = dev_metrics(run, trainer)
+        predict_test(run, trainer, test)
+        return metrics
+
+    return run.progress.once("evaluate", run.module, stage)
 
 
 def dev_metrics(run: Run, trainer: L.Trainer) -> dict[str, float]:
@@ -175,4 +220,4 @@ def device_name(device: torch.device) -> str:
 
 def save_results(directory: Path, results: dict[str, Any]) -> None:
     """Write `results.json`."""
-    write_atomically(directory / "results.json", json.dumps(results, indent=2) + "\n")
+    write_atomically(directory / RESULTS, json.dumps(results, indent=2) + "\n")

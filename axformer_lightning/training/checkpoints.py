@@ -1,15 +1,21 @@
 """Lightning checkpoints of modules that have been cut."""
 
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Set
+from pathlib import Path
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 import lightning as L
 from torch import nn
+from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import find_transformer
+from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.plan.reading import read_fields, read_list, read_typed
+from axformer_lightning.surgery import apply_plan_, check_plan, restore_layers_
 
 PLANS_KEY = "axformer_plans"
 
@@ -17,30 +23,68 @@ M = TypeVar("M", bound=L.LightningModule)
 
 
 def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) -> None:
-    """Cut the transformers inside ``module`` as the plans in a Lightning checkpoint say.
+    """Bring the transformers inside ``module`` into the shape of a Lightning checkpoint's weights.
 
     For a LightningModule's `on_load_checkpoint(self, checkpoint)`, which runs before the weights are loaded; then
-    plain `load_from_checkpoint` works for models that the callbacks have cut.
+    plain `load_from_checkpoint` works for models that the callbacks have cut. A module that has been cut further than
+    the checkpoint gets its layers back, empty, for the weights that follow.
 
     Args:
         module: the LightningModule that is being loaded.
-        checkpoint: what Lightning read; one without plans changes nothing.
+        checkpoint: what Lightning read; one without a state of the callbacks changes nothing.
 
     Raises:
-        ValueError: if a plan does not fit.
+        ValueError: if a plan does not fit; the module is then unchanged.
     """
-    plans: dict[str | None, Plan] = {}
-    for state in checkpoint.get("callbacks", {}).values():
-        for item in state.get(PLANS_KEY, ()) if isinstance(state, Mapping) else ():
-            plans[item["model"]] = Plan.from_dict(item["plan"])
-    for name, plan in plans.items():
-        transformer = find_transformer(module, name)
-        if getattr(transformer, "axformer_plan", None) != plan:
+    plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
+    for transformer, plan in plans.items():  # all checks come before the first change
+        _check(transformer, plan, set(plans) - {transformer})
+    for transformer, plan in plans.items():
+        if _is_cut_further(transformer, plan):
+            restore_layers_(transformer)
+        if plan is not None and getattr(transformer, "axformer_plan", None) != plan:
             apply_plan_(transformer, plan)
+
+
+def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Module]) -> None:
+    if not others.isdisjoint(transformer.modules()):
+        raise ValueError(
+            f"Expected plans for models apart from each other, got one for a {type(transformer).__name__} and one for"
+            " a part of it. Use a checkpoint as Lightning wrote it."
+        )
+    if plan is None:
+        return
+    plan.check_fits(anatomy_of(transformer))
+    if _is_cut_further(transformer, plan):
+        check_can_attend_hard(transformer, plan.layers)
+    else:
+        check_plan(transformer, plan)
+
+
+def _is_cut_further(transformer: PreTrainedModel, plan: Plan | None) -> bool:
+    now: Plan | None = getattr(transformer, "axformer_plan", None)
+    return now is not None and (plan is None or not plan.removes_all_of(now))
+
+
+def _plans(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:
+    """Return the plan of every transformer that the callbacks were told of, None before its first round."""
+    plans: dict[str | None, Plan | None] = {}
+    for key, state in read_typed(checkpoint.get("callbacks", {}), dict, "`callbacks`").items():
+        where = f"the {PLANS_KEY} of the callback {short(key)}"
+        for data in read_list(state.get(PLANS_KEY, []), where) if isinstance(state, Mapping) else ():
+            item = read_fields(data, where, {"model", "plan"})
+            name = None if item["model"] is None else read_typed(item["model"], str, f"the model in {where}")
+            try:
+                plans[name] = None if item["plan"] is None else Plan.from_dict(item["plan"])
+            except ValueError as error:
+                raise ValueError(f"Cannot read the plan in {where}: {error}") from error
+    return plans
 
 
 def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **kwargs: Any) -> M:
     """Load a LightningModule from a checkpoint that was saved after its transformer had been cut.
+
+    No code that comes with the checkpoint is run, unless ``weights_only=False`` is passed.
 
     Args:
         module_class: the user's class; it need not know of plans.
@@ -51,7 +95,7 @@ def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **
         The module, cut, with the checkpoint's weights and hard attention on.
 
     Raises:
-        ValueError: if a plan in the checkpoint does not fit.
+        ValueError: if the file is no such checkpoint, or its plan or weights do not fit; the file is named.
     """
 
     def on_load_checkpoint(self: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -61,6 +105,25 @@ def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **
     # Lightning makes the object itself, so only a class of the same name can tell it to cut in time.
     members = {"on_load_checkpoint": on_load_checkpoint, "__module__": module_class.__module__}
     reader: Any = type(module_class.__name__, (module_class,), members)
-    module = reader.load_from_checkpoint(path, **kwargs)
+    try:
+        _check_undamaged(path)
+        # Said aloud, as the default is another one for URLs and can be turned round by the environment.
+        module = reader.load_from_checkpoint(path, **{"weights_only": True, **kwargs})
+    except Exception as error:  # what torch and Lightning raise has no common kind
+        if isinstance(error, OSError) and error.filename:
+            raise  # the file system's, which names the file
+        raise ValueError(
+            f"Cannot load a {module_class.__name__} from the checkpoint {str(path)!r}: {type(error).__name__}: {error}"
+        ) from error
     module.__class__ = module_class
     return module  # type: ignore[no-any-return]
+
+
+def _check_undamaged(path: str | os.PathLike[str]) -> None:
+    """Raise if bytes have changed since they were written: torch reads on past the checksums in its files."""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged!r} in it is wrong, so its bytes are not those that were written.")

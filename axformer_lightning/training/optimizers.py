@@ -1,5 +1,6 @@
 """Optimizers that follow a cut."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,18 +10,19 @@ from torch.optim import Optimizer
 
 from axformer_lightning.surgery import Edit, keep
 
+logger = logging.getLogger(__name__)
+
 
 def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
     """Make ``optimizer`` train the parameters that a cut left, with their share of its state.
 
-    The optimizer object, its groups and their settings stay, so that schedulers go on; removed parameters leave.
+    The optimizer object, its groups and their settings stay, so that schedulers go on; removed parameters leave. A
+    parameter whose state has another shape than its own (but for factored ones with a 1 in place of a dimension)
+    starts without state, as in a new optimizer, and a warning says so.
 
     Args:
         optimizer: holds the old parameters.
         edits: what became of each parameter that the cut touched.
-
-    Raises:
-        ValueError: if a state tensor has neither the parameter's shape nor a factored one.
 
     Example:
         >>> from axformer_lightning.surgery import Edit
@@ -33,11 +35,18 @@ def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
     """
     by_parameter = {edit.old: edit for edit in edits}
     with torch.inference_mode(False), torch.no_grad():
-        followed: dict[Tensor, Any] = {
-            edit.new: {name: _follow(value, edit) for name, value in optimizer.state[edit.old].items()}
-            for edit in by_parameter.values()
-            if edit.new is not None and edit.old in optimizer.state
-        }
+        followed: dict[Tensor, Any] = {}
+        reset: list[str] = []
+        for edit in by_parameter.values():
+            if edit.new is None or edit.old not in optimizer.state:
+                continue
+            state = optimizer.state[edit.old]
+            strange = next((name for name, value in state.items() if not _can_follow(value, edit)), None)
+            if strange is None:
+                followed[edit.new] = {name: _follow(value, edit) for name, value in state.items()}
+            else:
+                shapes = tuple(state[strange].shape), tuple(edit.old.shape)
+                reset.append(f"{strange!r} has the shape {shapes[0]}, its parameter had {shapes[1]}")
         for group in optimizer.param_groups:
             group["params"] = [
                 new
@@ -47,6 +56,11 @@ def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
         for old in by_parameter:
             optimizer.state.pop(old, None)
         optimizer.state.update(followed)
+    if reset:
+        logger.warning(
+            "The state of %d parameters in %s cannot follow the cut and starts anew: %s.",
+            len(reset), type(optimizer).__name__, reset[0],
+        )  # fmt: skip
 
 
 def check_all_trained(module: nn.Module, optimizers: Sequence[Optimizer], edits: Iterable[Edit]) -> None:
@@ -65,14 +79,16 @@ def check_all_trained(module: nn.Module, optimizers: Sequence[Optimizer], edits:
         )
 
 
+def _can_follow(value: Any, edit: Edit) -> bool:
+    if not isinstance(value, Tensor) or value.dim() == 0:  # Adam's step count
+        return True
+    shape = edit.old.shape
+    return value.dim() == len(shape) and all(size in (1, full) for size, full in zip(value.shape, shape, strict=True))
+
+
 def _follow(value: Any, edit: Edit) -> Any:
     """Return the share of a state value that belongs to what is left of its parameter."""
-    if not isinstance(value, Tensor) or value.dim() == 0:  # Adam's step count
+    if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     shape = edit.old.shape
-    if value.dim() != len(shape) or any(size not in (1, full) for size, full in zip(value.shape, shape, strict=True)):
-        raise ValueError(
-            f"Expected optimizer state of the shape of its parameter, {tuple(shape)}, got {tuple(value.shape)}: it"
-            " cannot follow the cut. Use an optimizer whose state has the parameters' shape."
-        )
     return keep(value, {dim: kept for dim, kept in edit.kept.items() if value.shape[dim] == shape[dim]})

@@ -41,11 +41,15 @@ class StartingPoint:
         layers: tuple[LayerPlan, ...],
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
+        *,
+        writes: bool = True,
     ) -> "StartingPoint":
-        """Write the weights of ``module`` to ``path`` and remember the rest."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Cloned: safetensors refuses tensors that share memory, as tied weights do.
-        save_file({name: value.detach().cpu().clone().contiguous() for name, value in _tensors(module).items()}, path)
+        """Write the weights of ``module`` to ``path`` and remember the rest; of several processes one ``writes``."""
+        if writes:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            # Cloned: safetensors refuses tensors that share memory, as tied weights do.
+            tensors = {name: value.detach().cpu().clone().contiguous() for name, value in _tensors(module).items()}
+            save_file(tensors, path)
         groups = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
         states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
         return cls(Path(path), layers, groups, states)
@@ -57,7 +61,7 @@ class StartingPoint:
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
     ) -> None:
-        """Put the weights back into a module that has been cut since; optimizers and schedulers start afresh.
+        """Put the weights back as :meth:`rewind_weights_` does; optimizers and schedulers start afresh.
 
         Source: the authors' final step (`--from_specialized`), arXiv 2010.03688, section 3.4.
 
@@ -67,6 +71,16 @@ class StartingPoint:
             optimizers: lose their state and get their groups' settings of then back.
             schedulers: get their state of then back.
         """
+        self.rewind_weights_(module, transformer)
+        for optimizer, groups in zip(optimizers, self.groups, strict=True):
+            optimizer.state.clear()
+            for group, settings in zip(optimizer.param_groups, groups, strict=True):
+                group.update(copy.deepcopy(settings))
+        for scheduler, state in zip(schedulers, self.schedulers, strict=True):
+            scheduler.load_state_dict(copy.deepcopy(state))
+
+    def rewind_weights_(self, module: nn.Module, transformer: PreTrainedModel) -> None:
+        """Put the weights back into a module that has been cut since, or into a copy of it."""
         start = load_file(self.path)
         prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
         now = getattr(transformer, "axformer_plan", None)
@@ -75,12 +89,6 @@ class StartingPoint:
         with torch.inference_mode(False), torch.no_grad():
             for name, value in _tensors(module).items():
                 value.copy_(keep(start[name], kept.get(name) or {}))
-        for optimizer, groups in zip(optimizers, self.groups, strict=True):
-            optimizer.state.clear()
-            for group, settings in zip(optimizer.param_groups, groups, strict=True):
-                group.update(copy.deepcopy(settings))
-        for scheduler, state in zip(schedulers, self.schedulers, strict=True):
-            scheduler.load_state_dict(copy.deepcopy(state))
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -26,6 +26,9 @@ class Classifier(L.LightningModule):
     def test_step(self, batch, batch_idx):
         self.log("test_loss", self(**batch).loss)
 
+    def predict_step(self, batch, batch_idx):
+        return self(**batch).logits
+
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(

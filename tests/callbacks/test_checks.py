@@ -196,3 +196,40 @@ def training_step(self, batch, batch_idx):
 
 def validation_step(self, batch, batch_idx):
     self.log("val_loss", training_step(self, batch, batch_idx))
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("options", [{"barebones": True}, {"overfit_batches": 2}], ids=str)
+@pytest.mark.parametrize("by_validation", [True, False])
+def test_shortcuts_of_the_trainer_are_not_refused(module, fit, search_loader, options, by_validation):
+    loader = None if by_validation else search_loader
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader)
+    trainer = fit(module, [callback], max_epochs=2, shuffle=False, **options)
+    assert callback.plan.decisions[0].samples_seen == (32 if by_validation else 48)
+    assert not callback.plan.removes_nothing
+    assert trainer.global_step == 2 * (2 if "overfit_batches" in options else 4)
+
+
+def compiled_attribute(module):
+    module.anything = torch.compile(module.anything, backend="eager")
+    return module
+
+
+def compiled_in_place(module):
+    module.anything.compile(backend="eager")
+    return module
+
+
+@pytest.mark.parametrize(
+    "compile_", [lambda module: torch.compile(module, backend="eager"), compiled_attribute, compiled_in_place]
+)
+def test_a_compiled_module_ends_as_one_that_is_not(module, fit, search_loader, compile_):
+    plain, plans = copy.deepcopy(module), []
+    for each in (plain, compile_(module)):
+        callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
+        fit(each, [callback], max_epochs=2)
+        plans.append(callback.plan)
+    assert plans[0] == plans[1]  # with all losses: gates are hooks, which compiled code would not run
+    assert not plans[0].removes_nothing
+    for expected, actual in zip(plain.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected)

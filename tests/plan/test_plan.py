@@ -266,3 +266,23 @@ def test_a_saved_plan_replaces_the_old_and_others_may_read_it(tmp_path):
     PLAN.save(tmp_path / "plan.json")
     assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o644
     assert Plan.load(tmp_path / "plan.json") == PLAN
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "follows"),
+    [
+        (LayerPlan(), LayerPlan(), True),
+        (LayerPlan(heads_removed=(1,)), LayerPlan(), True),
+        (LayerPlan(), LayerPlan(heads_removed=(1,)), False),
+        (LayerPlan("removed"), LayerPlan(heads_removed=(1,)), True),
+        (LayerPlan(heads_removed=(0, 1, 2, 3)), LayerPlan("removed"), False),
+        (LayerPlan(neurons_removed=((0, 16),)), LayerPlan(neurons_removed=((8, 16),)), True),
+        (LayerPlan(neurons_removed=((0, 12),)), LayerPlan(neurons_removed=((8, 16),)), False),
+        (LayerPlan(neurons_removed=((0, 48),)), LayerPlan(feed_forward="removed"), False),
+        (LayerPlan(feed_forward="removed"), LayerPlan(neurons_removed=((0, 48),)), True),
+        (LayerPlan(), LayerPlan(hard_attention=HardAttention(3)), True),
+    ],
+)
+def test_a_plan_follows_another_where_it_keeps_nothing_that_is_gone(mine, theirs, follows):
+    plans = [Plan("bert", 2, 4, 48, (layer, LayerPlan())) for layer in (mine, theirs)]
+    assert plans[0].removes_all_of(plans[1]) is follows

@@ -54,6 +54,13 @@ def artifact(model, tmp_path):
 
 
 @pytest.fixture
+def unsealed(artifact):
+    """An artifact whose files may be changed."""
+    (artifact / "SHA256SUMS").unlink()
+    return artifact
+
+
+@pytest.fixture
 def tokenizer(family):
     words = {"[PAD]": 0, "[UNK]": 1, "a": 5, "fine": 6, "film": 7}
     fast = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
@@ -149,7 +156,7 @@ def test_the_directory_holds_what_is_documented(model, tokenizer, tmp_path):
     directory = tmp_path / "not" / "there" / "yet"
     save_pretrained(cut(model), directory, tokenizer=tokenizer)
     names = {path.name for path in directory.iterdir()}
-    assert names == {*FILES, "README.md", "tokenizer.json", "tokenizer_config.json"}
+    assert names == {*FILES, "SHA256SUMS", "README.md", "tokenizer.json", "tokenizer_config.json"}
     assert list(directory.parent.iterdir()) == [directory]
     assert Plan.load(directory / FILES[2]) == model.axformer_plan
 
@@ -218,11 +225,11 @@ def test_a_missing_file_is_named(artifact, name):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_file_is_named(artifact, name, share):
-    content = (artifact / name).read_bytes()
-    (artifact / name).write_bytes(content[: int(share * len(content))])
+def test_a_truncated_file_is_named(unsealed, name, share):
+    content = (unsealed / name).read_bytes()
+    (unsealed / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=name):
-        load_pretrained(artifact)
+        load_pretrained(unsealed)
 
 
 def wrong_shape(weights, name):
@@ -238,36 +245,36 @@ def unexpected(weights, name):
 
 
 @pytest.mark.parametrize("change", [wrong_shape, missing, unexpected])
-def test_weights_that_do_not_fit_the_plan_are_named(artifact, model, names, change):
-    weights = load_file(artifact / "model.safetensors")
+def test_weights_that_do_not_fit_the_plan_are_named(unsealed, model, names, change):
+    weights = load_file(unsealed / "model.safetensors")
     name = f"{model.base_model_prefix}.{names.at(0, 'attention')}.weight"
     change(weights, name)
-    save_file(weights, artifact / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, unsealed / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"(?s)axformer_plan.json.*{name}"):
-        load_pretrained(artifact)
+        load_pretrained(unsealed)
 
 
-def test_a_plan_that_the_weights_do_not_fit_is_refused(artifact, model):
-    Plan(model.config.model_type, 3, 4, 48, LAYERS["heads cut"]).save(artifact / "axformer_plan.json")
+def test_a_plan_that_the_weights_do_not_fit_is_refused(unsealed, model):
+    Plan(model.config.model_type, 3, 4, 48, LAYERS["heads cut"]).save(unsealed / "axformer_plan.json")
     with pytest.raises(ValueError, match=r"axformer_plan\.json"):
-        load_pretrained(artifact)
+        load_pretrained(unsealed)
 
 
 @pytest.mark.parametrize("field", ["num_heads", "intermediate_size", "model_type"])
-def test_a_plan_for_another_model_is_refused(artifact, field):
-    data = json.loads((artifact / "axformer_plan.json").read_text())
+def test_a_plan_for_another_model_is_refused(unsealed, field):
+    data = json.loads((unsealed / "axformer_plan.json").read_text())
     data[field] = {"num_heads": 8, "intermediate_size": 64, "model_type": "martian"}[field]
-    (artifact / "axformer_plan.json").write_text(json.dumps(data))
+    (unsealed / "axformer_plan.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match=f"{field}|martian"):
-        load_pretrained(artifact)
+        load_pretrained(unsealed)
 
 
 @pytest.mark.parametrize("architectures", [None, [], ["Martian"], ["AutoConfig"], ["BertModel", "BertModel"], [7]])
-def test_a_config_that_names_no_model_class_is_refused(artifact, architectures):
-    data = json.loads((artifact / "config.json").read_text())
-    (artifact / "config.json").write_text(json.dumps(data | {"architectures": architectures}))
+def test_a_config_that_names_no_model_class_is_refused(unsealed, architectures):
+    data = json.loads((unsealed / "config.json").read_text())
+    (unsealed / "config.json").write_text(json.dumps(data | {"architectures": architectures}))
     with pytest.raises(ValueError, match=r"`architectures` in .*config\.json"):
-        load_pretrained(artifact)
+        load_pretrained(unsealed)
 
 
 def test_neither_a_directory_nor_a_repository_is_an_error(tmp_path, monkeypatch):

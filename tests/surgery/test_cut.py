@@ -314,3 +314,13 @@ def test_entries_are_kept_in_the_order_asked_for_and_copied(kept, left):
     found = keep(value, kept)
     assert found.tolist() == left
     assert found.data_ptr() != value.data_ptr()
+
+
+def test_a_part_of_a_cut_model_is_refused_and_nothing_changes(tiny, state):
+    model = tiny.model("bert", "sdpa")
+    apply_plan_(model, Plan("bert", 3, 4, 48, (LayerPlan(heads_removed=(0, 1)), LayerPlan(), LayerPlan())))
+    before = state(model)
+    layers = (LayerPlan(heads_removed=(3,)), LayerPlan("removed"), LayerPlan())
+    with pytest.raises(ValueError, match=r"Expected 32 features at '.*layer.0.attention.self.query', got 16"):
+        apply_plan_(model.bert, Plan("bert", 3, 4, 48, layers))
+    assert state(model) == before

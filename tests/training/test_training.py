@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from transformers import Adafactor
 
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, find_transformer, layers_left
@@ -116,13 +117,29 @@ def test_factored_state_follows(tiny):
     assert optimizer.state[new]["column"].tolist() == [[0.0, 1.0, 2.0]]
 
 
-def test_state_that_cannot_follow_is_named():
+def test_state_that_cannot_follow_starts_anew_and_is_named(caplog):
     old, new = torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.SGD([old])
-    optimizer.state[old] = {"odd": torch.ones(7)}
-    with pytest.raises(ValueError, match=r"shape of its parameter, \(4,\), got \(7,\)"):
-        carry_over(optimizer, [Edit(old, new, {0: [1, 2]})])
-    assert optimizer.param_groups[0]["params"] == [old]
+    optimizer = torch.optim.SGD([old], momentum=0.9)
+    optimizer.state[old] = {"momentum_buffer": torch.ones(4), "odd": torch.ones(7)}
+    carry_over(optimizer, [Edit(old, new, {0: [1, 2]})])
+    assert optimizer.param_groups[0]["params"] == [new]
+    assert dict(optimizer.state) == {}
+    assert "1 parameters in SGD cannot follow the cut and starts anew: 'odd' has the shape (7,)" in caplog.text
+
+
+def test_a_factored_optimizer_of_transformers_trains_on(tiny, caplog):
+    model, batch = tiny.model("bert", "eager"), tiny.batch()
+    optimizer = Adafactor(model.parameters(), lr=1e-3, relative_step=False)
+    model(**batch).loss.backward()
+    optimizer.step()
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    optimizer.zero_grad()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model(**batch).loss.backward()
+    optimizer.step()
+    assert "Adafactor cannot follow" in caplog.text
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert [name for name in still if "key.bias" not in name] == []
 
 
 def test_a_forgotten_optimizer_is_loud(tiny):

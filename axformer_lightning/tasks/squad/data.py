@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
+from axformer_lightning.tasks.random_states import SeededOrder
 from axformer_lightning.tasks.squad.rows import align_answers
 from axformer_lightning.tasks.squad.windows import OUTSIDE, make_windows
 
@@ -87,15 +88,14 @@ class QuestionData(L.LightningDataModule):
         # Numbers of their own, by which losses can be grouped; no table of them is needed to train.
         self.train_windows = make(align_answers(train, drop=True), first_id=len(self.questions))
         self.train_on_all = False
-        self.seed = seed
+        self.order = SeededOrder(seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training windows in a new seeded order each epoch, with the search set if ``train_on_all``."""
         windows = self.train_windows
         if self.train_on_all:
             windows = concatenate_datasets([windows, self.search_windows])
-        order = torch.Generator().manual_seed(self.seed)
-        return DataLoader(windows, self.batch_size, collate_fn=self.collate, shuffle=True, generator=order)
+        return DataLoader(windows, self.batch_size, collate_fn=self.collate, shuffle=True, generator=self.order.begin())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the search set."""
@@ -108,6 +108,14 @@ class QuestionData(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the first dev set."""
         return self.dev_dataloader(next(iter(self.dev_windows)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a Lightning checkpoint keeps: where the order of training samples stands."""
+        return self.order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the order of a Lightning checkpoint."""
+        self.order.load_state_dict(state_dict)
 
     def collate(self, windows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return a batch of int64 tensors, padded on the right to its longest window."""

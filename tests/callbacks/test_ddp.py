@@ -1,0 +1,245 @@
+"""Two processes search, cut and train as one. The fits are in ddp_run.py, which Lightning starts once per process."""
+
+import copy
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    SingleDeviceXLAStrategy,
+    XLAStrategy,
+)
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from axformer_lightning import Plan, apply_plan_, find_plan
+from axformer_lightning.anatomy import LayerPlan, anatomy_of
+from axformer_lightning.callbacks.checks import check_strategy
+from axformer_lightning.callbacks.sharing import undivided
+from axformer_lightning.criteria import Rule
+from axformer_lightning.finding import Pruning, Ranks, SearchSettings, search_plan
+from axformer_lightning.tasks import TASKS, TextClassifier
+from axformer_lightning.training import follows_workers, tell_main_process
+
+SCRIPT = Path(__file__).with_name("ddp_run.py")
+ROOT = Path(__file__).parents[2]
+CASES = ("search", "validation", "parts", "metric", "rewind")
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("ddp_run_imported", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(out, *cases):
+    """Run the fits of these names, and return what became of them."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "MASTER_PORT")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(SCRIPT), str(out), *cases]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def subprocesses(tmp_path_factory):
+    """What two processes that Lightning started as scripts saw, by case, and what they wrote."""
+    out = tmp_path_factory.mktemp("ddp")
+    done = run(out, *CASES, "broken")
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = (*CASES, "broken")
+    seen = {case: [torch.load(out / f"{case}-{rank}.pt", weights_only=False) for rank in (0, 1)] for case in names}
+    return SimpleNamespace(seen=seen, output=done.stderr, out=out)
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What processes saw that were forked and spawned, and the main process after them."""
+    out = tmp_path_factory.mktemp("workers")
+    done = run(out, "refused", "followed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {path.stem: torch.load(path, weights_only=False) for path in out.glob("*.pt")}
+
+
+@pytest.fixture(scope="module")
+def script():
+    return load_script()
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
+    first, second = subprocesses.seen[case]
+    assert first["plan"] == second["plan"]
+    assert not first["plan"].removes_nothing
+    assert first["step"] == second["step"]
+    for when in ("start", "cut", "end"):
+        assert_same(first[when], second[when])
+    assert first["val_loss"] == second["val_loss"] < float("inf")
+    assert any(not torch.equal(first["cut"][name], first["end"][name]) for name in first["end"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_plan_is_that_of_one_process(subprocesses, script, case):
+    """To the bit, with losses and the number of samples seen: nobody stops later or earlier."""
+    before = [seen["before"] for seen in subprocesses.seen[case]]
+    assert_same(*(model.state_dict() for model in before))
+    settings = {"hard_attention_k": 4 if case == "search" else None, "batch_size": 8, **script.LENIENT}
+    if case == "metric":
+        metric = MulticlassAccuracy(num_classes=2, average="micro")
+        settings |= {"criterion": metric, "majority": 0, "tolerance": 0.3}
+    batches = {"validation": (33, 1), "parts": (20, 2)}.get(case, (37, 2))
+    plan = find_plan(before[0], script.loader(*batches), **settings)
+    assert subprocesses.seen[case][0]["plan"] == plan
+    assert max(decision.samples_seen for decision in plan.decisions) == batches[0]
+    stopped = [decision for decision in plan.decisions if decision.samples_seen < batches[0]]
+    assert bool(stopped) == (case in ("search", "validation", "parts"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_first_gradients_after_the_cut_are_the_mean_of_those_of_the_ranks(subprocesses, case):
+    first, second = subprocesses.seen[case]
+    assert first["own"].keys() == first["gradients"].keys() == {name.removeprefix("anything.") for name in first["cut"]}
+    for name, actual in first["gradients"].items():
+        mean = (first["own"][name] + second["own"][name]) / 2
+        torch.testing.assert_close(actual, mean)
+        assert torch.equal(actual, second["gradients"][name])
+    assert any(not torch.allclose(first["own"][name], second["own"][name]) for name in first["own"])
+
+
+def test_the_wrapper_is_built_anew_as_the_user_set_it(subprocesses):
+    options = {case: subprocesses.seen[case][0]["options"] for case in CASES}
+    assert options == {
+        "search": [False, False, False],
+        "validation": [False, True, False],
+        "parts": [True, False, False],
+        "metric": [False, False, True],
+        "rewind": [False, False, False],
+    }
+
+
+def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses):
+    first, second = subprocesses.seen["rewind"]
+    assert [Path(path).name for path in first["files"]] == ["axformer_start_model.safetensors"]
+    assert second["files"] == []
+    whole = [name for name, value in first["cut"].items() if value.shape == first["start"][name].shape]
+    assert whole
+    assert_same({name: first["cut"][name] for name in whole}, {name: first["start"][name] for name in whole})
+    assert not list(subprocesses.out.rglob("axformer_start*"))
+
+
+def test_one_rank_speaks_for_both(subprocesses):
+    assert subprocesses.output.count("no unbiased estimate") == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_search_in_both_ranks(subprocesses):
+    first, second = subprocesses.seen["broken"]
+    assert "got nan while scoring the model before the search" in first["error"]
+    assert first == second
+
+
+class Torn(Ranks):
+    """A process whose partners always say something else."""
+
+    def agree(self, parts):
+        return False
+
+
+@pytest.mark.parametrize(("metric", "message"), [(False, "to come to one plan"), (True, "one value of Multiclass")])
+def test_processes_that_disagree_are_an_error(tiny, metric, message):
+    rule = Rule(metric=MulticlassAccuracy(num_classes=3) if metric else None)
+    model, settings = tiny.model("bert"), SearchSettings(pruning=Pruning(4), rule=rule)
+    error = ValueError if metric else RuntimeError
+    with pytest.raises(error, match=message):
+        search_plan(model, model, [tiny.batch()], settings, ranks=Torn())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_the_module_of_the_main_process_follows_its_workers(workers, start):
+    first, second, main = (workers[f"{start}-{name}"] for name in (0, 1, "main"))
+    assert_same(first["end"], second["end"])
+    assert_same(first["end"], main["end"])
+    assert not main["plan"].removes_nothing
+    if start == "fork":  # there the cut is followed by training, and by a look at it
+        assert main["plan"] == first["plan"] == second["plan"]
+        torch.testing.assert_close(
+            first["gradients"], {name: (first["own"][name] + second["own"][name]) / 2 for name in first["own"]}
+        )
+
+
+def test_workers_whose_cut_nobody_would_follow_are_refused_in_setup(workers):
+    error = workers["refused"]["error"]
+    assert 'Use `Trainer(strategy="ddp")`; in a notebook call' in error
+    assert "in setup" in error
+
+
+def trainer_with(strategy):
+    strategy._launcher = None
+    return SimpleNamespace(strategy=strategy)
+
+
+@pytest.mark.parametrize(
+    "kind", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy, XLAStrategy, SingleDeviceXLAStrategy]
+)
+def test_strategies_with_parameters_of_their_own_are_refused(kind):
+    strategy = kind.__new__(kind)  # most of their libraries are not here
+    with pytest.raises(ValueError, match=rf"got {kind.__name__}, .*Use `Trainer\(strategy=\"ddp\"\)`"):
+        check_strategy(trainer_with(strategy))
+
+
+def test_other_strategies_are_not_refused():
+    class Own(DDPStrategy):
+        pass
+
+    for kind in (SingleDeviceStrategy, DDPStrategy, Own):
+        check_strategy(trainer_with(kind.__new__(kind)))
+
+
+def test_the_fine_tuners_follow_workers(tiny):
+    assert follows_workers(TextClassifier(tiny.model("bert"), TASKS["mrpc"]))
+    assert not follows_workers(nn.Linear(2, 2))
+
+
+def test_all_that_a_worker_tells_is_understood(tiny):
+    module = TextClassifier(tiny.model("bert"), TASKS["mrpc"])
+    copied = copy.deepcopy(module)
+    plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan(heads_removed=(1,)),) * 3)
+    apply_plan_(copied, plan)
+    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
+    before = copied.state_dict().keys()
+    tell_main_process(trainer_with(SimpleNamespace(launcher=None)), copied, None, plan)
+    assert copied.state_dict().keys() == before  # where there are no workers
+    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
+    module.load_state_dict(copied.state_dict())
+    assert module.model.axformer_plan == plan
+    assert_same(dict(module.named_parameters()), dict(copied.named_parameters()))
+
+
+@pytest.mark.parametrize("in_batch_sampler", [False, True])
+def test_a_divided_loader_is_read_whole_and_divided_again(script, in_batch_sampler):
+    sampler = torch.utils.data.DistributedSampler(range(5), 2, 1, shuffle=False)
+    options = {"sampler": sampler, "batch_size": 2}
+    if in_batch_sampler:
+        options = {"batch_sampler": torch.utils.data.BatchSampler(sampler, 2, drop_last=False)}
+    loader = torch.utils.data.DataLoader(range(5), **options)
+    with undivided([loader, [1]]) as was_divided:
+        assert was_divided == [True, False]
+        assert torch.cat(list(loader)).tolist() == [0, 1, 2, 3, 4]
+    assert torch.cat(list(loader)).tolist() == [1, 3, 0]

@@ -1,0 +1,81 @@
+import copy
+
+import pytest
+import torch
+
+from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_, restore_layers_
+from axformer_lightning.surgery.original import ORIGINAL
+
+FIRST = (
+    LayerPlan(heads_removed=(1,)),
+    LayerPlan(neurons_removed=((0, 8),)),
+    LayerPlan(hard_attention=HardAttention(3)),
+)
+THEN = (LayerPlan("removed", (), "removed"), LayerPlan("kept", (0, 1, 2, 3), "removed"), LayerPlan("removed"))
+
+
+@pytest.fixture
+def cut(family):
+    def apply(model, *steps):
+        for layers in steps:
+            apply_plan_(model, Plan(family, 3, 4, 48, layers))
+        return model
+
+    return apply
+
+
+@pytest.mark.parametrize("steps", [[FIRST], [THEN], [FIRST, THEN]], ids=["some", "much", "in two steps"])
+def test_the_old_weights_fit_a_restored_model(model, batch, logits, cut, steps):
+    expected, weights = logits(model, batch), copy.deepcopy(model.state_dict())
+    restore_layers_(cut(model, *steps))
+    assert layers_left(model) == (LayerPlan(),) * 3
+    model.load_state_dict(weights)
+    assert torch.equal(logits(model, batch), expected)
+
+
+def test_a_restored_model_can_be_cut_again(model, batch, logits, cut):
+    weights = copy.deepcopy(model.state_dict())
+    expected = logits(cut(model, THEN), batch)
+    restore_layers_(model)
+    model.load_state_dict(weights)
+    torch.testing.assert_close(logits(cut(model, THEN), batch), expected)
+
+
+def test_a_restored_model_is_as_it_was_but_for_the_weights(model, cut, implementation):
+    for parameter in layer_modules(model)[0].parameters():
+        parameter.requires_grad = False
+    model.double().train()
+    named = {name: (value.shape, value.dtype, value.requires_grad) for name, value in model.named_parameters()}
+    kinds = {name: type(module) for name, module in model.named_modules()}
+    restore_layers_(cut(model, THEN))
+    assert {name: (v.shape, v.dtype, v.requires_grad) for name, v in model.named_parameters()} == named
+    assert {name: type(module) for name, module in model.named_modules()} == kinds
+    assert all(module.training for module in model.modules())
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    assert all(config is model.config for config in configs)
+
+
+def test_what_is_remembered_takes_no_memory_and_is_not_part_of_the_model(model, cut):
+    names = list(model.state_dict())
+    cut(model, (LayerPlan(hard_attention=HardAttention(3)),) * 3)
+    remembered = getattr(model, ORIGINAL)
+    assert all(parameter.is_meta for layer in remembered for parameter in layer.parameters())
+    assert list(model.state_dict()) == names
+    assert len(remembered) == anatomy_of(model).num_layers
+
+
+def test_copies_remember_on_their_own(model, batch, logits, cut):
+    weights = copy.deepcopy(model.state_dict())
+    expected = logits(cut(model, THEN), batch)
+    twin = copy.deepcopy(model)
+    restore_layers_(twin)
+    twin.load_state_dict(weights)
+    assert torch.equal(logits(model, batch), expected)
+    assert not torch.allclose(logits(twin, batch), expected, atol=1e-3)
+
+
+def test_a_model_that_was_never_cut_is_refused(model):
+    with pytest.raises(ValueError, match="remembers no layers"):
+        restore_layers_(model)

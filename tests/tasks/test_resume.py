@@ -1,0 +1,223 @@
+"""Runs that are killed, and resumed by the same command."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+import train
+from axformer_lightning.tasks.resume import claim
+from tests.tasks.runs import DYING, QUIET, ROOT, SMALL, configuration, finish, outcome, process, times
+
+OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]
+OPTIONS += ["pruning.tolerance=0", "pruning.inspection_factor=2", "pruning.rounds=2"]
+MID_SEARCH = 30  # the `fsync` in which a run of these options dies
+
+
+@pytest.fixture
+def options(write_glue):
+    return [*OPTIONS, f"data_dir={write_glue('mrpc')}"]
+
+
+def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with (
+        process(DYING, 0, *options, f"hydra.run.dir={whole}") as uninterrupted,
+        process(DYING, MID_SEARCH, *options, f"hydra.run.dir={killed}") as dying,
+    ):
+        said = dying.communicate()[0].decode()
+        assert dying.returncode == -signal.SIGKILL, said
+        finish(uninterrupted)
+    _, *trials, torn = (killed / ".resume" / "search1.jsonl").read_text().splitlines()
+    assert len(trials) > 3
+    with pytest.raises(ValueError, match="Expecting|Unterminated"):  # noqa: RUF043
+        json.loads(torn)
+    with process(ROOT / "train.py", *options, f"hydra.run.dir={killed}", "resume=true") as resumed:
+        finish(resumed)
+    assert outcome(killed) == outcome(whole)
+    assert {path.name for path in (killed / ".resume").iterdir()} == {"lock", "run.json"}
+
+    before = times(killed)
+    with process(ROOT / "train.py", *options, f"hydra.run.dir={killed}", "resume=true") as again:
+        assert "Everything is in" in finish(again)
+    assert times(killed) == before
+
+
+@pytest.fixture
+def go(options, tmp_path, monkeypatch):
+    """Runs train.py in this process."""
+    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    directory = tmp_path / "run"
+    directory.mkdir()
+
+    def run(*overrides):
+        return train.train(configuration(*options, "finetune_epochs=1", "retrain_epochs=0", *overrides), directory)
+
+    return run
+
+
+@QUIET
+def test_an_empty_directory_is_begun_and_a_finished_one_left_alone(go, tmp_path, monkeypatch):
+    results = go("resume=true")
+    assert not list((tmp_path / "run").glob(".resume/*.*pt"))
+    before = times(tmp_path / "run")
+    monkeypatch.setattr(train, "run_stages", None)
+    assert go("resume=true") == results
+    assert go("resume=true", "++trainer.enable_progress_bar=true", "logger=csv") == results
+    assert times(tmp_path / "run") == before
+
+
+@QUIET
+def test_another_configuration_is_refused_by_what_differs(go, tmp_path):
+    go()
+    before = times(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"another one: pruning.majority is 0.5 and was 0, seed is 1 and was 0\. Give"):
+        go("resume=true", "seed=1", "pruning.majority=0.5")
+    with pytest.raises(ValueError, match=r"trainer.precision is 'bf16-true' and was 'missing'"):
+        go("resume=true", "++trainer.precision=bf16-true")
+    assert times(tmp_path / "run") == before
+
+
+@QUIET
+def test_without_resume_a_run_begins_anew(go, tmp_path):
+    go()
+    before = times(tmp_path / "run")
+    assert go("seed=1")["seed"] == 1
+    after = times(tmp_path / "run")
+    for name in ("results.json", "plan.json", "finetuned/model.safetensors"):
+        assert after[tmp_path / "run" / name] > before[tmp_path / "run" / name]
+    assert go("seed=1", "resume=true")["seed"] == 1
+
+
+def test_results_of_unknown_configuration_are_refused(go, tmp_path):
+    (tmp_path / "run" / "results.json").write_text("{}")
+    before = times(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"with a results.json of unknown configuration"):
+        go("resume=true")
+    assert times(tmp_path / "run") == before
+
+
+def test_options_that_cannot_run_leave_nothing_in_the_way_of_better_ones(go, tmp_path):
+    with pytest.raises(ValueError, match="headline"):
+        go("task.headline=pearson", "resume=true")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.fixture
+def broken_off(go, monkeypatch):
+    """Runs the first stages; the run breaks off in the function named, which has to come before those others."""
+
+    def run(ends_in, *finished, resume="resume=false"):
+        def fail(name):
+            def stage(*args, **options):
+                raise InterruptedError(name)
+
+            return stage
+
+        with monkeypatch.context() as patch:
+            for name in (ends_in, *finished):
+                patch.setattr(train.stages, name, fail(name))
+            with pytest.raises(InterruptedError, match=ends_in):
+                go("finetune_epochs=2", "retrain_epochs=1", resume)
+
+    return run
+
+
+STAGES = ["finetune", "search1", "retrain1", "search2", "evaluate"]  # the second search accepts nothing
+
+
+@QUIET
+@pytest.mark.parametrize(
+    ("ends_in", "finished", "not_again"),
+    [("_search", 1, ["_fit"]), ("_retrain", 2, ["_search"]), ("costs", 5, ["_fit", "_search", "dev_metrics"])],
+)
+def test_a_finished_stage_is_not_repeated(broken_off, tmp_path, ends_in, finished, not_again):
+    broken_off(ends_in)
+    before = (tmp_path / "run" / ".resume" / "stages.pt").read_bytes()
+    assert [*torch.load(tmp_path / "run" / ".resume" / "stages.pt", weights_only=True)["done"]] == STAGES[:finished]
+    broken_off(ends_in, *not_again, resume="resume=true")
+    assert (tmp_path / "run" / ".resume" / "stages.pt").read_bytes() == before
+    assert {path.name for path in (tmp_path / "run" / ".resume").iterdir()} == {"lock", "run.json", "stages.pt"}
+
+
+@QUIET
+@pytest.mark.parametrize("name", ["run.json", "stages.pt", "finetune.ckpt"])
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b""], ids=["half", "empty"])
+def test_a_record_that_cannot_be_read_is_named(go, broken_off, tmp_path, name, spoil):
+    broken_off("dev_metrics" if name == "finetune.ckpt" else "_search")
+    path = tmp_path / "run" / ".resume" / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"Cannot read '{path}'.*Leave out resume=true"):
+        go("finetune_epochs=2", "retrain_epochs=1", "resume=true")
+
+
+def test_several_devices_are_refused(go):
+    with pytest.raises(ValueError, match="one device with resume=true"):
+        go("resume=true", "++trainer.devices=2")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_directory_in_use_is_refused(tmp_path, resume):
+    with claim(tmp_path, {}, resume=False) as progress:
+        torch.save({}, progress.checkpoint("finetune"))
+        before = times(tmp_path)
+        with pytest.raises(RuntimeError, match="which a live process uses"), claim(tmp_path, {}, resume=resume):
+            pass
+        assert times(tmp_path) == before
+    with claim(tmp_path, {}, resume=True):
+        pass
+
+
+def test_what_was_half_written_is_removed(tmp_path):
+    with claim(tmp_path, {}, resume=False) as progress:
+        torch.save({}, progress.checkpoint("finetune"))
+        halves = [tmp_path / "plan.json.x.tmp", tmp_path / ".resume" / "stages.pt.x.tmp", tmp_path / ".model.x" / "a"]
+        halves[2].parent.mkdir()
+        for path in halves:
+            path.write_text("half")
+    with claim(tmp_path, {}, resume=True) as progress:
+        assert progress.checkpoint("finetune").exists()
+        assert [path.name for path in tmp_path.iterdir()] == [".resume"]
+        assert not list((tmp_path / ".resume").glob("*.tmp"))
+
+
+def moment(directory):
+    """What a killed run was doing, as its directory tells; "search" also stands for the report at the end."""
+    folder = directory / ".resume"
+    done = torch.load(folder / "stages.pt", weights_only=True)["done"] if (folder / "stages.pt").exists() else {}
+    halves = [*directory.glob("*.tmp"), *folder.glob("*.tmp"), *directory.glob(".*/*.tmp")]
+    doing = "finetune" if not done else "retrain" if [*done][-1].startswith("search") else "search"
+    return {doing, *("writing" for _ in halves)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "more"), [(0, []), (1, ["pruning.retrain=rewind", "retrain_on_all=true", "predict_test=true"])]
+)
+def test_a_run_may_be_killed_at_any_moment(options, tmp_path, seed, more):
+    options = [*options, "pruning.inspection_factor=0.5", "retrain_epochs=4"]  # as long in training as in search
+    with process(DYING, 0, *options, *more, f"hydra.run.dir={tmp_path / 'whole'}") as uninterrupted:
+        num_writes = int(finish(uninterrupted).split()[-1])
+    whole, chance, seen, kills, runs = outcome(tmp_path / "whole"), random.Random(seed), set(), 0, 0
+    while kills < 12 or not (tmp_path / str(runs - 1) / "results.json").exists():
+        directory = tmp_path / str(runs)
+        runs += 1
+        while not (directory / "results.json").exists():
+            in_write = chance.randint(1, num_writes // 2) if kills < 12 and chance.random() < 0.6 else 0
+            command = (*options, *more, f"hydra.run.dir={directory}", "resume=true")
+            with process(DYING, in_write, *command) as made:
+                if not in_write and kills < 12:
+                    assert any(line == b"begun\n" for line in made.stdout)
+                    time.sleep(chance.uniform(0, 2.5))
+                    made.kill()
+                said = made.communicate()[0].decode()
+                assert made.returncode in (0, -signal.SIGKILL), said
+            if made.returncode:
+                kills += 1
+                seen |= moment(directory)
+        assert outcome(directory) == whole
+    assert kills >= 12
+    assert {"finetune", "search", "retrain", "writing"} <= seen
