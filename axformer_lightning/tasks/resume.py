@@ -144,6 +144,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         >>> import tempfile
         >>> directory = Path(tempfile.mkdtemp())
         >>> with claim(directory, {"seed": 0}, resume=True) as progress:
+        ...     write_atomically(directory / RESULTS, "{}")
         ...     progress.finish()
         >>> with claim(directory, {"seed": 0}, resume=True) as progress:
         ...     progress.finished
