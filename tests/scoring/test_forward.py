@@ -123,7 +123,7 @@ def test_labels_and_sample_ids_go_to_those_who_name_them():
             return a @ WEIGHT + y[:, None] + sample_ids[:, None]
 
     output, entries = run_forward(Greedy(), {"a": A, "b": B, "y": Y, "sample_ids": Y})
-    assert torch.equal(output, A @ WEIGHT + 2 * Y[:, None])
+    torch.testing.assert_close(output, A @ WEIGHT + 2 * Y[:, None])
     assert set(entries) == {"a", "b", "y", "sample_ids"}
 
 
