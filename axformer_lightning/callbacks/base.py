@@ -10,6 +10,7 @@ from axformer_lightning.anatomy import HardAttention, find_transformer, layers_l
 from axformer_lightning.callbacks.agreement import agreement, rule_of, settings_of
 from axformer_lightning.callbacks.checks import (
     check_module,
+    check_schedule,
     check_scores,
     check_trainer,
     epochs_needed,
@@ -59,15 +60,7 @@ class SearchCallback(L.Callback):
         search_dataloader: Iterable[Any] | None,
         model: str | None,
     ) -> None:
-        for name, value, least in (
-            ("first_epoch", first_epoch, 0),
-            ("rounds", rounds, 1),
-            ("every_n_epochs", every_n_epochs, 1),
-        ):
-            if value < least:
-                raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
-        if judged_by["retrain"] not in (None, "continue", "rewind"):
-            raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {judged_by['retrain']!r}.")
+        check_schedule(first_epoch, rounds, every_n_epochs, judged_by["retrain"])
         self.judged_by = dict(judged_by)
         rule_of(self, [self])  # out-of-range settings are refused here, not after training
         self.first_epoch = first_epoch

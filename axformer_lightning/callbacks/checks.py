@@ -18,6 +18,20 @@ OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
 ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
 
 
+def check_schedule(first_epoch: int, rounds: int, every_n_epochs: int, retrain: str | None) -> None:
+    """Refuse a schedule of rounds that means nothing.
+
+    Raises:
+        ValueError: naming what is out of range.
+    """
+    counts = {"first_epoch": (first_epoch, 0), "rounds": (rounds, 1), "every_n_epochs": (every_n_epochs, 1)}
+    for name, (value, least) in counts.items():
+        if value < least:
+            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
+    if retrain not in (None, "continue", "rewind"):
+        raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {retrain!r}.")
+
+
 def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: int) -> None:
     """Refuse a trainer in which the rounds cannot run.
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.criteria import Rule, lower, not_worse, votes_suffice, worth_inspecting
-from axformer_lightning.finding.counting import watching_layers
+from axformer_lightning.finding.counting import multiply_adds, watching_layers
 from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.gates import closed
@@ -209,7 +209,7 @@ class Round:
 
     def _count(self, layers: Sequence[LayerPlan], layer: int, rows: int, tokens: int) -> None:
         runs = self._runs(self.layers[layer], layers[layer])
-        share = _multiply_adds(self.anatomy, runs, tokens) / _multiply_adds(self.anatomy, LayerPlan(), tokens)
+        share = multiply_adds(self.anatomy, runs, tokens) / multiply_adds(self.anatomy, LayerPlan(), tokens)
         self.counts.layer_tokens += rows * tokens * share
 
     @staticmethod
@@ -239,19 +239,3 @@ def _less_is_better(metric: Metric | None, ranks: Ranks) -> float | None:
             " `sync_on_compute=True`."
         )
     return -value if metric.higher_is_better else value
-
-
-def _multiply_adds(anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
-    """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``."""
-    hidden = anatomy.num_heads * anatomy.head_size
-    num_heads, neurons = _num_units(layer, anatomy.num_heads, anatomy.intermediate_size)
-    heads = num_heads * anatomy.head_size
-    attention, feed_forward = anatomy.blocks
-    linears = attention.num_linears * heads + feed_forward.num_linears * neurons
-    return float(hidden * linears + 2 * tokens * heads)
-
-
-@lru_cache(maxsize=1024)  # asked for every layer of every batch of every candidate, for few different layers
-def _num_units(layer: LayerPlan, num_heads: int, intermediate_size: int) -> tuple[int, int]:
-    """Return how many heads and neurons are left of a layer."""
-    return len(layer.kept_heads(num_heads)), len(layer.kept_neurons(intermediate_size))
