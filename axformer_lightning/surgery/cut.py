@@ -114,16 +114,16 @@ def kept_positions(
     Raises:
         ValueError: if ``after`` holds what ``before`` lacks.
     """
+    anatomy = anatomy_of(model)
     positions: dict[str, Positions | None] = {}
     for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        positions.update(_positions_of_layer(model, i, now, wanted))
+        positions.update(_positions_of_layer(model, anatomy, i, now, wanted))
     return positions
 
 
 def _positions_of_layer(
-    model: PreTrainedModel, i: int, now: LayerPlan, wanted: LayerPlan
+    model: PreTrainedModel, anatomy: Anatomy, i: int, now: LayerPlan, wanted: LayerPlan
 ) -> Iterator[tuple[str, Positions | None]]:
-    anatomy = anatomy_of(model)
     for block in anatomy.blocks:
         had, wants = block.left(now), block.left(wanted)
         if not set(wants or ()) <= set(had or ()) or (had is None and wants is not None):
