@@ -6,6 +6,7 @@ Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features, ``U`` units (heads or
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def _gates_of_layer(
             continue
         if units_wanted is None:
             for part, stub in stand_ins(block).items():
-                yield _stub(model.get_submodule(anatomy.name(i, part)), stub)
+                yield replaced(model.get_submodule(anatomy.name(i, part)), stub.forward)
         elif units_had != units_wanted:
             open_U = _is_member(units_had, units_wanted)
             module = model.get_submodule(anatomy.name(i, block.writer))
@@ -89,9 +90,18 @@ def stand_ins(block: Block) -> dict[str, Removed]:
     return {part: Removed(outputs, part in block.without_units) for part, outputs in block.stubs.items()}
 
 
-def _stub(module: nn.Module, stub: Removed) -> Callable[[], None]:
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Let ``forward`` run in place of that of ``module``, whose name, hooks and parameters stay; return what undoes it.
+
+    Example:
+        >>> identity = nn.Identity()
+        >>> undo = replaced(identity, lambda x: x + 1)
+        >>> before, _, after = identity(1), undo(), identity(1)
+        >>> before, after
+        (2, 1)
+    """
     before = module.__dict__.get("forward")  # somebody else may have replaced it, too
-    module.forward = stub.forward
+    module.forward = forward
 
     def undo() -> None:
         del module.forward

@@ -8,13 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
-    "anatomy", "gates", "hard_attention", "scoring", "criteria", "search", "plan", "finding", "surgery",
-    "training", "callbacks", "deploy", "report", "tasks", "sweeps",
+    "anatomy", "gates", "hard_attention", "first_token", "scoring", "criteria", "search", "plan", "finding",
+    "surgery", "training", "callbacks", "deploy", "report", "tasks", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks"}
 HOSTS = {
-    "transformers": {"anatomy", "gates", "hard_attention", "scoring", "finding", "surgery", "deploy"} | LIGHTNING,
+    "transformers": {"anatomy", "gates", "hard_attention", "first_token", "scoring", "finding", "surgery", "deploy"}
+    | LIGHTNING,
     "lightning": LIGHTNING,
     "hydra": {"sweeps"},
     "torch": {*ORDER, *ROOF} - {"search", "plan"},

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -7,10 +8,13 @@ from hypothesis import strategies as st
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.search import (
     Candidate,
+    Outcome,
     greedy_search,
     hard_attention_steps,
     neuron_groups,
+    ordered,
     pruning_steps,
+    repeat_sweeps,
     with_candidate,
 )
 
@@ -107,6 +111,113 @@ def test_a_search_of_nothing_changes_nothing():
 def test_a_greedy_search_never_ends_worse_and_its_best_is_the_cost_of_what_it_accepted(costs):
     outcome = search(costs, [("A", "a"), ("B", "b"), ("C", "c")])
     assert outcome.best == sum(costs[letter] for letter in outcome.accepted) <= 0
+
+
+LETTERS = "ABCabcdef"
+CHANGES = st.fixed_dictionaries({letter: st.integers(-2, 2) for letter in LETTERS})
+
+
+@given(CHANGES)
+def test_the_lowest_predicted_change_comes_first_and_a_whole_keeps_its_parts(changes):
+    steps = ordered(STEPS, changes.get)
+    assert [whole for whole, _ in steps] == sorted("ABC", key=changes.get)
+    assert dict(steps) == {w: sorted(parts, key=changes.get) for w, parts in STEPS}
+
+
+def test_equal_predictions_leave_the_order_as_it_is():
+    assert ordered(iter(STEPS), lambda letter: 0.0) == [(whole, list(parts)) for whole, parts in STEPS]
+
+
+def test_an_ordered_search_tries_parts_only_after_their_whole_was_rejected():
+    steps = ordered(STEPS, {**dict.fromkeys(LETTERS, 1), "C": -3, "f": -5, "B": -2, "d": -9}.get)
+    assert tried(search({"B": -1}, steps)) == "CfeBAab"
+
+
+@pytest.mark.parametrize("letter", "Ad")
+def test_a_prediction_that_is_not_a_number_is_refused(letter):
+    with pytest.raises(ValueError, match=f"predicted change of the loss for {letter}, got nan"):
+        ordered(STEPS, lambda candidate: math.nan if candidate == letter else 0.0)
+
+
+SUBSETS = [frozenset(letters) for n in range(4) for letters in itertools.combinations("abc", n)]
+
+
+def sweeping(costs, told=None):
+    """Return a sweep over what is left of a, b and c, where every set of letters has a cost of its own."""
+
+    def sweep(gone, best):
+        if told is not None:
+            told.append((gone, best))
+        return greedy_search(
+            [(letter, ()) for letter in "abc" if letter not in gone],
+            lambda letters, best, has_parts: costs[frozenset(letters)],
+            lambda score, best: score < best,
+            lambda score, best: False,
+            best=best,
+            accepted=gone,
+        )
+
+    return sweep
+
+
+@given(st.fixed_dictionaries({letters: st.integers(-9, 9) for letters in SUBSETS}))
+def test_when_the_sweeps_end_nothing_that_is_left_would_be_accepted(costs):
+    told = []
+    outcome = repeat_sweeps(sweeping(costs, told), best=costs[frozenset()])
+    gone = frozenset(outcome.accepted)
+    assert outcome.best == costs[gone]
+    assert all(costs[gone | {letter}] >= outcome.best for letter in set("abc") - gone)
+    assert outcome.accepted == tuple(trial.candidate for trial in outcome.trials if trial.accepted)
+    assert len(outcome.trials) == sum(3 - len(before) for before, _ in told)
+
+
+MEND = {letters: {"": 0, "c": -1, "bc": -2, "abc": -3}.get("".join(sorted(letters)), 5) for letters in SUBSETS}
+
+
+def test_a_sweep_goes_on_from_the_one_before_until_one_accepts_nothing():
+    told = []
+    assert repeat_sweeps(sweeping(MEND, told), best=0).accepted == ("c", "b", "a")
+    assert told == [((), 0), (("c",), -1), (("c", "b"), -2), (("c", "b", "a"), -3)]
+
+
+@pytest.mark.parametrize(("sweeps", "accepted", "trials"), [(1, "c", "abc"), (2, "cb", "abcab"), (9, "cba", "abcaba")])
+def test_there_are_no_more_sweeps_than_asked_for(sweeps, accepted, trials):
+    outcome = repeat_sweeps(sweeping(MEND), sweeps, best=0)
+    assert ("".join(outcome.accepted), tried(outcome)) == (accepted, trials)
+
+
+def test_sweeps_go_on_from_what_was_accepted_before():
+    told = []
+    outcome = repeat_sweeps(sweeping(MEND, told), 1, best=-1, accepted=("c",))
+    assert (told, outcome.accepted) == ([(("c",), -1)], ("c", "b"))
+
+
+@pytest.mark.parametrize("sweeps", [0, -1])
+def test_less_than_one_sweep_is_refused(sweeps):
+    with pytest.raises(ValueError, match=f"`sweeps` to be at least 1, or None .* got {sweeps}"):
+        repeat_sweeps(lambda accepted, best: Outcome(accepted, best, ()), sweeps, best=0)
+
+
+def test_a_later_sweep_tries_a_block_again_after_its_parts_are_gone():
+    tried_by_sweep = []
+
+    def sweep(gone, best):
+        layers = (DENSE,)
+        for candidate in gone:
+            layers = with_candidate(layers, candidate, GROUPS, None)
+        outcome = greedy_search(
+            pruning_steps(layers, 2, GROUPS),
+            lambda candidates, best, has_parts: -len(candidates) if candidates[-1].index in (0, 1) else 0,
+            lambda score, best: score < best,
+            lambda score, best: True,
+            best=best,
+            accepted=gone,
+        )
+        tried_by_sweep.append([str(trial.candidate) for trial in outcome.trials])
+        return outcome
+
+    repeat_sweeps(sweep, best=0)
+    assert tried_by_sweep[1:] == [["feed_forward of layer 0", "neuron_group 2 of layer 0", "attention of layer 0"]]
 
 
 def text(steps):

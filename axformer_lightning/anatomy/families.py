@@ -28,6 +28,8 @@ class Family:
         attention_dropout: the dropout that the attention weights pass through, in families that do not attend
             through the attention interface of transformers.
         position_bias: place among the arguments of ``self_attention`` of a bias with an entry for every head.
+        after_attention: module that is given all that goes on from attention; its inputs may be cut to the first
+            token. None where the first-token rule is not used.
     """
 
     layers: str
@@ -44,6 +46,7 @@ class Family:
     without_heads: tuple[str, ...] = ()
     attention_dropout: str | None = None
     position_bias: int | None = None
+    after_attention: str | None = None
 
 
 BERT = Family(
@@ -55,6 +58,7 @@ BERT = Family(
     neuron_writer="output.dense",
     attention_stubs={"attention.self": 2, "attention.output.dense": 1},
     feed_forward_stubs={"intermediate": 1, "output.dense": 1},
+    after_attention="attention.output",
 )
 
 FAMILIES: dict[str, Family] = {
@@ -85,6 +89,7 @@ FAMILIES: dict[str, Family] = {
         optional_readers=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
         without_heads=("attention.self",),
         attention_dropout="attention.self.dropout",
+        after_attention="attention.output",
     ),
     "distilbert": Family(
         layers="transformer.layer",
@@ -96,6 +101,7 @@ FAMILIES: dict[str, Family] = {
         attention_stubs={"attention": 2},
         feed_forward_stubs={"ffn": 1},
         intermediate_size="hidden_dim",
+        after_attention="sa_layer_norm",
     ),
     "electra": BERT,
     "modernbert": Family(
@@ -108,6 +114,7 @@ FAMILIES: dict[str, Family] = {
         attention_stubs={"attn_norm": 1, "attn": 2},
         feed_forward_stubs={"mlp_norm": 1, "mlp": 1},
         fused={"attn.Wqkv": 3, "mlp.Wi": 2},
+        after_attention="mlp_norm",
     ),
     # One relative position bias, made in front of the first layer, serves the heads of all layers.
     "mpnet": Family(
@@ -121,6 +128,7 @@ FAMILIES: dict[str, Family] = {
         feed_forward_stubs={"intermediate": 1, "output.dense": 1},
         attention_dropout="attention.attn.dropout",
         position_bias=2,
+        after_attention="attention.LayerNorm",
     ),
     "roberta": BERT,
     "vit": Family(
@@ -132,6 +140,7 @@ FAMILIES: dict[str, Family] = {
         neuron_writer="mlp.fc2",
         attention_stubs={"layernorm_before": 1, "attention": 2},
         feed_forward_stubs={"layernorm_after": 1, "mlp": 1},
+        after_attention="layernorm_after",
     ),
     "xlm-roberta": BERT,
 }

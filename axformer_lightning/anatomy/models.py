@@ -127,7 +127,9 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
 def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
     """Refuse a row that names modules which the model has not."""
     family = anatomy.family
-    names = {family.self_attention, *family.without_heads} | ({family.attention_dropout} - {None})
+    names = {family.self_attention, *family.without_heads} | (
+        {family.attention_dropout, family.after_attention} - {None}
+    )
     for block in anatomy.blocks:
         names |= {*block.readers, block.writer, *block.stubs} - {*block.optional}
     for layer in anatomy.layers:

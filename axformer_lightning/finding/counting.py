@@ -1,58 +1,90 @@
-"""Counting what the layers of a model really run, however it is called.
+"""Counting the multiply-adds that a search really runs.
 
 Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from axformer_lightning.anatomy import Anatomy, LayerPlan, layer_modules
-
-OnCall = Callable[[int, int, int], None]
+from axformer_lightning.anatomy import Anatomy, Block, LayerPlan
 
 
-@contextmanager
-def watching_layers(model: PreTrainedModel, on_call: OnCall) -> Iterator[None]:
-    """Tell ``on_call`` of every run of a layer of ``model``: which layer, how many rows, how many tokens in each.
+class Work:
+    """What the layers of a model have run, in tokens times layers; a layer run in part counts by its share.
 
-    So towers that share a model, images and layers that are applied several times all count as what they run.
+    Args:
+        anatomy: the model's parts.
+
+    Attributes:
+        layer_tokens: the work so far.
     """
-    with ExitStack() as undo:
-        for i, layer in enumerate(layer_modules(model)):
-            hook = partial(_tell, on_call=on_call, layer=i)
-            undo.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self.layer_tokens = 0.0
+        self._dense = anatomy.dense_layers()
+        self.turn_to(self._dense, self._dense, None)
+
+    def turn_to(
+        self, before: Sequence[LayerPlan], layers: Sequence[LayerPlan], top: int | None, asks_once: bool = True
+    ) -> None:
+        """Say what runs from now on.
+
+        Args:
+            before: what is left of each layer; of a block that is there every unit is computed.
+            layers: likewise with what is closed; a closed block is not computed.
+            top: the layer from whose queries on only the first token is computed, or None.
+            asks_once: whether the queries themselves are; else it is from the attention weights on.
+        """
+        self._top, self._asks_once = top, asks_once
+        self._units: list[dict[Block, int]] = [
+            {
+                block: len(units) * block.width
+                for block in self.anatomy.blocks
+                if (units := block.left(now)) is not None and block.left(wanted) is not None
+            }
+            for now, wanted in zip(before, layers, strict=True)
+        ]
+
+    def see_tokens(self, x_BTC: Tensor) -> None:
+        """Say how long the samples are that the layers are given now."""
+        *_, self._tokens, self._hidden = x_BTC.shape
+        self._of_a_token = multiply_adds(self.anatomy, self._tokens)
+
+    def run_layer(self, layer: int, x_BTC: Tensor, recalled: Collection[str]) -> None:
+        """Count one run of a layer, but for the blocks whose results are ``recalled``."""
+        rows = math.prod(x_BTC.shape[:-2])
+        for block, features in self._units[layer].items():
+            if block.kind not in recalled:
+                self.add(rows * self._of_block(block, features, layer))
+
+    def add(self, multiply_adds: float) -> None:
+        """Count multiply-adds."""
+        self.layer_tokens += multiply_adds / self._of_a_token
+
+    def _of_block(self, block: Block, features: int, layer: int) -> int:
+        """Return the multiply-adds of a block in one sample."""
+        tokens = self._tokens
+        asked = 1 if self._top is not None and layer >= self._top else tokens  # those whose result anything reads
+        if block.kind == "feed_forward":
+            return asked * self._hidden * features * block.num_linears
+        queries = asked if self._asks_once else tokens
+        linears = tokens * (block.num_linears - 2) + queries + asked  # keys and values, queries, the writer
+        scores = tokens * (asked if self.anatomy.family.attention_dropout is None else tokens)
+        return features * (self._hidden * linears + 2 * scores)
 
 
-def _tell(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], on_call: OnCall, layer: int) -> None:
-    x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-    *rows, tokens, _ = x_BTC.shape
-    on_call(layer, math.prod(rows), tokens)
-
-
-def multiply_adds(anatomy: Anatomy, layer: LayerPlan, tokens: int) -> float:
-    """Return the multiply-adds of a layer's matrix products, per token, in a sequence of ``tokens``.
+def multiply_adds(anatomy: Anatomy, tokens: int) -> float:
+    """Return the multiply-adds of an uncut layer's matrix products, per token, in a sequence of ``tokens``.
 
     Example:
         >>> from axformer_lightning.anatomy import BERT
-        >>> multiply_adds(Anatomy("bert", BERT, ("layer.0",), 4, 2, 16), LayerPlan(), tokens=10)
+        >>> multiply_adds(Anatomy("bert", BERT, ("layer.0",), 4, 2, 16), tokens=10)
         672.0
     """
-    hidden = anatomy.num_heads * anatomy.head_size
-    num_heads, neurons = _num_units(layer, anatomy.num_heads, anatomy.intermediate_size)
-    heads = num_heads * anatomy.head_size
+    hidden = heads = anatomy.num_heads * anatomy.head_size
     attention, feed_forward = anatomy.blocks
-    linears = attention.num_linears * heads + feed_forward.num_linears * neurons
+    linears = attention.num_linears * heads + feed_forward.num_linears * anatomy.intermediate_size
     return float(hidden * linears + 2 * tokens * heads)
-
-
-@lru_cache(maxsize=1024)  # asked for every layer of every batch of every candidate, for few different layers
-def _num_units(layer: LayerPlan, num_heads: int, intermediate_size: int) -> tuple[int, int]:
-    """Return how many heads and neurons are left of a layer."""
-    return len(layer.kept_heads(num_heads)), len(layer.kept_neurons(intermediate_size))

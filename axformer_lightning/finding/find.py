@@ -14,13 +14,14 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer
-from axformer_lightning.criteria import Rule, make_rule
+from axformer_lightning.criteria import Rule, Vote, make_rule
 from axformer_lightning.finding.journal import Journal, fingerprint
-from axformer_lightning.finding.measuring import OnTrial, Round, Score, scoring
+from axformer_lightning.finding.measuring import Score, scoring
 from axformer_lightning.finding.ranks import ALONE, Ranks
-from axformer_lightning.finding.settings import Pruning, SearchCounts, SearchSettings
+from axformer_lightning.finding.round import OnTrial, Round
+from axformer_lightning.finding.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Strategy
 from axformer_lightning.plan import Decision, Plan
-from axformer_lightning.scoring import search_batches
+from axformer_lightning.scoring import BATCH_TOKENS, search_batches
 from axformer_lightning.search import Candidate, Outcome, Trial
 from axformer_lightning.search import neuron_groups as groups_of
 
@@ -39,9 +40,14 @@ def find_plan(
     tolerance: float = Rule.tolerance,
     criterion: str | Metric = "loss",
     metric: Metric | None = None,
-    strategy: str = "reference",
+    vote: Vote = Rule.vote,
+    strategy: Strategy = "reference",
+    sweeps: int | None = 1,
     full_scores: bool = False,
-    batch_size: int = 32,
+    early_stop: EarlyStop = "exact",
+    confidence: float = SearchSettings.confidence,
+    batch_tokens: int = BATCH_TOKENS,
+    cache_memory: int | None = None,
     max_length: int | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Plan:
@@ -64,12 +70,23 @@ def find_plan(
         majority: the share of samples of which strictly more must be not worse; 0 switches the vote off.
         tolerance: how far the total may fall behind the fine-tuned model, see
             :class:`~axformer_lightning.criteria.Rule`.
-        criterion: ``"loss"``, ``"metric"``, or a metric.
-        metric: the metric that ``"metric"`` stands for.
-        strategy: ``"reference"``, the published procedure.
+        criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not fall), or a
+            metric.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for.
+        vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
+            wrong.
+        strategy: ``"reference"``, the published order; or ``"best_first"``: blocks by how much the loss is predicted to
+            fall without them, to first order, and the parts of a block likewise.
+        sweeps: how often what is left is tried again, at most, while something is accepted; None for as often as it
+            takes.
         full_scores: whether candidates that cannot be accepted any more are evaluated to the end, so that every
             decision carries its scores.
-        batch_size: samples evaluated at once, where they are batched here.
+        early_stop: ``"exact"``: a candidate is given up once nothing can accept it any more, which changes no decision;
+            ``"statistical"``: once that is unlikely.
+        confidence: with which a candidate that would be accepted is not given up by ``"statistical"``.
+        batch_tokens: most tokens evaluated at once, where samples are batched here; on a GPU more are faster.
+        cache_memory: bytes for what is kept from one candidate to the next, by default a quarter of what is free;
+            changes no decision.
         max_length: length to which the reference procedure would pad; changes no decision.
         on_trial: is told of every candidate.
 
@@ -80,17 +97,20 @@ def find_plan(
         ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
             labels, or a loss is not finite (the candidate is named).
     """
-    if strategy != "reference":
-        raise ValueError(f"Expected `strategy` to be 'reference', got {strategy!r}.")
     settings = SearchSettings(
         hard_attention=None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize),
         pruning=Pruning(neuron_groups, inspection_factor),
-        rule=make_rule(criterion, metric, majority, tolerance),
+        rule=make_rule(criterion, metric, majority, tolerance, vote),
         full_scores=full_scores,
+        early_stop=early_stop,
+        confidence=confidence,
+        strategy=strategy,
+        sweeps=sweeps,
         max_length=max_length,
+        cache_memory=cache_memory,
     )
     transformer = find_transformer(model)
-    arranged = search_batches(model, batches, batch_size, getattr(transformer.config, "pad_token_id", None) or 0)
+    arranged = search_batches(model, batches, batch_tokens, getattr(transformer.config, "pad_token_id", None) or 0)
     return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
 
@@ -135,10 +155,10 @@ def search_plan(
     with scoring(module, transformer):
         search = Round(module, transformer, anatomy, list(batches), settings, groups, before.layers, ranks)
         outcome = search.run(on_trial) if journal is None else _run(search, on_trial, journal, before, began)
-    if ranks.rank == 0 and settings.hard_attention and 0 < search.longest <= settings.hard_attention.k:
+    if ranks.rank == 0 and settings.hard_attention and 0 < search.sizes.longest <= settings.hard_attention.k:
         logger.warning(
             "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
-            settings.hard_attention.k, search.longest,
+            settings.hard_attention.k, search.sizes.longest,
         )  # fmt: skip
     decisions = tuple(
         _decision(trial, search.num_samples, 1 + max((d.round for d in before.decisions), default=0))
@@ -150,10 +170,10 @@ def search_plan(
             "Expected all processes to come to one plan, got several. Give every process the same model and the same"
             " settings."
         )
-    search.counts.layer_tokens = sum(tokens for (tokens,) in ranks.gather([search.counts.layer_tokens]))
+    search.counts.layer_tokens = sum(tokens for (tokens,) in ranks.gather([search.replay.work.layer_tokens]))
     search.counts.candidates, search.counts.accepted = len(decisions), len(outcome.accepted)
     search.counts.exhaustive_layer_tokens = float(
-        len(decisions) * search.layer_rows * (settings.max_length or search.longest)
+        len(decisions) * search.sizes.layer_rows * (settings.max_length or search.sizes.longest)
     )
     search.counts.seconds += time.perf_counter() - began
     return plan, search.counts
@@ -165,7 +185,7 @@ def _run(
     with closing(Journal(journal, fingerprint(search, before), search.ranks, began)) as kept:
 
         def tell(trial: Trial[Candidate, Score]) -> None:
-            kept.write(trial, search.counts.layer_tokens)
+            kept.write(trial, search.replay.work.layer_tokens)
             on_trial(trial)
 
         search.counts.seconds = kept.seconds_before

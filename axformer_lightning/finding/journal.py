@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from axformer_lightning.finding.measuring import Round, Score
+from axformer_lightning.finding.measuring import Score
 from axformer_lightning.finding.ranks import Ranks
+from axformer_lightning.finding.round import Round
 from axformer_lightning.plan import Plan, write_atomically
 from axformer_lightning.search import Candidate, Trial
 
@@ -141,7 +142,7 @@ def fingerprint(search: Round, before: Plan) -> str:
         before: the plan that it starts from.
     """
     told = (before.to_json(), repr(search.settings), repr(search.base), repr((search.ranks.rank, search.ranks.size)))
-    return _digest([*(text.encode() for text in told), *map(_bytes, search.base_losses)])
+    return _digest([*(text.encode() for text in told), *map(_bytes, search.meter.base_losses)])
 
 
 def _bytes(loss_N: Tensor) -> bytes:

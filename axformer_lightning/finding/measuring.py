@@ -1,39 +1,24 @@
-"""One round of search on one model: candidates in, scores out.
+"""One pass over the search set: batches in, a score out.
 
 Shape suffixes: ``N`` samples of one batch.
 """
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, LayerPlan
-from axformer_lightning.criteria import Rule, lower, not_worse, votes_suffice, worth_inspecting
-from axformer_lightning.finding.counting import multiply_adds, watching_layers
-from axformer_lightning.finding.ranks import ALONE, Ranks
-from axformer_lightning.finding.settings import SearchCounts, SearchSettings
-from axformer_lightning.gates import closed
-from axformer_lightning.hard_attention import attending, eager_attention
-from axformer_lightning.scoring import eval_mode, losses_are_nonnegative, step_of, to_device
-from axformer_lightning.search import (
-    Candidate,
-    Outcome,
-    Step,
-    Trial,
-    greedy_search,
-    hard_attention_steps,
-    pruning_steps,
-    with_candidate,
-)
+from axformer_lightning.criteria import Rule, correct, not_turned_wrong, not_worse
+from axformer_lightning.finding.ranks import Ranks
+from axformer_lightning.hard_attention import eager_attention
+from axformer_lightning.scoring import Scored, eval_mode
 
 
 @dataclass(frozen=True)
@@ -53,170 +38,128 @@ class Score:
     metric: float | None = None
 
 
-OnTrial = Callable[[Trial[Candidate, Score]], None]
-Recorded = Callable[[Candidate], tuple[Score, float] | None]
+class Part(NamedTuple):
+    """What one process measured of one batch.
 
-
-@dataclass
-class Round:
-    """One round: what does not change in it, and the counts of its work.
-
-    `batches` are those of this process. All processes go through theirs side by side, and each adds up what all of
-    them measured, batch by batch in the order of the ranks: as one process that scores every batch would.
+    Args:
+        loss: sum of the losses.
+        num_not_worse: samples not worse than with the fine-tuned model.
+        samples: samples in the batch.
+        not_finite: a loss that is not finite, 0 where all are.
     """
 
-    module: nn.Module
-    transformer: PreTrainedModel
-    anatomy: Anatomy
-    batches: list[Any]
-    settings: SearchSettings
-    groups: tuple[tuple[int, int], ...]
-    layers: tuple[LayerPlan, ...]
-    ranks: Ranks = ALONE
-    counts: SearchCounts = field(default_factory=SearchCounts)
+    loss: float = 0.0
+    num_not_worse: float = 0.0
+    samples: float = 0.0
+    not_finite: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.rule = self.settings.rule
-        self.score_batch = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
-        self.stops_early = losses_are_nonnegative(self.module) and not (
-            self.settings.full_scores or self.settings.rule.metric
-        )
-        self.device = self.transformer.device
+
+Ends = Callable[[Sequence[Part]], bool]
+
+
+class Meter:
+    """Scores a model as it is, pass by pass; the first pass is what votes are compared with.
+
+    All processes go through their batches side by side, and each adds up what all of them measured, batch by batch in
+    the order of the ranks: as one process that scores every batch would.
+
+    Args:
+        score: scores the batch of an index.
+        num_batches: batches of this process.
+        metric: the rule's metric, if any.
+        vote: when a sample counts as worse, as of :class:`~axformer_lightning.criteria.Rule`.
+        ranks: the processes that share the search.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[int], Scored],
+        num_batches: int,
+        metric: Metric | None,
+        vote: str,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        self.score = score
+        self.num_batches = num_batches
+        self.num_steps = int(max(count for (count,) in ranks.gather([num_batches])))
+        self.metric = metric
+        self.vote = vote
+        self.ranks = ranks
+        self.device = device
         self.base_losses: list[Tensor] = []
-        self.num_steps = int(max(count for (count,) in self.ranks.gather([len(self.batches)])))
-        sizes: list[tuple[int, int]] = []
-        with watching_layers(self.transformer, lambda layer, rows, tokens: sizes.append((rows, tokens))):
-            self.base = self._measure((), None, False)
-        self.num_samples = self.base.samples_seen
-        longest = max((tokens for _, tokens in sizes), default=0)
-        told = self.ranks.gather([sum(rows for rows, _ in sizes), longest])
-        self.layer_rows = int(sum(rows for rows, _ in told))  # sequences times layers that each goes through
-        self.longest = int(max(tokens for _, tokens in told))
+        self._base_correct: list[Tensor] = []
 
-    def run(self, on_trial: OnTrial, recorded: Recorded = lambda candidate: None) -> Outcome[Candidate, Score]:
-        """Try every candidate in the reference order.
+    def measure(self, rule: Rule, ends: Ends, what: str) -> tuple[Score, list[Part]]:
+        """Score the model, and return what every batch of every process came to.
 
         Args:
-            on_trial: is told of every candidate.
-            recorded: knows the score of a candidate that needs no evaluation any more, and the layer tokens with it.
+            rule: whose tolerance the votes have.
+            ends: is told of all parts so far, and whether they are enough.
+            what: what is scored, for messages.
+
+        Raises:
+            ValueError: if a loss is not finite, there is no sample, or processes disagree on the metric.
         """
-
-        def measure(candidates: tuple[Candidate, ...], best: Score, has_parts: bool) -> Score:
-            known = recorded(candidates[-1])
-            if known is None:
-                return self._measure(candidates, best, has_parts)
-            score, self.counts.layer_tokens = known
-            self.counts.evaluations += 1
-            return score
-
-        outcome: Outcome[Candidate, Score] = Outcome((), self.base, ())
-        for rule, steps in self._phases():
-            self.rule = rule
-            after = greedy_search(
-                steps,
-                measure,
-                self._accepts,
-                self._inspects,
-                best=outcome.best,
-                accepted=outcome.accepted,
-                on_trial=on_trial,
-            )
-            outcome = replace(after, trials=(*outcome.trials, *after.trials))
-        return outcome
-
-    def _phases(self) -> Iterator[tuple[Rule, Iterable[Step[Candidate]]]]:
-        if self.settings.hard_attention:
-            yield self.settings.hard_rule or self.settings.rule, hard_attention_steps(self.layers)
-        if self.settings.pruning:
-            yield self.settings.rule, pruning_steps(self.layers, self.anatomy.num_heads, self.groups)
-
-    def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
-        """Return what is left of each layer with ``candidates`` applied."""
-        layers = self.layers
-        for candidate in candidates:
-            layers = with_candidate(layers, candidate, self.groups, self.settings.hard_attention)
-        return layers
-
-    def _accepts(self, score: Score, best: Score) -> bool:
-        rule = self.rule
-        if score.loss is None or not votes_suffice(score.num_not_worse, score.samples_seen, rule.majority):
-            return False
-        if score.metric is not None and best.metric is not None and self.base.metric is not None:
-            return lower(score.metric, best.metric, self.base.metric, rule.tolerance, absolute=True)
-        return self._gains(score.loss, best)
-
-    def _gains(self, loss: float, best: Score) -> bool:
-        assert best.loss is not None
-        assert self.base.loss is not None
-        return lower(loss, best.loss, self.base.loss, self.rule.tolerance)
-
-    def _inspects(self, score: Score, best: Score) -> bool:
-        assert best.loss is not None
-        assert self.settings.pruning is not None
-        return score.loss is not None and worth_inspecting(
-            score.loss, best.loss, self.settings.pruning.inspection_factor
-        )
-
-    def _measure(self, candidates: tuple[Candidate, ...], best: Score | None, has_parts: bool) -> Score:
-        """Score the model with ``candidates``; without any it is the base that votes are compared with."""
-        layers = self.layers_with(candidates)
-        metric = self.settings.rule.metric
-        if metric is not None:
-            metric.reset()
-            metric.to(self.device)
-        self.counts.evaluations += 1
-        total, num_not_worse, seen = 0.0, 0, 0
-        counted = watching_layers(self.transformer, partial(self._count, layers))
-        with closed(self.transformer, layers), attending(self.transformer, layers, self.layers), counted:
-            for i in range(self.num_steps):
-                # Every process leaves at the same step, as all see the same numbers.
-                for loss, votes, samples, not_finite in self.ranks.gather(self._measure_batch(i, not candidates)):
-                    if not math.isfinite(not_finite):
-                        what = candidates[-1] if candidates else "the model before the search"
-                        raise ValueError(
-                            f"Expected finite losses on the search set, got {not_finite} while scoring {what}. The"
-                            " model is as it was. Check its weights, precision and the labels."
-                        )
-                    total, num_not_worse, seen = total + loss, num_not_worse + int(votes), seen + int(samples)
-                    if best is not None and self._is_lost(total, num_not_worse, seen, best, has_parts):
-                        return Score(None, num_not_worse, seen)
-        if seen == 0:
+        if self.metric is not None:
+            self.metric.reset()
+            self.metric.to(self.device)
+        parts: list[Part] = []
+        for i in range(self.num_steps):
+            # Every process leaves at the same step, as all see the same numbers.
+            for part in self.ranks.gather(self._part(i, rule)):
+                parts.append(Part(*part))
+                if not math.isfinite(parts[-1].not_finite):
+                    raise ValueError(
+                        f"Expected finite losses on the search set, got {parts[-1].not_finite} while scoring {what}."
+                        " The model is as it was. Check its weights, precision and the labels."
+                    )
+                if ends(parts):
+                    return Score(None, num_not_worse(parts), samples(parts)), parts
+        if samples(parts) == 0:
             raise ValueError(
                 "Expected a search set of at least one sample, got an empty one. Pass batches with samples."
             )
-        return Score(total / seen, num_not_worse, seen, _less_is_better(metric, self.ranks))
+        value = _less_is_better(self.metric, self.ranks)
+        return Score(total_loss(parts) / samples(parts), num_not_worse(parts), samples(parts), value), parts
 
-    def _measure_batch(self, i: int, is_base: bool) -> tuple[float, float, float, float]:
-        """Return total loss, votes and samples of a batch of this process, and a loss that is not finite, else 0."""
-        if i >= len(self.batches):
-            return 0.0, 0.0, 0.0, 0.0
-        loss_N, preds, target = self.score_batch(to_device(self.batches[i], self.device))
-        if not loss_N.isfinite().all():
-            return 0.0, 0.0, 0.0, loss_N[~loss_N.isfinite()][0].item()
-        if is_base:
+    def _part(self, i: int, rule: Rule) -> Part:
+        if i >= self.num_batches:
+            return Part()
+        scored = self.score(i)
+        loss_N = scored.loss_N
+        if i >= len(self.base_losses):
             self.base_losses.append(loss_N)
-        if self.settings.rule.metric is not None:
-            self.settings.rule.metric.update(preds, target)
-        num_not_worse = not_worse(loss_N, self.base_losses[i], self.rule.tolerance).sum().item()
-        return loss_N.double().sum().item(), num_not_worse, len(loss_N), 0.0
+        votes_N = not_worse(loss_N, self.base_losses[i], rule.tolerance)
+        if self.vote == "prediction":
+            correct_N = correct(scored.preds, scored.target, len(loss_N))
+            if i >= len(self._base_correct):
+                self._base_correct.append(correct_N)
+            votes_N = not_turned_wrong(correct_N, self._base_correct[i])
+        # One transfer from the device for all that is asked of a batch; infinity less itself is not a number.
+        numbers = torch.stack([loss_N.double().sum(), votes_N.sum().double(), (loss_N - loss_N).double().sum()])
+        loss, votes, zero = numbers.tolist()
+        if zero != 0:
+            return Part(not_finite=loss_N[~loss_N.isfinite()][0].item())
+        if self.metric is not None:
+            self.metric.update(scored.preds, scored.target)
+        return Part(loss, votes, len(loss_N))
 
-    def _is_lost(self, total: float, num_not_worse: int, seen: int, best: Score, has_parts: bool) -> bool:
-        """Tell whether no outcome of the remaining samples can accept the candidate, nor have its parts tried."""
-        if not self.stops_early or seen == self.num_samples:
-            return False
-        least = Score(total / self.num_samples, num_not_worse + self.num_samples - seen, self.num_samples)
-        return not self._accepts(least, best) and not (has_parts and self._inspects(least, best))
 
-    def _count(self, layers: Sequence[LayerPlan], layer: int, rows: int, tokens: int) -> None:
-        runs = self._runs(self.layers[layer], layers[layer])
-        share = multiply_adds(self.anatomy, runs, tokens) / multiply_adds(self.anatomy, LayerPlan(), tokens)
-        self.counts.layer_tokens += rows * tokens * share
+def total_loss(parts: Sequence[Part]) -> float:
+    """Return the sum of the losses, added in order."""
+    return sum(part.loss for part in parts)
 
-    @staticmethod
-    def _runs(now: LayerPlan, wanted: LayerPlan) -> LayerPlan:
-        """What of a layer is computed: a closed block is not, a closed head or neuron is."""
-        runs = now.without_attention() if wanted.attention == "removed" else now
-        return runs.without_feed_forward() if wanted.feed_forward == "removed" else runs
+
+def num_not_worse(parts: Sequence[Part]) -> int:
+    """Return how many samples are not worse."""
+    return int(sum(part.num_not_worse for part in parts))
+
+
+def samples(parts: Sequence[Part]) -> int:
+    """Return how many samples there are."""
+    return int(sum(part.samples for part in parts))
 
 
 @contextmanager

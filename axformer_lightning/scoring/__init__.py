@@ -1,6 +1,13 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
-from axformer_lightning.scoring.batches import Batch, batches_by_length, can_rebatch, search_batches, to_device
+from axformer_lightning.scoring.batches import (
+    BATCH_TOKENS,
+    Batch,
+    batches_by_length,
+    can_rebatch,
+    search_batches,
+    to_device,
+)
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
 from axformer_lightning.scoring.mode import eval_mode
 from axformer_lightning.scoring.names import ADVICE
@@ -8,6 +15,7 @@ from axformer_lightning.scoring.steps import Step, can_score, losses_are_nonnega
 
 __all__ = [
     "ADVICE",
+    "BATCH_TOKENS",
     "Batch",
     "Scored",
     "Step",

@@ -15,10 +15,13 @@ from axformer_lightning.scoring.names import LABELS, SAMPLE_IDS
 
 Batch = Mapping[str, Tensor]
 Row = tuple[int, dict[str, Tensor]]  # its length without padding, and its entries
+BATCH_TOKENS = 1024  # enough to keep two cores busy; and the smaller a batch, the sooner a search can leave it
 IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy leave out
 
 
-def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_id: int = 0) -> list[dict[str, Tensor]]:
+def batches_by_length(
+    batches: Iterable[Batch], batch_tokens: int = BATCH_TOKENS, pad_token_id: int = 0
+) -> list[dict[str, Tensor]]:
     """Strip the padding at the end of each sample and batch samples of similar length together.
 
     Only trailing padding goes: a model with absolute positions sees a difference in leading padding. Rows with the
@@ -26,7 +29,7 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
 
     Args:
         batches: dicts of tensors with one row per sample; `attention_mask` tells padding from text.
-        batch_size: rows of a batch; more where one sample has more.
+        batch_tokens: most tokens of a batch, padding counted; more where one sample has more.
         pad_token_id: fills `input_ids` up to the longest row of a batch.
 
     Returns:
@@ -39,7 +42,7 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
     Example:
         >>> ids, mask = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
         >>> batch = {"input_ids": ids, "attention_mask": mask}
-        >>> [b["input_ids"].tolist() for b in batches_by_length([batch], batch_size=1)]
+        >>> [b["input_ids"].tolist() for b in batches_by_length([batch], batch_tokens=3)]
         [[[8]], [[5, 6, 7]]]
     """
     rows = [row for batch in batches for row in _rows(batch)]
@@ -50,7 +53,7 @@ def batches_by_length(batches: Iterable[Batch], batch_size: int = 32, pad_token_
         some = sorted(frozenset.union(*entries) - frozenset.intersection(*entries))
         raise ValueError(f"Expected the same entries in every batch of the search set, but only some have {some}.")
     samples = sorted(_samples(rows), key=_length)
-    return [_pad([row for _, row in chunk], _length(chunk), pad_token_id) for chunk in _chunks(samples, batch_size)]
+    return [_pad([row for _, row in chunk], _length(chunk), pad_token_id) for chunk in _chunks(samples, batch_tokens)]
 
 
 def can_rebatch(batch: Any) -> bool:
@@ -71,7 +74,7 @@ def can_rebatch(batch: Any) -> bool:
 
 
 def search_batches(
-    module: nn.Module, batches: Iterable[Any], batch_size: int | None = None, pad_token_id: int = 0
+    module: nn.Module, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS, pad_token_id: int = 0
 ) -> list[Any]:
     """Return the search set in the batches that ``module`` is scored on: by length where that is safe, else as it came.
 
@@ -81,7 +84,7 @@ def search_batches(
     Args:
         module: what is scored.
         batches: the search set.
-        batch_size: rows of a batch; by default as many as the largest batch has.
+        batch_tokens: see :func:`batches_by_length`.
         pad_token_id: see :func:`batches_by_length`.
 
     Raises:
@@ -90,8 +93,7 @@ def search_batches(
     batches = list(batches)
     if hasattr(module, "axformer_step") or not all(map(can_rebatch, batches)):
         return batches
-    largest = max((len(batch["input_ids"]) for batch in batches), default=1)
-    return list(batches_by_length(batches, batch_size or largest, pad_token_id))
+    return list(batches_by_length(batches, batch_tokens, pad_token_id))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -132,11 +134,11 @@ def _length(rows: Iterable[Row]) -> int:
     return max(length for length, _ in rows)
 
 
-def _chunks(samples: Iterable[list[Row]], batch_size: int) -> Iterator[list[Row]]:
-    """Yield as many whole samples at a time as have at most ``batch_size`` rows, and at least one."""
+def _chunks(samples: Iterable[list[Row]], batch_tokens: int) -> Iterator[list[Row]]:
+    """Yield as many whole samples at a time, from short to long, as fit into a batch, and at least one."""
     chunk: list[Row] = []
     for sample in samples:
-        if chunk and len(chunk) + len(sample) > batch_size:
+        if chunk and (len(chunk) + len(sample)) * max(1, _length(sample)) > batch_tokens:
             yield chunk
             chunk = []
         chunk = [*chunk, *sample]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.first_token import set_first_token_
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery.cut import cut_
 from axformer_lightning.surgery.sums import check_sums, write_sums
@@ -95,13 +96,17 @@ def save_pretrained(
             shutil.move(file, target / file.name)
 
 
-def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PreTrainedModel:
+def load_pretrained(
+    directory_or_hub_id: str | os.PathLike[str], *, first_token_only: bool = False, **kwargs: Any
+) -> PreTrainedModel:
     """Load what :func:`save_pretrained` wrote: cut, hard attention on, in eval mode.
 
     Nothing is unpickled, no code that comes with the files is run, and no other files are read.
 
     Args:
         directory_or_hub_id: an artifact's directory, or the id of a hub repository that holds one.
+        first_token_only: whether calls skip what a head that reads the first token only has no use for
+            (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
         kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
 
     Returns:
@@ -109,7 +114,8 @@ def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) 
 
     Raises:
         FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
-        ValueError: if a file is not as it was saved, or does not fit the others; the file is named.
+        ValueError: if a file is not as it was saved, or does not fit the others; the file is named. Also if
+            ``first_token_only`` is asked for and the head reads more than the first token.
     """
     directory = _local(directory_or_hub_id)
     for name in FILES:
@@ -151,6 +157,8 @@ def load_pretrained(directory_or_hub_id: str | os.PathLike[str], **kwargs: Any) 
             )
     model.__class__ = architecture
     model.config.name_or_path = model.name_or_path = os.fspath(directory)
+    if first_token_only:
+        set_first_token_(model)
     return model  # type: ignore[no-any-return]
 
 

@@ -90,7 +90,7 @@ def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, sear
     pruning = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
     spy = Spy()
     fit(module, [*([hard, pruning][:: -1 if reverse else 1]), spy], max_epochs=2)
-    expected = find_plan(spy.before_validation[0], search_loader, hard_attention_k=4, batch_size=16, **LENIENT)
+    expected = find_plan(spy.before_validation[0], search_loader, hard_attention_k=4, **LENIENT)
     assert module.anything.axformer_plan == hard.plan == pruning.plan == expected
     assert [decision.kind for decision in expected.decisions][:3] == ["hard_attention"] * 3
     assert any(decision.accepted for decision in expected.decisions)
@@ -169,7 +169,6 @@ def test_a_metric_can_decide(module, fit, search_loader):
         criterion=metric,
         majority=0,
         tolerance=0.5,
-        batch_size=16,
     )
     assert callback.plan == expected
 

@@ -17,14 +17,16 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from axformer_lightning import apply_plan_, find_plan
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.criteria import Rule
-from axformer_lightning.finding import Pruning, SearchSettings, search_plan
+from axformer_lightning.finding import Pruning, SearchSettings, Shortcuts, search_plan
+from axformer_lightning.finding.measuring import Meter
 from axformer_lightning.plan import Plan
 
 TIE = 1e-5
 LENGTHS = (3, 14, 9, 5, 12, 7, 14, 4, 8, 11, 6, 13, 3, 10, 5, 9, 12, 7, 4, 6)
 NUM = len(LENGTHS)
 GROUPS = ((0, 10), (10, 20), (20, 30), (30, 39), (39, 48))
-SMALL = {"hard_attention_k": 4, "neuron_groups": 5, "batch_size": 3}
+THOROUGH = {"cache_memory": 0, "shortcuts": Shortcuts(False, False)}  # every layer is run, whatever is asked of it
+SMALL = {"hard_attention_k": 4, "neuron_groups": 5, "batch_tokens": 24}
 
 
 @pytest.fixture
@@ -223,7 +225,7 @@ def test_a_candidate_stopped_early_has_no_scores_and_was_not_accepted(model, sea
     for decision in find_plan(model, [search_set], **SMALL).decisions:
         stopped = decision.samples_seen < NUM
         assert (decision.loss is None, decision.share_not_worse is None) == (stopped, stopped)
-        assert decision.samples_seen in {*range(3, NUM, 3), NUM}
+        assert 0 < decision.samples_seen <= NUM
         assert not (stopped and decision.accepted)
 
 
@@ -328,17 +330,16 @@ def test_a_metric_of_which_less_is_better_is_not_turned_around(tiny, family, sea
 
 
 class Wrapper(L.LightningModule):
-    """Scores a model by the step of its own; the given call fails."""
+    """Scores a model by the step of its own; it fails in the given passes over the search set, 0 before the first."""
 
-    def __init__(self, model, broken_call=None):
+    def __init__(self, model, broken=()):
         super().__init__()
-        self.model, self.broken_call, self.calls = model, broken_call, 0
+        self.model, self.broken, self.passes = model, broken, 0
 
     def axformer_step(self, batch):
-        self.calls += 1
         logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         loss_N = functional.cross_entropy(logits, batch["labels"], reduction="none")
-        return loss_N if self.calls != self.broken_call else loss_N * math.nan, logits, batch["labels"]
+        return loss_N * (math.nan if self.passes in self.broken else 1), logits, batch["labels"]
 
 
 def test_a_module_around_the_model_is_scored_by_its_own_step(model, search_set):
@@ -348,13 +349,19 @@ def test_a_module_around_the_model_is_scored_by_its_own_step(model, search_set):
 
 
 @pytest.mark.parametrize(
-    ("call", "named"),
-    [(1, "the model before the search"), (2, "hard_attention of layer 0"), (5, "feed_forward of layer 2")],
+    ("broken", "named"),
+    [({0, 1}, "the model before the search"), ({2}, "hard_attention of layer 0"), ({5}, "feed_forward of layer 2")],
 )
-def test_a_loss_that_is_no_number_names_the_candidate(model, search_set, state, call, named):
-    before = state(model)
+def test_a_loss_that_is_no_number_names_the_candidate(model, search_set, state, monkeypatch, broken, named):
+    before, wrapper, measure = state(model), Wrapper(model, broken), Meter.measure
+
+    def count(self, *args):
+        wrapper.passes += 1
+        return measure(self, *args)
+
+    monkeypatch.setattr(Meter, "measure", count)
     with pytest.raises(ValueError, match=f"finite losses .*nan while scoring {named}"):
-        find_plan(Wrapper(model, call), [search_set], **SMALL)
+        find_plan(wrapper, [search_set], **SMALL)
     assert state(model) == before
 
 
@@ -460,7 +467,7 @@ def test_a_search_for_nothing_is_refused():
 
 
 def test_the_work_is_counted(model, search_set):
-    settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True, max_length=20)
+    settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True, max_length=20, **THOROUGH)
     plan, counts = search_plan(model, model, [search_set], settings)
     assert (counts.candidates, counts.evaluations) == (len(plan.decisions), len(plan.decisions) + 1) == (3, 4)
     assert counts.accepted == len(accepted(plan))
@@ -469,7 +476,7 @@ def test_the_work_is_counted(model, search_set):
 
 
 def test_a_closed_block_costs_no_work(model, search_set):
-    settings = SearchSettings(pruning=Pruning(5, 0.001), rule=Rule(majority=0.999), full_scores=True)
+    settings = SearchSettings(pruning=Pruning(5, 0.001), rule=Rule(majority=0.999), full_scores=True, **THOROUGH)
     _, counts = search_plan(model, model, [search_set], settings)
     assert (counts.candidates, counts.accepted) == (6, 0)
     assert counts.layer_tokens == pytest.approx((3 + 6 * 3 - 3) * NUM * max(LENGTHS))
@@ -478,14 +485,14 @@ def test_a_closed_block_costs_no_work(model, search_set):
 def test_half_a_layer_costs_half_the_work(model, search_set):
     half = LayerPlan("kept", (0, 3), "kept", ((12, 36),))
     apply_plan_(model, Plan(model.config.model_type, 3, 4, 48, (half,) * 3))
-    settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True)
+    settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True, **THOROUGH)
     _, counts = search_plan(model, model, [search_set], settings)
     assert counts.layer_tokens == pytest.approx(4 * 3 * NUM * max(LENGTHS) / 2)
 
 
 def test_a_removed_block_costs_no_work(model, search_set):
     model = apply_plan_(model, find_plan(model, [search_set], majority=0, tolerance=99, **SMALL))
-    _, counts = search_plan(model, model, [search_set], SearchSettings(pruning=Pruning(5)))
+    _, counts = search_plan(model, model, [search_set], SearchSettings(pruning=Pruning(5), **THOROUGH))
     assert counts.layer_tokens == 0
 
 

@@ -12,11 +12,12 @@ from transformers import AutoModel, AutoModelForImageClassification
 from axformer_lightning import find_plan
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule
-from axformer_lightning.finding import Pruning, SearchSettings, search_plan
+from axformer_lightning.finding import Pruning, SearchSettings, Shortcuts, search_plan
 
 LENGTHS = (12, 3, 7, 12, 5, 9, 4, 11)
-SETTINGS = {"hard_attention_k": 2, "neuron_groups": 4, "majority": 0, "inspection_factor": 2, "batch_size": 8}
-HARD_ONLY = SearchSettings(hard_attention=HardAttention(2), full_scores=True)
+SETTINGS = {"hard_attention_k": 2, "neuron_groups": 4, "majority": 0, "inspection_factor": 2, "batch_tokens": 96}
+THOROUGH = {"cache_memory": 0, "shortcuts": Shortcuts(False, False)}  # every layer is run, whatever is asked of it
+HARD_ONLY = SearchSettings(hard_attention=HardAttention(2), full_scores=True, **THOROUGH)
 Triple = namedtuple("Triple", "words, mask, label")
 
 
@@ -146,7 +147,7 @@ def test_a_layer_counts_each_time_it_is_applied(tiny, search_set, layers, groups
 def test_a_pass_that_stops_early_counts_what_it_ran(tiny):
     model = tiny.model("bert")
     batches = [tiny.batch((6,) * 4, seed=seed) for seed in range(5)]
-    settings = SearchSettings(pruning=Pruning(4), rule=Rule(majority=0.9))
+    settings = SearchSettings(pruning=Pruning(4), rule=Rule(majority=0.9), **THOROUGH)
     trials = []
     _, counts = search_plan(model, model, batches, settings, on_trial=trials.append)
     seen = sum(trial.score.samples_seen for trial in trials)

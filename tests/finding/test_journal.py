@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from axformer_lightning.anatomy import HardAttention, anatomy_of
 from axformer_lightning.criteria import Rule
 from axformer_lightning.finding import Pruning, SearchSettings, search_plan
-from axformer_lightning.finding.measuring import Round
+from axformer_lightning.finding.round import Round
 from axformer_lightning.surgery import apply_plan_
 
 LENGTHS = (3, 14, 9, 5, 12, 7, 14, 4, 8, 11, 6, 13)

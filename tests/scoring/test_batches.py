@@ -39,35 +39,37 @@ def words(batches):
     }
 
 
-@given(BATCHES, st.integers(1, 6))
-def test_every_sample_is_there_once_with_all_its_words(groups, batch_size):
-    batches = batches_by_length(several(groups), batch_size)
+@given(BATCHES, st.integers(1, 30))
+def test_every_sample_is_there_once_with_all_its_words(groups, batch_tokens):
+    batches = batches_by_length(several(groups), batch_tokens)
     labels = torch.cat([batch["labels"] for batch in batches]).tolist()
     assert sorted(labels) == list(range(sum(map(len, groups))))
     assert words(batches) == words(several(groups))
 
 
-@given(BATCHES, st.integers(1, 6))
-def test_batches_are_full_short_before_long_and_no_wider_than_their_longest(groups, batch_size):
-    batches = batches_by_length(several(groups), batch_size)
+@given(BATCHES, st.integers(1, 30))
+def test_batches_are_full_short_before_long_and_no_wider_than_their_longest(groups, batch_tokens):
+    batches = batches_by_length(several(groups), batch_tokens)
     lengths = [batch["attention_mask"].sum(1).tolist() for batch in batches]
     assert list(chain(*lengths)) == sorted(chain(*groups))
     assert [max(found) for found in lengths] == [batch["input_ids"].shape[1] for batch in batches]
-    assert {len(found) for found in lengths[:-1]} <= {batch_size}
+    assert all(len(found) == 1 or len(found) * max(found) <= batch_tokens for found in lengths)
+    assert all((len(found) + 1) * following[0] > batch_tokens for found, following in pairwise(lengths))
 
 
-@given(BATCHES, st.integers(1, 6), st.integers(1, 5))
-def test_rows_of_one_sample_stay_together(groups, batch_size, num_samples):
+@given(BATCHES, st.integers(1, 30), st.integers(1, 5))
+def test_rows_of_one_sample_stay_together(groups, batch_tokens, num_samples):
     batches = several(groups)
     for batch in batches:
         batch["sample_ids"] = batch["labels"] % num_samples
-    found = batches_by_length(batches, batch_size)
+    found = batches_by_length(batches, batch_tokens)
     assert words(found) == words(batches)
     ids = [batch["sample_ids"].tolist() for batch in found]
     adjacent = [number for number, _ in groupby(chain(*ids))]
     assert len(adjacent) == len(set(adjacent))
     assert all(set(one).isdisjoint(other) for one, other in pairwise(ids))
-    assert all(len(rows) <= batch_size or len(set(rows)) == 1 for rows in ids)
+    for batch in found:
+        assert batch["input_ids"].numel() <= batch_tokens or len(set(batch["sample_ids"].tolist())) == 1
     longest = dict.fromkeys(adjacent, 0)
     for length, number in zip(chain(*groups), range(10**6), strict=False):
         longest[number % num_samples] = max(longest[number % num_samples], length)
@@ -75,13 +77,13 @@ def test_rows_of_one_sample_stay_together(groups, batch_size, num_samples):
 
 
 def test_samples_of_one_length_keep_their_order():
-    labels = torch.cat([batch["labels"] for batch in batches_by_length(several([[3, 2, 3], [2, 3]]), 2)])
+    labels = torch.cat([batch["labels"] for batch in batches_by_length(several([[3, 2, 3], [2, 3]]), 6)])
     assert labels.tolist() == [1, 3, 0, 2, 4]
 
 
 def test_only_trailing_padding_goes():
     mask = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0]])
-    first, second = batches_by_length([{"input_ids": torch.arange(12).view(2, 6), "attention_mask": mask}], 1)
+    first, second = batches_by_length([{"input_ids": torch.arange(12).view(2, 6), "attention_mask": mask}], 4)
     assert (first["attention_mask"].tolist(), first["input_ids"].tolist()) == ([[0, 0, 1]], [[6, 7, 8]])
     assert second["attention_mask"].tolist() == [[0, 1, 0, 1]]
 
@@ -192,19 +194,19 @@ def losses(model, batches, logits):
     return torch.cat([loss_N for _, loss_N in found])[order.argsort()]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_losses_are_those_of_the_padded_batch(model, batch, logits, batch_size):
+@pytest.mark.parametrize("batch_tokens", [1, 16, 1024])
+def test_losses_are_those_of_the_padded_batch(model, batch, logits, batch_tokens):
     batch["position"] = torch.arange(len(batch["labels"]))
-    rebatched = batches_by_length([batch], batch_size, model.config.pad_token_id)
+    rebatched = batches_by_length([batch], batch_tokens, model.config.pad_token_id)
     torch.testing.assert_close(losses(model, rebatched, logits), losses(model, [batch], logits), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_token_losses_are_those_of_the_padded_batch(tiny, family, implementation, batch, logits, batch_size):
+@pytest.mark.parametrize("batch_tokens", [1, 16])
+def test_token_losses_are_those_of_the_padded_batch(tiny, family, implementation, batch, logits, batch_tokens):
     model = tiny.model(family, implementation, AutoModelForTokenClassification)
     targets = torch.randint(0, 3, batch["input_ids"].shape, generator=torch.Generator().manual_seed(1))
     batch |= {"position": torch.arange(6), "labels": torch.where(batch["attention_mask"] == 1, targets, -100)}
-    rebatched = batches_by_length([batch], batch_size, model.config.pad_token_id)
+    rebatched = batches_by_length([batch], batch_tokens, model.config.pad_token_id)
     torch.testing.assert_close(losses(model, rebatched, logits), losses(model, [batch], logits), rtol=1e-5, atol=1e-5)
 
 
@@ -248,13 +250,6 @@ def test_a_step_of_the_module_gets_the_batches_as_they_are():
     module.axformer_step = None
     batches = several([[3, 1], [2]])
     assert all(one is other for one, other in zip(search_batches(module, batches, 1), batches, strict=True))
-
-
-def test_batches_are_as_large_as_the_largest_where_no_size_is_given():
-    assert [len(batch["labels"]) for batch in search_batches(torch.nn.Identity(), several([[3], [2, 4], [1]]))] == [
-        2,
-        2,
-    ]
 
 
 @pytest.mark.parametrize(

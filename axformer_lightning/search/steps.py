@@ -1,14 +1,15 @@
-"""DECIDE: the order and the hierarchy in which components are tried. Knows no model and no tensor."""
+"""What can be tried in the layers of a transformer, and in which order."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.search.greedy import Step
 
 C = TypeVar("C")
-S = TypeVar("S")
 
 Kind = Literal["hard_attention", "attention", "feed_forward", "head", "neuron_group"]
 
@@ -30,90 +31,6 @@ class Candidate:
     def __str__(self) -> str:
         part = "" if self.index is None else f" {self.index}"
         return f"{self.kind}{part} of layer {self.layer}"
-
-
-Step = tuple[C, Sequence[C]]
-
-
-@dataclass(frozen=True)
-class Trial(Generic[C, S]):
-    """One candidate that was tried.
-
-    Args:
-        candidate: what was tried, on top of everything accepted before.
-        score: what was measured.
-        best_before: the score of what had been accepted before.
-        accepted: the decision.
-    """
-
-    candidate: C
-    score: S
-    best_before: S
-    accepted: bool
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[C, S]):
-    """What a search ended with.
-
-    Args:
-        accepted: accepted candidates, in order.
-        best: score with all of them.
-        trials: everything that was tried, in order.
-    """
-
-    accepted: tuple[C, ...]
-    best: S
-    trials: tuple[Trial[C, S], ...]
-
-
-def greedy_search(
-    steps: Iterable[Step[C]],
-    measure: Callable[[tuple[C, ...], S, bool], S],
-    accepts: Callable[[S, S], bool],
-    inspects: Callable[[S, S], bool],
-    *,
-    best: S,
-    accepted: tuple[C, ...] = (),
-    on_trial: Callable[[Trial[C, S]], None] = lambda trial: None,
-) -> Outcome[C, S]:
-    """Try every step once, in order: the whole first, and its parts where the whole nearly made it.
-
-    Source: arXiv 2010.03688, algorithm 1, and the authors' code.
-
-    Args:
-        steps: pairs of a whole and its parts, in the order to be tried.
-        measure: scores a set of candidates; also told the best score so far, and whether parts would follow.
-        accepts: judges a score against the best so far.
-        inspects: tells from the score of a rejected whole whether its parts are tried, one at a time.
-        best: score of ``accepted``.
-        accepted: what has been accepted already.
-        on_trial: is told of each trial.
-
-    Example:
-        >>> cost = lambda letters, best, parts: sum({"A": 3, "a": -1, "b": 1}[letter] for letter in letters)
-        >>> better = lambda score, best: score < best
-        >>> greedy_search([("A", "ab")], cost, better, lambda score, best: True, best=0).accepted
-        ('a',)
-    """
-    trials: list[Trial[C, S]] = []
-
-    def attempt(candidate: C, has_parts: bool) -> Trial[C, S]:
-        nonlocal best, accepted
-        score = measure((*accepted, candidate), best, has_parts)
-        trial = Trial(candidate, score, best, accepts(score, best))
-        trials.append(trial)
-        on_trial(trial)
-        if trial.accepted:
-            best, accepted = score, (*accepted, candidate)
-        return trial
-
-    for whole, parts in steps:
-        trial = attempt(whole, bool(parts))
-        if not trial.accepted and parts and inspects(trial.score, best):
-            for part in parts:
-                attempt(part, False)
-    return Outcome(accepted, best, tuple(trials))
 
 
 def hard_attention_steps(layers: Sequence[LayerPlan]) -> Iterator[Step[Candidate]]:
@@ -140,6 +57,34 @@ def pruning_steps(
             yield Candidate("feed_forward", i), [Candidate("neuron_group", i, g) for g in alive]
         if layer.attention == "kept":
             yield Candidate("attention", i), [Candidate("head", i, h) for h in layer.kept_heads(num_heads)]
+
+
+def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step[C]]:
+    """Return the same steps, those that promise the lowest loss first; each whole keeps its parts, ordered alike.
+
+    So a block still comes before its parts, which are tried where it was rejected and nearly made it: only the order
+    among blocks and among the parts of one block is another. Equals stay in the order of ``steps``.
+
+    Args:
+        steps: pairs of a whole and its parts.
+        change: the change of the loss that is predicted for a candidate; the lowest comes first.
+
+    Raises:
+        ValueError: if a predicted change is not a number.
+
+    Example:
+        >>> ordered([("A", "ab"), ("B", "cd")], {"A": 2, "B": 1, "a": 0, "b": 0, "c": 3, "d": -3}.get)
+        [('B', ['d', 'c']), ('A', ['a', 'b'])]
+    """
+
+    def predicted(candidate: C) -> float:
+        value = change(candidate)
+        if math.isnan(value):
+            raise ValueError(f"Expected a predicted change of the loss for {candidate}, got {value}.")
+        return value
+
+    with_parts = [(whole, sorted(parts, key=predicted)) for whole, parts in steps]
+    return sorted(with_parts, key=lambda step: predicted(step[0]))
 
 
 def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, int], ...]:
