@@ -155,7 +155,7 @@ def test_every_shortcut_saves_work(model, batches, family):
 def test_layers_that_are_applied_several_times_are_all_run(tiny, batches, rounds, layers, groups, inner):
     sizes = {"num_hidden_layers": layers, "num_hidden_groups": groups, "inner_group_num": inner}
     model = tiny.model("albert", **sizes)
-    plan, counts = search_plan(model, model, batches, settings())
+    plan, _ = search_plan(model, model, batches, settings())
     assert rounds[-1].replay.reads == Reads.EVERYTHING
     assert losses(plan) == losses(search_plan(model, model, batches, settings(cache_memory=0, shortcuts=NOTHING))[0])
 
