@@ -14,6 +14,12 @@ DEFAULTS: dict[str, Any] = {
     "metric": None,
     "majority": Rule.majority,
     "tolerance": Rule.tolerance,
+    "vote": Rule.vote,
+    "full_scores": SearchSettings.full_scores,
+    "early_stop": SearchSettings.early_stop,
+    "confidence": SearchSettings.confidence,
+    "batch_tokens": SearchSettings.batch_tokens,
+    "cache_memory": SearchSettings.cache_memory,
     "retrain": "continue",
 }
 
@@ -58,7 +64,8 @@ def rule_of(callback: Searches, partners: Sequence[Searches]) -> Rule:
         next((c.judged_by[name] for c in (callback, *partners) if c.judged_by[name] is not None), DEFAULTS[name])
         for name in ("majority", "tolerance")
     )
-    return make_rule(agreement(partners, "criterion"), agreement(partners, "metric"), majority, tolerance)
+    criterion, metric, vote = (agreement(partners, name) for name in ("criterion", "metric", "vote"))
+    return make_rule(criterion, metric, majority, tolerance, vote)
 
 
 def settings_of(
@@ -78,6 +85,11 @@ def settings_of(
         pruning=pruning.settings if pruning and isinstance(pruning.settings, Pruning) else None,
         rule=rule_of(pruning or callbacks[0], partners),
         hard_rule=rule_of(hard, partners) if hard else None,
+        full_scores=agreement(partners, "full_scores"),
+        early_stop=agreement(partners, "early_stop"),
+        confidence=agreement(partners, "confidence"),
+        batch_tokens=agreement(partners, "batch_tokens"),
+        cache_memory=agreement(partners, "cache_memory"),
         max_length=max_length,
     )
 

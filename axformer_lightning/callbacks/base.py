@@ -7,7 +7,7 @@ import lightning as L
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
-from axformer_lightning.callbacks.agreement import agreement, rule_of, settings_of
+from axformer_lightning.callbacks.agreement import agreement, settings_of
 from axformer_lightning.callbacks.checks import (
     check_module,
     check_schedule,
@@ -32,8 +32,9 @@ class SearchCallback(L.Callback):
     """Runs rounds of search; see the two public callbacks.
 
     Args:
-        judged_by: ``criterion``, ``metric``, ``majority``, ``tolerance`` and ``retrain``; None is as the other
-            callback's, or the default.
+        settings: what is searched for.
+        judged_by: the settings that callbacks which share a model have in common, see
+            :data:`~axformer_lightning.callbacks.agreement.DEFAULTS`; None is as the other callback's, or the default.
         first_epoch: epoch of the first round, counted from 0.
         rounds: how many rounds there are.
         every_n_epochs: epochs from one round to the next.
@@ -48,10 +49,9 @@ class SearchCallback(L.Callback):
         restart_due: whether a cut has come after the last validation, so that monitors start anew at the next.
     """
 
-    settings: HardAttention | Pruning
-
     def __init__(
         self,
+        settings: HardAttention | Pruning,
         *,
         judged_by: Mapping[str, Any],
         first_epoch: int,
@@ -62,7 +62,8 @@ class SearchCallback(L.Callback):
     ) -> None:
         check_schedule(first_epoch, rounds, every_n_epochs, judged_by["retrain"])
         self.judged_by = dict(judged_by)
-        rule_of(self, [self])  # out-of-range settings are refused here, not after training
+        self.settings = settings
+        settings_of([self], [self])  # out-of-range settings are refused here, not after training
         self.first_epoch = first_epoch
         self.rounds = rounds
         self.every_n_epochs = every_n_epochs
@@ -94,7 +95,7 @@ class SearchCallback(L.Callback):
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        rule_of(self, self._partners(trainer))
+        settings_of([self], self._partners(trainer))
         agreement(self._partners(trainer), "retrain")
         self._is_checked = False
         try:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from torchmetrics import Metric
 
 from axformer_lightning.callbacks.base import SearchCallback
-from axformer_lightning.criteria import Rule
-from axformer_lightning.finding import Pruning
+from axformer_lightning.criteria import Rule, Vote
+from axformer_lightning.finding import EarlyStop, Pruning, SearchSettings, Strategy
 
 
 class AccuracyDrivenPruningCallback(SearchCallback):
@@ -19,11 +19,24 @@ class AccuracyDrivenPruningCallback(SearchCallback):
     Args:
         neuron_groups: how many groups the intermediate neurons of a layer form.
         inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
-        criterion: ``"loss"`` (AxFormer's), ``"metric"``, or a torchmetrics metric.
-        metric: the metric that ``"metric"`` stands for.
+        strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
+            to change by.
+        sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
+        criterion: ``"loss"`` (AxFormer's), ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not
+            fall), or a torchmetrics metric.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for.
         majority: share of samples of which strictly more must be not worse; 0 switches the vote off.
         tolerance: how far the total may fall behind the fine-tuned model, see
             :class:`~axformer_lightning.criteria.Rule`.
+        vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
+            wrong.
+        full_scores: whether candidates that cannot be accepted any more are evaluated to the end.
+        early_stop: ``"exact"``: a candidate is given up once nothing can accept it any more; ``"statistical"``: once
+            that is unlikely.
+        confidence: with which a candidate that would be accepted is not given up by ``"statistical"``.
+        batch_tokens: most tokens evaluated at once, where samples are batched for the search; on a GPU more are faster.
+        cache_memory: bytes of each process for what is kept from one candidate to the next; by default the processes
+            take a quarter of what is free.
         retrain: ``"continue"`` with the weights, or ``"rewind"`` to those at the start of fit.
         first_epoch: epoch, counted from 0, at the end of whose validation the first round runs.
         rounds: how many rounds there are.
@@ -45,10 +58,18 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         neuron_groups: int = Pruning.neuron_groups,
         inspection_factor: float = Pruning.inspection_factor,
         *,
+        strategy: Strategy = Pruning.strategy,
+        sweeps: int | None = Pruning.sweeps,
         criterion: str | Metric = "loss",
         metric: Metric | None = None,
         majority: float = Rule.majority,
         tolerance: float = Rule.tolerance,
+        vote: Vote = Rule.vote,
+        full_scores: bool = SearchSettings.full_scores,
+        early_stop: EarlyStop = SearchSettings.early_stop,
+        confidence: float = SearchSettings.confidence,
+        batch_tokens: int = SearchSettings.batch_tokens,
+        cache_memory: int | None = None,
         retrain: Literal["continue", "rewind"] = "continue",
         first_epoch: int = 0,
         rounds: int = 1,
@@ -57,11 +78,18 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         model: str | None = None,
     ) -> None:
         super().__init__(
+            Pruning(neuron_groups, inspection_factor, strategy, sweeps),
             judged_by={
                 "criterion": criterion,
                 "metric": metric,
                 "majority": majority,
                 "tolerance": tolerance,
+                "vote": vote,
+                "full_scores": full_scores,
+                "early_stop": early_stop,
+                "confidence": confidence,
+                "batch_tokens": batch_tokens,
+                "cache_memory": cache_memory,
                 "retrain": retrain,
             },
             first_epoch=first_epoch,
@@ -70,4 +98,3 @@ class AccuracyDrivenPruningCallback(SearchCallback):
             search_dataloader=search_dataloader,
             model=model,
         )
-        self.settings = Pruning(neuron_groups, inspection_factor)

@@ -50,7 +50,7 @@ def run_round(
     """
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
-        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks)
+        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
         journal = search_journal(trainer, pl_module, transformer)
         plan, counts = search_plan(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
     name = next(path for path, part in pl_module.named_modules() if part is transformer)
@@ -139,13 +139,15 @@ def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterat
                 yield _prepared(trainer, batch, dataloader_idx)
 
 
-def _share(batches: list[Any], pl_module: L.LightningModule, transformer: PreTrainedModel, ranks: Ranks) -> list[Any]:
+def _share(
+    batches: list[Any], pl_module: L.LightningModule, transformer: PreTrainedModel, ranks: Ranks, batch_tokens: int
+) -> list[Any]:
     """Return what this process scores of the search set that it has read."""
     is_common = read_alike(batches, ranks)
     if not batches and not is_common:
         return []
     pad_token_id = getattr(transformer.config, "pad_token_id", None) or 0
-    arranged = search_batches(pl_module, batches, pad_token_id=pad_token_id)
+    arranged = search_batches(pl_module, batches, batch_tokens, pad_token_id)
     return arranged[ranks.rank :: ranks.size] if is_common else arranged
 
 

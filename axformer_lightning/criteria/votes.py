@@ -44,6 +44,11 @@ def correct(preds: Tensor, target: Tensor, num_samples: int) -> Tensor:
         >>> correct(tensor([[1, 0], [1, 1]]), tensor([[1, 1], [1, 1]]), 2)
         tensor([False,  True])
     """
+    if not isinstance(preds, Tensor) or not isinstance(target, Tensor):
+        raise ValueError(
+            f"Expected tensors of predicted labels for vote='prediction', got {type(preds).__name__} and"
+            f" {type(target).__name__}. Use vote='loss'."
+        )
     if preds.is_floating_point() or target.is_floating_point():
         raise ValueError(
             "Expected predicted labels for vote='prediction', got floating-point numbers, which are never simply right"

@@ -21,7 +21,7 @@ from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.round import OnTrial, Round
 from axformer_lightning.finding.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Strategy
 from axformer_lightning.plan import Decision, Plan
-from axformer_lightning.scoring import BATCH_TOKENS, search_batches
+from axformer_lightning.scoring import search_batches
 from axformer_lightning.search import Candidate, Outcome, Trial
 from axformer_lightning.search import neuron_groups as groups_of
 
@@ -41,12 +41,12 @@ def find_plan(
     criterion: str | Metric = "loss",
     metric: Metric | None = None,
     vote: Vote = Rule.vote,
-    strategy: Strategy = "reference",
-    sweeps: int | None = 1,
+    strategy: Strategy = Pruning.strategy,
+    sweeps: int | None = Pruning.sweeps,
     full_scores: bool = False,
-    early_stop: EarlyStop = "exact",
+    early_stop: EarlyStop = SearchSettings.early_stop,
     confidence: float = SearchSettings.confidence,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int = SearchSettings.batch_tokens,
     cache_memory: int | None = None,
     max_length: int | None = None,
     on_trial: OnTrial = lambda trial: None,
@@ -99,18 +99,19 @@ def find_plan(
     """
     settings = SearchSettings(
         hard_attention=None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize),
-        pruning=Pruning(neuron_groups, inspection_factor),
+        pruning=Pruning(neuron_groups, inspection_factor, strategy, sweeps),
         rule=make_rule(criterion, metric, majority, tolerance, vote),
         full_scores=full_scores,
         early_stop=early_stop,
         confidence=confidence,
-        strategy=strategy,
-        sweeps=sweeps,
+        batch_tokens=batch_tokens,
         max_length=max_length,
         cache_memory=cache_memory,
     )
     transformer = find_transformer(model)
-    arranged = search_batches(model, batches, batch_tokens, getattr(transformer.config, "pad_token_id", None) or 0)
+    arranged = search_batches(
+        model, batches, settings.batch_tokens, getattr(transformer.config, "pad_token_id", None) or 0
+    )
     return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
 
@@ -175,6 +176,7 @@ def search_plan(
     search.counts.exhaustive_layer_tokens = float(
         len(decisions) * search.sizes.layer_rows * (settings.max_length or search.sizes.longest)
     )
+    search.counts.kept_bytes = search.replay.records.peak
     search.counts.seconds += time.perf_counter() - began
     return plan, search.counts
 

@@ -124,10 +124,13 @@ def _rerun(score: Callable[[], Scored], layers: Sequence[nn.Module], outputs: di
             return None
 
 
-def _same(found: Scored | None, result: Scored) -> bool:
-    return found is not None and all(
-        a.shape == b.shape and torch.equal(a, b) for a, b in zip(found, result, strict=True)
-    )
+def _same(found: Any, result: Any) -> bool:
+    """Tell whether two results are alike to the bit, whatever predictions and targets are."""
+    if isinstance(found, Tensor) and isinstance(result, Tensor):
+        return found.shape == result.shape and torch.equal(found, result)
+    if isinstance(found, tuple | list) and isinstance(result, tuple | list):
+        return len(found) == len(result) and all(map(_same, found, result))
+    return bool(found == result)
 
 
 def _withheld(output: Any, tokens: int) -> Any:

@@ -117,7 +117,7 @@ class Round:
             self._scores.clear()  # votes may have been counted with another tolerance
             after = repeat_sweeps(
                 lambda accepted, best: sweep(self._pruning_steps(accepted), accepted, best),
-                self.settings.sweeps,
+                self.settings.pruning.sweeps,
                 best=outcome.best,
                 accepted=outcome.accepted,
             )
@@ -127,7 +127,8 @@ class Round:
     def _pruning_steps(self, accepted: Candidates) -> Iterable[Step[Candidate]]:
         layers = self.layers_with(accepted)
         steps = pruning_steps(layers, self.anatomy.num_heads, self.groups)
-        if self.settings.strategy == "reference":
+        assert self.settings.pruning is not None
+        if self.settings.pruning.strategy == "reference":
             return steps
         with closed(self.transformer, layers), attending(self.transformer, layers, self.layers):
             changes = predicted_changes(

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule
+from axformer_lightning.scoring import BATCH_TOKENS
 
 EarlyStop = Literal["exact", "statistical"]
 Strategy = Literal["reference", "best_first"]
@@ -18,6 +19,9 @@ class Pruning:
     Args:
         neuron_groups: how many groups the intermediate neurons of a layer form.
         inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
+        strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
+            to change by.
+        sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -25,12 +29,18 @@ class Pruning:
 
     neuron_groups: int = 12
     inspection_factor: float = 1.1
+    strategy: Strategy = "reference"
+    sweeps: int | None = 1
 
     def __post_init__(self) -> None:
         if self.neuron_groups < 1:
             raise ValueError(f"Expected `neuron_groups` to be at least 1, got {self.neuron_groups}.")
         if not 0 < self.inspection_factor < math.inf:
             raise ValueError(f"Expected `inspection_factor` to be a number above 0, got {self.inspection_factor}.")
+        if self.strategy not in get_args(Strategy):
+            raise ValueError(f"Expected `strategy` to be 'reference' or 'best_first', got {self.strategy!r}.")
+        if self.sweeps is not None and self.sweeps < 1:
+            raise ValueError(f"Expected `sweeps` to be at least 1, or None for as many as it takes, got {self.sweeps}.")
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,7 @@ class SearchSettings:
         early_stop: ``"exact"``: a candidate is left as soon as nothing can accept it any more; ``"statistical"``: as
             soon as that is unlikely.
         confidence: of the statistical stop.
-        strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
-            to change by.
-        sweeps: how often what is left is pruned, at most, while something is accepted; None for as often as it takes.
+        batch_tokens: most tokens evaluated at once, where batches are made for the search.
         max_length: length to which the reference procedure would pad every sample; only for its count of work.
         cache_memory: bytes of each process for what is kept from one evaluation to the next; by default the processes
             take a quarter of what is free.
@@ -82,8 +90,7 @@ class SearchSettings:
     full_scores: bool = False
     early_stop: EarlyStop = "exact"
     confidence: float = 0.95
-    strategy: Strategy = "reference"
-    sweeps: int | None = 1
+    batch_tokens: int = BATCH_TOKENS
     max_length: int | None = None
     cache_memory: int | None = None
     shortcuts: Shortcuts = DEFAULT_SHORTCUTS
@@ -102,10 +109,8 @@ class SearchSettings:
             )
         if not 0 < self.confidence < 1:
             raise ValueError(f"Expected `confidence` above 0 and below 1, got {self.confidence}.")
-        if self.strategy not in get_args(Strategy):
-            raise ValueError(f"Expected `strategy` to be 'reference' or 'best_first', got {self.strategy!r}.")
-        if self.sweeps is not None and self.sweeps < 1:
-            raise ValueError(f"Expected `sweeps` to be at least 1, or None for as many as it takes, got {self.sweeps}.")
+        if self.batch_tokens < 1:
+            raise ValueError(f"Expected `batch_tokens` to be at least 1, got {self.batch_tokens}.")
         if self.cache_memory is not None and self.cache_memory < 0:
             raise ValueError(f"Expected `cache_memory` to be a number of bytes of at least 0, got {self.cache_memory}.")
 
@@ -126,6 +131,10 @@ class SearchCounts:
         exhaustive_layer_tokens: what the reference procedure runs for the same candidates: every candidate
             through all layers, every sample padded to ``max_length``.
         seconds: how long it took.
+
+    Attributes:
+        kept_bytes: most bytes that this process kept from one evaluation to the next. No field: the counts of several
+            rounds are added up, and a peak is not.
     """
 
     candidates: int = 0
@@ -134,3 +143,5 @@ class SearchCounts:
     layer_tokens: float = field(default=0.0, compare=False)
     exhaustive_layer_tokens: float = 0.0
     seconds: float = field(default=0.0, compare=False)
+
+    kept_bytes = 0

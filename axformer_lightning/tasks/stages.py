@@ -142,7 +142,8 @@ def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
     with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
-        batches = batches_by_length(run.data.val_dataloader(), pad_token_id=run.model.config.pad_token_id or 0)
+        padding = run.model.config.pad_token_id or 0
+        batches = batches_by_length(run.data.val_dataloader(), settings.batch_tokens, padding)
         plan, counts = search_plan(
             run.module,
             run.model,

@@ -63,6 +63,7 @@ def outcome(directory):
     """Return everything that a resumed run has to share with an uninterrupted one."""
     results = json.loads((directory / "results.json").read_text())
     del results["search"]["seconds"]
+    del results["search"]["layer_tokens"]  # what had been kept is lost with a process
     for side in ("baseline", "axformer"):
         del results[side]["latency_ms"]
     names = ("plan.json", "finetuned/model.safetensors", "model/model.safetensors", "model/config.json")

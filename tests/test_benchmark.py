@@ -1,0 +1,175 @@
+"""`python -m axformer_lightning.benchmark` on a tiny model and invented rows in GLUE's official layout."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from axformer_lightning.benchmark import main
+from axformer_lightning.tasks import TASKS, load_model
+from axformer_lightning.tasks.demo import demo_pairs
+from tests.tasks.conftest import FOLDERS, official
+
+EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
+TINY = {
+    "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 24, "initializer_range": 0.5, "max_position_embeddings": 64,
+}  # fmt: skip
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Holds a model in `model/` and MRPC's files in `glue/`."""
+    made = tmp_path_factory.mktemp("benchmark")
+    folder = made / "glue" / FOLDERS["mrpc"]
+    folder.mkdir(parents=True)
+    for seed, (part, size) in enumerate({"train": ROWS, "dev": 4}.items()):
+        (folder / f"{part}.tsv").write_text(official("mrpc", part, size, seed), encoding="utf-8")
+    torch.manual_seed(0)
+    texts = [pair.sentence1 for pair in demo_pairs(ROWS, 0)]
+    model, tokenizer = load_model(TASKS["mrpc"], config=TINY, texts=texts, max_length=48)
+    model.save_pretrained(made / "model")
+    tokenizer.save_pretrained(made / "model")
+    return made
+
+
+@pytest.fixture
+def run(directory):
+    """Runs a command with what all of them need."""
+
+    def start(command, *options, task="mrpc"):
+        data = ["--task", task, "--data-dir", directory / "glue", "--max-length", "48", "--threads", "1"]
+        return main([command, *map(str, (*data, *options))])
+
+    return start
+
+
+@pytest.fixture
+def search(run, directory):
+    return lambda *options, **others: run(
+        "search", "--model", directory / "model", "--majority", "0", *options, **others
+    )
+
+
+@pytest.fixture
+def growth(run, directory):
+    return lambda *options: run("growth", "--model", directory / "model", *options)
+
+
+def test_a_search_is_measured_step_by_step(search, tmp_path, capsys):
+    options = ["--samples", 200, "--random", "--batch-tokens", 96, "--out", tmp_path / "search.json"]
+    results = search(*options)
+    assert json.loads((tmp_path / "search.json").read_text()) == results
+    assert (results["task"], results["samples"], results["device"]) == ("mrpc", 200, "cpu, 1 threads")
+    found = {step["step"]: step for step in results["steps"]}
+    assert list(found) == [*EXACT, "+ statistical stop"]
+    assert [found[name]["differing"] for name in EXACT] == [0] * len(EXACT)
+    work = [step["layer_tokens"] for step in found.values()]
+    assert all(more > less for more, less in itertools.pairwise(work)), work
+    head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in found]
+    assert {row.count("|") for row in rows} == {head.count("|")}
+
+
+@pytest.mark.parametrize("key", ["", ":some"])
+def test_rows_are_those_of_the_file(search, tmp_path, key):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"some": [3, 1, 2]} if key else [3, 1, 2]))
+    results = search("--rows", f"{path}{key}")
+    assert results["samples"] == 3
+    # The reference procedure pads each of three samples to 48 tokens, in each of two layers.
+    step = results["steps"][0]
+    assert step["exhaustive_layer_tokens"] == step["candidates"] * 3 * 48 * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "message"),
+    [
+        ({"some": [1]}, ":other", r"Expected the key 'other' in '.*rows.json', got \['some'\]"),
+        ([1], ":other", r"Expected the key 'other' in '.*rows.json', got no keys"),
+        ({"some": [1]}, "", r"Expected a list of row numbers in .*, got \{'some'.*FILE.json:KEY"),
+        ([], "", r"Expected a list of row numbers in .*, got \[\]"),
+        ([1, "2"], "", r"Expected a list of row numbers in .*, got \[1, '2'\]"),
+        ([1, ROWS], "", rf"Expected row numbers of 0 to {ROWS - 1} in .*, got 1 to {ROWS}\. Pass"),
+        ([-1, 2], "", rf"Expected row numbers of 0 to {ROWS - 1} in .*, got -1 to 2\. Pass"),
+    ],
+)
+def test_rows_that_are_not_there_are_named(search, tmp_path, content, key, message):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        search("--rows", f"{path}{key}")
+
+
+def test_growth_is_measured_and_drawn(growth, tmp_path, capsys):
+    out, plot = tmp_path / "growth.json", tmp_path / "growth.png"
+    results = growth("--sizes", "40,20", "--layers", "1,2", "--samples", 20, "--plot", plot, "--out", out)
+    assert json.loads(out.read_text()) == results
+    assert [(point["samples"], point["candidates"]) for point in results["samples"]] == [(20, 2), (40, 2)]
+    assert [(point["layers"], point["candidates"]) for point in results["layers"]] == [(1, 1), (2, 2)]
+    for points in (results["samples"], results["layers"]):
+        less, more = (point["layer_tokens"] for point in points)
+        assert more > 1.5 * less
+    assert imread(plot).ndim == 3
+    assert "One candidate per layer" in capsys.readouterr().out
+
+
+def test_layers_need_no_model(run):
+    results = run("growth", "--layers", "2", "--samples", "4")
+    assert [point["candidates"] for point in results["layers"]] == [2]
+    assert results["samples"] == []
+
+
+def test_random_rows_are_repeated_and_the_same_every_time(growth):
+    one, two = (growth("--sizes", ROWS + 1, "--random")["samples"][0] for _ in range(2))
+    assert one["layer_tokens"] == two["layer_tokens"] > 0
+
+
+def test_more_rows_than_there_are_have_to_be_asked_for(search, growth):
+    message = rf"Expected at most {ROWS} samples, the rows of train, got {ROWS + 1}\. Pass fewer, or --random"
+    with pytest.raises(ValueError, match=message):
+        search("--samples", ROWS + 1)
+    with pytest.raises(ValueError, match=message):
+        growth("--sizes", f"4,{ROWS + 1}")
+    with pytest.raises(ValueError, match=message):
+        growth("--sizes", "4", "--layers", "1", "--samples", ROWS + 1)
+
+
+def test_what_cannot_be_measured_is_refused(run, search, growth, tmp_path):
+    with pytest.raises(ValueError, match=r"Expected a task of \[.*\], got 'nothing'"):
+        search("--samples", 1, task="nothing")
+    with pytest.raises(ValueError, match=r"Expected a task with a label for each sample, one of .*, got 'squad'"):
+        search("--samples", 1, task="squad")
+    with pytest.raises(ValueError, match=r"Expected `--sizes` or `--layers` or both, got neither"):
+        growth()
+    with pytest.raises(ValueError, match=r"Expected `--model` with `--sizes`, got none"):
+        run("growth", "--sizes", "1")
+    with pytest.raises(ValueError, match=r"Expected an existing directory for '.*', got none. Make it first"):
+        search("--samples", 1, "--out", tmp_path / "nowhere" / "search.json")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"Expected a GPU that torch can use for `--device cuda`, got none"):
+            search("--samples", 1, "--device", "cuda")
+
+
+@pytest.mark.parametrize("wrong", [["--samples", "0"], ["--samples", "x"], [], ["--samples", "1", "--rows", "f.json"]])
+def test_wrong_arguments_are_refused_by_the_command(search, wrong, capsys):
+    with pytest.raises(SystemExit):
+        search(*wrong)
+    assert "--samples" in capsys.readouterr().err
+
+
+def test_it_is_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "axformer_lightning.benchmark", "search", "--help"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--cache-memory" in done.stdout
