@@ -161,7 +161,7 @@ def _numbers_in(path_and_key: str, num_rows: int) -> list[int]:
         numbers = numbers[key]
     if not isinstance(numbers, list) or not numbers or not all(type(number) is int for number in numbers):
         raise ValueError(
-            f"Expected a list of row numbers in {path_and_key!r}, got {str(numbers)[:60]}. Where it is under a key, pass"
+            f"Expected a list of row numbers in {path_and_key!r}, got {str(numbers)[:60]}. If it has a key, pass"
             " FILE.json:KEY."
         )
     if not 0 <= min(numbers) <= max(numbers) < num_rows:

@@ -18,9 +18,9 @@ from tests.tasks.conftest import FOLDERS, official
 EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
 TINY = {
     "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 24, "initializer_range": 0.5, "max_position_embeddings": 64,
+    "intermediate_size": 24, "initializer_range": 0.5, "max_position_embeddings": 96,
 }  # fmt: skip
-ROWS = 40
+ROWS, LENGTH = 40, 96
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def directory(tmp_path_factory):
     for seed, (part, size) in enumerate({"train": ROWS, "dev": 4}.items()):
         (folder / f"{part}.tsv").write_text(official("mrpc", part, size, seed), encoding="utf-8")
     torch.manual_seed(0)
-    texts = [pair.sentence1 for pair in demo_pairs(ROWS, 0)]
-    model, tokenizer = load_model(TASKS["mrpc"], config=TINY, texts=texts, max_length=48)
+    texts = [text for pair in demo_pairs(ROWS, 0) for text in pair[:2]]
+    model, tokenizer = load_model(TASKS["mrpc"], config=TINY, texts=texts, max_length=LENGTH)
     model.save_pretrained(made / "model")
     tokenizer.save_pretrained(made / "model")
     return made
@@ -44,7 +44,7 @@ def run(directory):
     """Runs a command with what all of them need."""
 
     def start(command, *options, task="mrpc"):
-        data = ["--task", task, "--data-dir", directory / "glue", "--max-length", "48", "--threads", "1"]
+        data = ["--task", task, "--data-dir", directory / "glue", "--max-length", LENGTH, "--threads", "1"]
         return main([command, *map(str, (*data, *options))])
 
     return start
@@ -63,14 +63,14 @@ def growth(run, directory):
 
 
 def test_a_search_is_measured_step_by_step(search, tmp_path, capsys):
-    options = ["--samples", 200, "--random", "--batch-tokens", 96, "--out", tmp_path / "search.json"]
+    options = ["--samples", 60, "--random", "--batch-tokens", 240, "--out", tmp_path / "search.json"]
     results = search(*options)
     assert json.loads((tmp_path / "search.json").read_text()) == results
-    assert (results["task"], results["samples"], results["device"]) == ("mrpc", 200, "cpu, 1 threads")
+    assert (results["task"], results["samples"], results["device"]) == ("mrpc", 60, "cpu, 1 threads")
     found = {step["step"]: step for step in results["steps"]}
     assert list(found) == [*EXACT, "+ statistical stop"]
     assert [found[name]["differing"] for name in EXACT] == [0] * len(EXACT)
-    work = [step["layer_tokens"] for step in found.values()]
+    work = [found[name]["layer_tokens"] for name in EXACT]
     assert all(more > less for more, less in itertools.pairwise(work)), work
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in found]
@@ -83,9 +83,9 @@ def test_rows_are_those_of_the_file(search, tmp_path, key):
     path.write_text(json.dumps({"some": [3, 1, 2]} if key else [3, 1, 2]))
     results = search("--rows", f"{path}{key}")
     assert results["samples"] == 3
-    # The reference procedure pads each of three samples to 48 tokens, in each of two layers.
+    # The reference procedure pads each of three samples to all tokens, in each of two layers.
     step = results["steps"][0]
-    assert step["exhaustive_layer_tokens"] == step["candidates"] * 3 * 48 * 2
+    assert step["exhaustive_layer_tokens"] == step["candidates"] * 3 * LENGTH * 2
 
 
 @pytest.mark.parametrize(

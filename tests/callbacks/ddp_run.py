@@ -145,9 +145,14 @@ def metric(out):
     whole = samples(37, 2)
     divided = DistributedSampler(whole, 2, int(os.environ.get("LOCAL_RANK", "0")), shuffle=False)
     callback = AccuracyDrivenPruningCallback(
-        4, criterion="metric", metric=MulticlassAccuracy(num_classes=2, average="micro"), majority=0, tolerance=0.3, batch_tokens=LENIENT["batch_tokens"],
+        4,
+        criterion="metric",
+        metric=MulticlassAccuracy(num_classes=2, average="micro"),
+        majority=0,
+        tolerance=0.3,
+        batch_tokens=LENIENT["batch_tokens"],
         search_dataloader=DataLoader(whole, batch_size=8, sampler=divided),
-    )  # fmt: skip
+    )
     fit(Stranger(), out, "metric", [callback], DDPStrategy(gradient_as_bucket_view=True))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.criteria import Rule
 from axformer_lightning.deploy import search_cost
 from axformer_lightning.deploy.search_cost import Cost, draw_growth, growth_cost, growth_figure, measure
@@ -14,16 +14,16 @@ from axformer_lightning.finding import Pruning, SearchSettings, find_plan
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.scoring import batches_by_length
 
-LENGTHS = (12, 3, 7, 11, 5, 9, 4, 11, 2, 8, 10, 6) * 20
-LAYERS, LENGTH = 3, 12
-SETTINGS = SearchSettings(HardAttention(4), Pruning(5, 2.0), Rule(majority=0))
+LENGTHS = (12, 3, 7, 11, 5, 9, 4, 11, 2, 8, 10, 6)
+LAYERS, LENGTH = 2, 12
+SETTINGS = SearchSettings(HardAttention(4), Pruning(5, 1.05), Rule(majority=0))
 HARD_ONLY = SearchSettings(HardAttention(4), rule=Rule(majority=0))
 EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
 
 
 @pytest.fixture
 def model(tiny):
-    return tiny.model("bert")
+    return tiny.model("bert", num_hidden_layers=LAYERS)
 
 
 @pytest.fixture
@@ -31,17 +31,22 @@ def samples(tiny):
     return tiny.batch(LENGTHS)
 
 
-def costs(model, samples, settings=SETTINGS, cache_memory=2**30, batch_tokens=120):
+def costs(model, samples, settings=SETTINGS, cache_memory=2**30, batch_tokens=96):
     found = search_cost.search_costs(model, samples, settings, cache_memory=cache_memory, batch_tokens=batch_tokens)
     return {cost.step: cost for cost in found}
 
 
 def by_length(samples):
-    return batches_by_length([samples], 120)
+    return batches_by_length([samples], 96)
 
 
-def test_every_feature_saves_work_and_no_exact_one_changes_a_decision(model, samples):
-    found = costs(model, samples)
+def test_every_feature_saves_work_and_no_exact_one_changes_a_decision(tiny, model, logits):
+    samples = tiny.batch(LENGTHS * 100, seed=5)
+    best = logits(model, samples).argmax(
+        -1
+    )  # a model that is mostly right needs its parts: most candidates are hopeless
+    samples["labels"] = torch.where(torch.arange(len(best)) % 3 == 0, samples["labels"], best)
+    found = costs(model, samples, batch_tokens=240)
     assert list(found) == [*EXACT, "+ statistical stop"]
     assert [found[name].differing for name in EXACT] == [0] * len(EXACT)
     assert len({(found[name].candidates, found[name].accepted) for name in EXACT}) == 1
@@ -51,14 +56,14 @@ def test_every_feature_saves_work_and_no_exact_one_changes_a_decision(model, sam
 
 
 def test_the_decisions_are_those_of_a_plain_search(model, samples):
-    plan = find_plan(model, [samples], hard_attention_k=4, neuron_groups=5, inspection_factor=2.0, majority=0)
-    cost = costs(model, samples)["exhaustive"]
+    plan = find_plan(model, [samples], hard_attention_k=4, neuron_groups=5, inspection_factor=1.05, majority=0)
+    cost = next(search_cost.search_costs(model, samples, SETTINGS, cache_memory=0))
     assert cost.accepted == sum(decision.accepted for decision in plan.decisions)
     assert cost.candidates == len(plan.decisions)
 
 
 def test_the_first_step_runs_every_sample_padded_through_every_layer(model, samples):
-    cost = costs(model, samples, HARD_ONLY)["exhaustive"]
+    cost = next(search_cost.search_costs(model, samples, HARD_ONLY, cache_memory=2**30))
     once = LAYERS * len(LENGTHS) * LENGTH
     assert cost.layer_tokens == pytest.approx((1 + LAYERS) * once)
     assert cost.exhaustive_layer_tokens == LAYERS * once
@@ -67,21 +72,22 @@ def test_the_first_step_runs_every_sample_padded_through_every_layer(model, samp
 def test_the_model_is_the_same_afterwards(model, samples, state):
     model.train()
     before = state(model)
-    costs(model, samples)
+    costs(model, samples, HARD_ONLY)
     assert state(model) == before
 
 
-def test_nothing_is_kept_before_the_replay_and_no_more_than_allowed_after_it(model, samples):
-    found = costs(model, samples)
+def test_nothing_is_kept_before_the_replay_and_no_more_than_allowed_after_it(tiny, model):
+    samples = tiny.batch(LENGTHS * 4)
+    found = costs(model, samples, HARD_ONLY)
     assert [found[name].kept_bytes for name in EXACT[:2]] == [0, 0]
     peak = found["+ replay"].kept_bytes
     assert peak > 0
-    assert costs(model, samples, cache_memory=peak // 2)["+ replay"].kept_bytes < 0.75 * peak
+    assert 0 < costs(model, samples, HARD_ONLY, cache_memory=peak // 2)["+ replay"].kept_bytes < 0.75 * peak
 
 
 def plan_of(**accepted):
     decisions = (Decision(1, "head", 0, int(name[1:]), 1.0, 1.0, 1.0, yes) for name, yes in accepted.items())
-    return Plan("bert", 1, 4, 64, decisions=tuple(decisions))
+    return Plan("bert", 1, 4, 64, (LayerPlan(),), tuple(decisions))
 
 
 @pytest.mark.parametrize(
@@ -99,18 +105,16 @@ def test_other_decisions_and_missing_ones_are_counted(decided, number):
     assert search_cost.num_differing(plan_of(**decided), plan_of(h0=True, h1=False)) == number
 
 
-def test_twice_the_samples_are_twice_the_work_and_twice_the_memory(model, samples, tiny):
-    one = growth_cost(model, by_length(samples), cache_memory=2**30)
-    two = growth_cost(model, by_length(tiny.batch(LENGTHS * 2)), cache_memory=2**30)
+def test_twice_the_samples_are_twice_the_work_and_twice_the_memory(model, tiny):
+    one, two = (growth_cost(model, by_length(tiny.batch((8,) * count)), cache_memory=2**30) for count in (24, 48))
     assert one.candidates == two.candidates == LAYERS
-    assert two.layer_tokens == pytest.approx(2 * one.layer_tokens, rel=0.02)  # the padding is not quite the same
-    assert two.kept_bytes == pytest.approx(2 * one.kept_bytes, rel=0.02)
+    assert two.layer_tokens == pytest.approx(2 * one.layer_tokens)
+    assert two.kept_bytes == 2 * one.kept_bytes > 0
 
 
-def test_more_samples_keep_no_more_than_allowed(model, samples, tiny):
-    budget = growth_cost(model, by_length(samples), cache_memory=2**30).kept_bytes
-    two = growth_cost(model, by_length(tiny.batch(LENGTHS * 2)), cache_memory=budget)
-    assert two.kept_bytes < 1.1 * budget
+def test_more_samples_keep_no_more_than_allowed(model, tiny):
+    budget = growth_cost(model, by_length(tiny.batch((8,) * 48)), cache_memory=2**30).kept_bytes
+    assert growth_cost(model, by_length(tiny.batch((8,) * 96)), cache_memory=budget).kept_bytes < 1.5 * budget
 
 
 def test_memory_that_was_freed_before_is_not_counted(model, samples):
