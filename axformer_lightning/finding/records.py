@@ -72,7 +72,7 @@ class Records:
         """Keep ``values`` of one call of a block, unless that is too much."""
         self._turn_to(layer)
         values = tuple(_alone(value) for value in values)
-        if self.used + _size(values) <= self.budget:
+        if self.used + size_of(values) <= self.budget:
             self._add(self._blocks, (batch, kind), key, call, values)
 
     def block(self, batch: int, layer: int, kind: str, key: Hashable, num_calls: int) -> list[Any] | None:
@@ -93,8 +93,8 @@ class Records:
                 return  # one before was not kept, so this one is of no use
             kept = records[index] = _Kept(key)
         kept.calls.append(value)
-        kept.size += _size(value)
-        self.used += _size(value)
+        kept.size += size_of(value)
+        self.used += size_of(value)
         self.peak = max(self.peak, self.used)
 
 
@@ -114,5 +114,11 @@ def _alone(value: Tensor) -> Tensor:
     return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
-def _size(values: Any) -> int:
+def size_of(values: Any) -> int:
+    """Return the bytes of all tensors in ``values``.
+
+    Example:
+        >>> size_of([{"x": torch.zeros(2)}, "text"])
+        8
+    """
     return sum(leaf.nbytes for leaf in tree_leaves(values) if isinstance(leaf, Tensor))

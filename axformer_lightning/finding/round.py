@@ -15,7 +15,7 @@ from axformer_lightning.finding.first_pass import first_pass
 from axformer_lightning.finding.measuring import Ends, Meter, Part, Score
 from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.reads import Reads
-from axformer_lightning.finding.records import SHARE_OF_FREE_MEMORY, Records, free_memory
+from axformer_lightning.finding.records import SHARE_OF_FREE_MEMORY, Records, free_memory, size_of
 from axformer_lightning.finding.replay import Replay
 from axformer_lightning.finding.settings import SearchCounts, SearchSettings
 from axformer_lightning.finding.stopping import Bounds, Watch, is_lost
@@ -62,9 +62,10 @@ class Round:
         if settings.early_stop == "statistical":
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(0)).tolist()
             self.batches = [self.batches[i] for i in order]  # by length they would be no sample of the whole
-        budget = settings.cache_memory
-        if budget is None:
-            budget = free_memory(device) // SHARE_OF_FREE_MEMORY // self.ranks.size
+        share = free_memory(device) // SHARE_OF_FREE_MEMORY // self.ranks.size
+        if size_of(self.batches) <= share:  # else each is moved as often as it is scored
+            self.batches = to_device(self.batches, device)
+        budget = share if settings.cache_memory is None else settings.cache_memory
         self.replay = Replay(
             self.transformer,
             self.layers,
