@@ -67,7 +67,7 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             "Expected `--model` with `--sizes`, got none. Pass a directory or a hub id, or --layers alone."
         )
-    for size in args.sizes or [args.samples]:
+    for size in (*args.sizes, args.samples) if args.layers else args.sizes:
         _first(size, rows, args.random)  # refused now, not after the smaller ones
     results = {**_circumstances(args), "note": GROWTH_NOTE, "samples": [], "layers": []}
     curves: dict[str, list[tuple[int, Cost]]] = {}

@@ -31,7 +31,7 @@ def directory(tmp_path_factory):
     folder.mkdir(parents=True)
     for seed, (part, size) in enumerate({"train": ROWS, "dev": 4}.items()):
         (folder / f"{part}.tsv").write_text(official("mrpc", part, size, seed), encoding="utf-8")
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # one that accepts some candidates, tries parts and rejects some early
     texts = [text for pair in demo_pairs(ROWS, 0) for text in pair[:2]]
     model, tokenizer = load_model(TASKS["mrpc"], config=TINY, texts=texts, max_length=LENGTH)
     model.save_pretrained(made / "model")
@@ -63,10 +63,10 @@ def growth(run, directory):
 
 
 def test_a_search_is_measured_step_by_step(search, tmp_path, capsys):
-    options = ["--samples", 60, "--random", "--batch-tokens", 240, "--out", tmp_path / "search.json"]
+    options = ["--samples", ROWS, "--batch-tokens", 120, "--out", tmp_path / "search.json"]
     results = search(*options)
     assert json.loads((tmp_path / "search.json").read_text()) == results
-    assert (results["task"], results["samples"], results["device"]) == ("mrpc", 60, "cpu, 1 threads")
+    assert (results["task"], results["samples"], results["device"]) == ("mrpc", ROWS, "cpu, 1 threads")
     found = {step["step"]: step for step in results["steps"]}
     assert list(found) == [*EXACT, "+ statistical stop"]
     assert [found[name]["differing"] for name in EXACT] == [0] * len(EXACT)
@@ -131,14 +131,14 @@ def test_random_rows_are_repeated_and_the_same_every_time(growth):
     assert one["layer_tokens"] == two["layer_tokens"] > 0
 
 
-def test_more_rows_than_there_are_have_to_be_asked_for(search, growth):
+def test_more_rows_than_there_are_have_to_be_asked_for(search, growth, tmp_path):
     message = rf"Expected at most {ROWS} samples, the rows of train, got {ROWS + 1}\. Pass fewer, or --random"
     with pytest.raises(ValueError, match=message):
         search("--samples", ROWS + 1)
-    with pytest.raises(ValueError, match=message):
-        growth("--sizes", f"4,{ROWS + 1}")
-    with pytest.raises(ValueError, match=message):
-        growth("--sizes", "4", "--layers", "1", "--samples", ROWS + 1)
+    for options in (["--sizes", f"4,{ROWS + 1}"], ["--sizes", "4", "--layers", "1", "--samples", ROWS + 1]):
+        with pytest.raises(ValueError, match=message):
+            growth(*options, "--out", tmp_path / "growth.json")
+        assert not (tmp_path / "growth.json").exists()  # nothing was measured in vain
 
 
 def test_what_cannot_be_measured_is_refused(run, search, growth, tmp_path):
