@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
 from torch.utils.data import DataLoader, DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import BertConfig, BertForSequenceClassification
@@ -204,3 +205,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for name in sys.argv[2:]:
         globals()[name](Path(sys.argv[1]))
+    if distributed.is_initialized():  # after an error Lightning leaves it up, and its threads may outlive the process
+        distributed.destroy_process_group()
