@@ -14,7 +14,17 @@ ORDER = (
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks"}
 HOSTS = {
-    "transformers": {"anatomy", "gates", "hard_attention", "first_token", "scoring", "finding", "surgery", "deploy"}
+    "transformers": {
+        "anatomy",
+        "gates",
+        "hard_attention",
+        "first_token",
+        "scoring",
+        "finding",
+        "surgery",
+        "deploy",
+        "sweeps",
+    }
     | LIGHTNING,
     "lightning": LIGHTNING,
     "hydra": {"sweeps"},
