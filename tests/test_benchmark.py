@@ -164,6 +164,48 @@ def test_wrong_arguments_are_refused_by_the_command(search, wrong, capsys):
     assert "--samples" in capsys.readouterr().err
 
 
+def test_rules_are_compared_and_summed_up(run, directory, tmp_path, capsys):
+    found = {}
+    for seed in (0, 1):
+        found[seed] = run(
+            *("rules", "--model", directory / "model", "--seed", seed, "--search-fraction", 0.4, "--retrain-epochs", 1),
+            *("--rules", "published,loss_soft", "--out", tmp_path / f"{seed}.json"),
+        )
+    results = found[0]
+    assert json.loads((tmp_path / "0.json").read_text()) == results
+    assert (results["metric"], results["samples"], results["seed"]) == ("accuracy", ROWS * 0.4, 0)
+    assert [result["name"] for result in results["rules"]] == ["dense", "published", "loss_soft"]
+    dense, _, loss = results["rules"]
+    assert loss["accepted"] > 0
+    assert loss["report"]["encoder_parameters"] < dense["report"]["encoder_parameters"]
+    assert dense["retrained"]["loss"] != dense["report"]["loss"]
+    assert found[1]["rules"][1:] != results["rules"][1:]  # other rows were held out
+    capsys.readouterr()
+    summed = main(["summary", str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--out", str(tmp_path / "sum.json")])
+    assert json.loads((tmp_path / "sum.json").read_text()) == summed
+    assert [(gain["task"], gain["rule"], gain["runs"]) for gain in summed["gains"]] == [
+        ("mrpc", "published", 2),
+        ("mrpc", "loss_soft", 2),
+    ]
+    head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {head.count("|")}
+
+
+def test_rules_decide_by_the_rows_of_a_file(run, directory, tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(list(range(12))))
+    results = run("rules", "--model", directory / "model", "--rows", path, "--rules", "loss")
+    assert results["samples"] == 12
+    assert [result["retrained"] for result in results["rules"]] == [None, None]
+
+
+def test_rules_and_metrics_that_are_not_there_are_named(run, directory):
+    with pytest.raises(ValueError, match=r"Expected `--rules` out of \['published', .*\], got \['nothing'\]"):
+        run("rules", "--model", directory / "model", "--rules", "loss,nothing")
+    with pytest.raises(ValueError, match=r"a metric of the task, \['accuracy', 'f1'\], got 'nothing'"):
+        run("rules", "--model", directory / "model", "--metric", "nothing")
+
+
 def test_it_is_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "axformer_lightning.benchmark", "search", "--help"],

@@ -4,8 +4,8 @@ Shape suffixes: ``N`` samples, ``C`` classes.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, fit_temperature
 from axformer_lightning.deploy import count_encoder_parameters
-from axformer_lightning.finding import Pruning, SearchSettings, search_plan
+from axformer_lightning.finding import Pruning, SearchCounts, SearchSettings, search_plan
+from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import score_logits, to_device
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import Task
@@ -49,15 +50,32 @@ NO_VOTE = {"majority": 0.0}
 RULES: dict[str, Setting] = {
     "published": Setting(),
     "loss": Setting(NO_VOTE),
-    "loss, no hard attention": Setting(NO_VOTE, hard=False),
-    "loss, inspection factor 1.5": Setting(NO_VOTE, pruning=Pruning(inspection_factor=1.5)),
-    "loss, best first": Setting(NO_VOTE, pruning=Pruning(strategy="best_first")),
-    "loss, several sweeps": Setting(NO_VOTE, pruning=Pruning(sweeps=None)),
-    "loss of tempered logits": Setting(NO_VOTE, tempers=True, classes_only=True),
+    "loss_soft": Setting(NO_VOTE, hard=False),
+    "loss_inspecting": Setting(NO_VOTE, pruning=Pruning(inspection_factor=1.5)),
+    "loss_best_first": Setting(NO_VOTE, pruning=Pruning(strategy="best_first")),
+    "loss_sweeps": Setting(NO_VOTE, pruning=Pruning(sweeps=None)),
+    "loss_tempered": Setting(NO_VOTE, tempers=True, classes_only=True),
     "metric": Setting(NO_VOTE, by_metric=True),
-    "loss and metric": Setting({"majority": 0.0, "with_loss": True}, by_metric=True),
-    "loss, 99 % of predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
+    "loss_and_metric": Setting({"majority": 0.0, "with_loss": True}, by_metric=True),
+    "loss_predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
 }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model is worth on the dev set, and its size.
+
+    Args:
+        metrics: by their official names.
+        loss: mean loss.
+        calibration_error: with 15 bins (arXiv 1706.04599); None where numbers are predicted.
+        encoder_parameters: of the transformer layers.
+    """
+
+    metrics: dict[str, float]
+    loss: float
+    calibration_error: float | None
+    encoder_parameters: int
 
 
 @dataclass(frozen=True)
@@ -69,20 +87,16 @@ class RuleResult:
         accepted: candidates accepted.
         candidates: candidates tried.
         search_loss: mean loss on the search set, as it was decided by; None for the dense model.
-        metrics: on the dev set, by their official names.
-        loss: mean loss on the dev set.
-        calibration_error: on the dev set, with 15 bins (arXiv 1706.04599); None where numbers are predicted.
-        encoder_parameters: of the transformer layers.
+        report: of the model as it was cut.
+        retrained: of the model that was trained once more, the dense one as well; None without.
     """
 
     name: str
     accepted: int
     candidates: int
     search_loss: float | None
-    metrics: dict[str, float]
-    loss: float
-    calibration_error: float | None
-    encoder_parameters: int
+    report: Report
+    retrained: Report | None = None
 
 
 class Tempered(nn.Module):
@@ -106,8 +120,9 @@ def compare_rules(
     search: Sequence[Mapping[str, Tensor]],
     dev: Sequence[Mapping[str, Tensor]],
     rules: Mapping[str, Setting] = RULES,
+    retrain: Callable[[PreTrainedModel], None] | None = None,
 ) -> Iterator[RuleResult]:
-    """Yield what the dense model and a model cut by each of ``rules`` come to, without training.
+    """Yield what the dense model and a model cut by each of ``rules`` come to, before and after training once more.
 
     Args:
         model: a fine-tuned model, which stays as it is.
@@ -116,31 +131,42 @@ def compare_rules(
         search: batches that decide.
         dev: batches that report.
         rules: ways to decide, by name; those that take classes are left out where numbers are predicted.
+        retrain: trains a model in place, the dense one as well, lest the training count as the rule's gain; None
+            reports without.
     """
-    yield _report("dense", model, task, dev)
+    dense = RuleResult("dense", 0, 0, None, _report(model, task, dev))
+    if retrain:
+        again = copy.deepcopy(model)
+        retrain(again)
+        dense = replace(dense, retrained=_report(again, task, dev))
+    yield dense
     for name, setting in rules.items():
         if setting.classes_only and task.kind == "regression":
             continue
         small = copy.deepcopy(model)
-        scored = Tempered(small, _temperature(small, search)) if setting.tempers else small
-        rule = Rule(**setting.rule, metric=task.metric(headline) if setting.by_metric else None)
-        settings = SearchSettings(HardAttention() if setting.hard else None, setting.pruning, rule)
-        plan, counts = search_plan(scored, small, search, settings)
-        accepted = [decision.loss for decision in plan.decisions if decision.accepted]
+        plan, counts = _searched(small, task, headline, search, setting)
         apply_plan_(small, plan)
+        accepted = [decision.loss for decision in plan.decisions if decision.accepted]
         loss = accepted[-1] if accepted else plan.decisions[0].best_before
-        yield _report(name, small, task, dev, counts.accepted, counts.candidates, loss)
+        result = RuleResult(name, counts.accepted, counts.candidates, loss, _report(small, task, dev))
+        if retrain and accepted:
+            retrain(small)
+            result = replace(result, retrained=_report(small, task, dev))
+        else:  # the same model trained the same way
+            result = replace(result, retrained=dense.retrained)
+        yield result
 
 
-def _report(
-    name: str,
-    model: PreTrainedModel,
-    task: Task,
-    dev: Sequence[Mapping[str, Tensor]],
-    accepted: int = 0,
-    candidates: int = 0,
-    search_loss: float | None = None,
-) -> RuleResult:
+def _searched(
+    model: PreTrainedModel, task: Task, headline: str, search: Sequence[Mapping[str, Tensor]], setting: Setting
+) -> tuple[Plan, SearchCounts]:
+    scored = Tempered(model, _temperature(model, search)) if setting.tempers else model
+    rule = Rule(**setting.rule, metric=task.metric(headline) if setting.by_metric else None)
+    settings = SearchSettings(HardAttention() if setting.hard else None, setting.pruning, rule)
+    return search_plan(scored, model, search, settings)
+
+
+def _report(model: PreTrainedModel, task: Task, dev: Sequence[Mapping[str, Tensor]]) -> Report:
     logits, labels = _logits(model, dev)
     scored = score_logits(logits, {"labels": labels}, model.config.problem_type)
     metrics = task.collection()
@@ -149,11 +175,7 @@ def _report(
     if task.kind == "classification":
         classes = logits.shape[-1]
         calibration = float(multiclass_calibration_error(logits.softmax(-1), labels, classes, CALIBRATION_BINS))
-    return RuleResult(
-        name=name,
-        accepted=accepted,
-        candidates=candidates,
-        search_loss=search_loss,
+    return Report(
         metrics={key: float(value) for key, value in metrics.compute().items()},
         loss=float(scored.loss_N.mean()),
         calibration_error=calibration,

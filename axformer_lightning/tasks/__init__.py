@@ -1,5 +1,6 @@
 """RUN: tasks, models and the stages of a run."""
 
+from axformer_lightning.tasks.again import train_again
 from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.models import load_model
@@ -23,5 +24,6 @@ __all__ = [
     "load_rows",
     "split_off",
     "texts_of",
+    "train_again",
     "write_predictions",
 ]

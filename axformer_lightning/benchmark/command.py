@@ -1,0 +1,103 @@
+"""What a search costs, and what rules are worth, on your model and data.
+
+`python -m axformer_lightning.benchmark search --model DIR --task mrpc --rows FILE:KEY`
+"""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from axformer_lightning.benchmark.costs import growth, search
+from axformer_lightning.benchmark.rules import rules, summary
+from axformer_lightning.criteria import Rule
+from axformer_lightning.scoring import BATCH_TOKENS
+from axformer_lightning.sweeps import RULES
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command, and return what it writes to ``--out``."""
+    args = _parser().parse_args(arguments)
+    args.console = Console(markup=False, highlight=False, soft_wrap=True)
+    if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
+    for path in filter(None, (args.out, getattr(args, "plot", None))):
+        if not path.parent.is_dir():
+            raise ValueError(f"Expected an existing directory for {str(path)!r}, got none. Make it first.")
+    if getattr(args, "threads", None):
+        torch.set_num_threads(args.threads)
+    results: dict[str, Any] = args.run(args)
+    return results
+
+
+def _number(text: str) -> int:
+    with suppress(ValueError):
+        if int(text) >= 1:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+
+
+def _numbers(text: str) -> list[int]:
+    return [_number(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m axformer_lightning.benchmark", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    costs, growing, deciding, summing = (
+        commands.add_parser(command.__name__, help=text)
+        for command, text in {
+            search: "each feature of the search beside the exhaustive procedure",
+            growth: "cost against samples and layers",
+            rules: "one model cut by each rule, before and after training once more",
+            summary: "what rules gain over tasks and seeds, from the files of `rules`",
+        }.items()
+    )
+    _add_data_and_device(costs, growing, deciding)
+    which = costs.add_mutually_exclusive_group(required=True)
+    which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
+    which.add_argument("--samples", type=_number, help="this many rows of train, the first ones")
+    costs.add_argument("--majority", type=float, default=Rule.majority, help="share of samples that must be not worse")
+    growing.add_argument("--model", help="model for --sizes: directory or hub id")
+    growing.add_argument("--sizes", type=_numbers, default=[], help="numbers of samples, as 500,2000,8000")
+    growing.add_argument("--layers", type=_numbers, default=[], help="numbers of layers of random models, as 6,12,24")
+    growing.add_argument("--samples", type=_number, default=500, help="rows of train for --layers")
+    growing.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the curves")
+    for command in (costs, growing):
+        command.add_argument("--random", action="store_true", help="draw rows at random, and repeat them if need be")
+        command.add_argument("--cache-memory", type=int, default=2**30, help="bytes for what is kept")
+    for command in (costs, deciding):
+        command.add_argument("--model", required=True, help="fine-tuned model: directory or hub id")
+    deciding.add_argument("--rules", type=_names, default=list(RULES), help=f"out of {','.join(RULES)}")
+    deciding.add_argument("--metric", help="that rules decide by; the task's first unless given")
+    deciding.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of the rows of train that were held out")
+    deciding.add_argument(
+        "--search-fraction", type=float, default=0.15, help="held out as train.py does, without --rows"
+    )
+    deciding.add_argument("--seed", type=int, default=0, help="of what is held out, and of the training")
+    deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of training once more")
+    deciding.add_argument("--learning-rate", type=float, default=2e-5, help="of training once more")
+    summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="each of one dense model")
+    for command in (costs, growing, deciding, summing):
+        command.add_argument("--out", type=Path, metavar="FILE.json", help="where the numbers go")
+    for command, run in ((costs, search), (growing, growth), (deciding, rules), (summing, summary)):
+        command.set_defaults(run=run)
+    return parser
+
+
+def _add_data_and_device(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
+        command.add_argument("--task", required=True, help="one of GLUE's tasks, or demo")
+        command.add_argument("--data-dir", help="directory with the official files")
+        command.add_argument("--max-length", type=_number, default=128, help="tokens of a sample")
+        command.add_argument("--batch-tokens", type=_number, default=BATCH_TOKENS, help="of a batch by length")
+        command.add_argument("--threads", type=_number, help="of torch")
+        command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -1,0 +1,91 @@
+"""The commands `rules` and `summary`: which rule serves users best."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+
+from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
+from axformer_lightning.scoring import batches_by_length
+from axformer_lightning.sweeps import RULES, Report, compare_rules, encoded, gains, labelled_rows, rows_in
+from axformer_lightning.tasks import TASKS, load_model, split_off, train_again
+
+RULE_COLUMNS = (
+    "rule", "accepted", "encoder parameters", "metric", "loss", "calibration error", "retrained: metric", "loss",
+    "calibration error",
+)  # fmt: skip
+GAIN_COLUMNS = {
+    "metric": "metric, points", "retrained": "retrained, points", "loss": "loss, %",
+    "calibration_error": "calibration error, points", "parameters": "encoder parameters, %",
+}  # fmt: skip
+
+
+def rules(args: argparse.Namespace) -> dict[str, Any]:
+    """Cut one dense model by each rule, retrain it, and show what the dev set says of them."""
+    rows, task = labelled_rows(args.task, args.data_dir), TASKS[args.task]
+    metric = args.metric or next(iter(task.metrics()))
+    task.metric(metric)  # refused now, not in the middle
+    if unknown := set(args.rules) - set(RULES):
+        raise ValueError(f"Expected `--rules` out of {list(RULES)}, got {sorted(unknown)}.")
+    train, held_out = _split(args, rows.train)
+    model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
+    retrain = partial(
+        train_again, task=task, train=train, tokenizer=tokenizer, epochs=args.retrain_epochs,
+        learning_rate=args.learning_rate, max_length=args.max_length, seed=args.seed,
+    )  # fmt: skip
+    results = {
+        **circumstances(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
+        "retrain_epochs": args.retrain_epochs, "learning_rate": args.learning_rate, "rules": [],
+    }  # fmt: skip
+    show_head(args.console, results, RULE_COLUMNS)
+    for result in compare_rules(
+        model.to(args.device),
+        task,
+        metric,
+        _batches(args, held_out, tokenizer, model),
+        _batches(args, rows.dev[""], tokenizer, model),
+        {name: RULES[name] for name in args.rules},
+        retrain if args.retrain_epochs else None,
+    ):
+        results["rules"].append(asdict(result))
+        args.console.print(row(
+            result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}",
+            *_cells(result.report, metric), *_cells(result.retrained, metric),
+        ))  # fmt: skip
+        keep(args.out, results)
+    return results
+
+
+def summary(args: argparse.Namespace) -> dict[str, Any]:
+    """Show what rules gain over the dense models, from the files that `rules` has written."""
+    found = gains(json.loads(path.read_text(encoding="utf-8")) for path in args.files)
+    show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
+    for gain in found:
+        spreads = ("-" if (spread := gain.spreads[name]) is None else spread for name in GAIN_COLUMNS)
+        args.console.print(row(gain.task, gain.rule, gain.runs, *spreads))
+    results = {"gains": [asdict(gain) for gain in found]}
+    keep(args.out, results)
+    return results
+
+
+def _cells(report: Report | None, metric: str) -> Sequence[str]:
+    if report is None:
+        return "---"
+    return percent(report.metrics[metric]), f"{report.loss:.4f}", percent(report.calibration_error)
+
+
+def _split(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the rows that the model was trained on, and those that were held out."""
+    if not args.rows:
+        return split_off(rows, args.search_fraction, args.seed)
+    held_out = rows_in(args.rows, len(rows))
+    return rows.select(sorted(set(range(len(rows))) - set(held_out))), rows.select(held_out)
+
+
+def _batches(args: argparse.Namespace, rows: Dataset, tokenizer: Any, model: Any) -> Sequence[Any]:
+    samples = encoded(rows, tokenizer, padding="longest", max_length=args.max_length)
+    return batches_by_length([samples], args.batch_tokens, model.config.pad_token_id or 0)

@@ -1,0 +1,54 @@
+"""What the commands share: the circumstances, the table on the console, and the file."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from axformer_lightning.plan import write_atomically
+from axformer_lightning.tasks.stages import device_name
+
+MEBIBYTE = 2**20
+
+
+def circumstances(args: argparse.Namespace) -> dict[str, Any]:
+    """Return with what something is measured."""
+    return {
+        "task": args.task,
+        "model": args.model,
+        "device": device_name(torch.device(args.device)),
+        "torch": torch.__version__,
+        "max_length": args.max_length,
+        "batch_tokens": args.batch_tokens,
+    }
+
+
+def show_head(console: Console, results: dict[str, Any], columns: Sequence[str]) -> None:
+    """Show the circumstances, and the head of a table."""
+    console.print(", ".join(f"{name} {value}" for name, value in results.items() if not isinstance(value, list)))
+    console.print(f"\n{row(*columns)}\n{row(*['---'] * len(columns))}")
+
+
+def row(*cells: object) -> str:
+    """Return one row of a table in Markdown."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent."""
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def mebibytes(num_bytes: int | None) -> str:
+    """Return bytes in MiB."""
+    return "-" if num_bytes is None else f"{num_bytes / MEBIBYTE:,.1f}"
+
+
+def keep(path: Path | None, results: dict[str, Any]) -> None:
+    """Write what is known so far, if there is a file for it."""
+    if path:
+        write_atomically(path, json.dumps(results, indent=2) + "\n")
