@@ -10,7 +10,10 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.benchmark import main
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_, save_pretrained
 from axformer_lightning.tasks import TASKS, load_model
 from axformer_lightning.tasks.demo import demo_pairs
 from tests.tasks.conftest import FOLDERS, official
@@ -204,6 +207,34 @@ def test_rules_and_metrics_that_are_not_there_are_named(run, directory):
         run("rules", "--model", directory / "model", "--rules", "loss,nothing")
     with pytest.raises(ValueError, match=r"a metric of the task, \['accuracy', 'f1'\], got 'nothing'"):
         run("rules", "--model", directory / "model", "--metric", "nothing")
+
+
+@pytest.fixture
+def artifacts(directory, tmp_path):
+    """Paths of a dense and of a cut model."""
+    model, _ = load_model(TASKS["mrpc"], pretrained=directory / "model", max_length=LENGTH)
+    save_pretrained(model, tmp_path / "dense")
+    removed = LayerPlan(heads_removed=(1,)), LayerPlan(feed_forward="removed")
+    save_pretrained(apply_plan_(model, Plan("bert", 2, 2, 24, removed)), tmp_path / "cut")
+    return str(tmp_path / "dense"), str(tmp_path / "cut")
+
+
+def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys):
+    options = ["--length", "32", "--batch-sizes", "1,2", "--threads", "1"]
+    whole = main(["latency", *artifacts, *options, "--out", str(tmp_path / "latency.json")])
+    assert json.loads((tmp_path / "latency.json").read_text()) == whole
+    head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {path}" for path in artifacts]
+    assert {row.count("|") for row in rows} == {head.count("|")}
+    first_token = main(["latency", *artifacts, *options, "--first-token-only"])
+    for results in (whole, first_token):
+        dense, cut = results["models"]
+        assert dense["times_faster"] == {"batch1": 1.0, "batch2": 1.0}
+        assert cut["times_faster"]["batch2"] == dense["latency_ms"]["batch2"] / cut["latency_ms"]["batch2"]
+        assert cut["macs_per_sample"] < dense["macs_per_sample"]
+    for less, more in zip(first_token["models"], whole["models"], strict=True):
+        assert less["macs_per_sample"] < more["macs_per_sample"]
+        assert less["encoder_parameters"] == more["encoder_parameters"]
 
 
 def test_it_is_a_command():

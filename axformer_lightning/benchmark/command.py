@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from axformer_lightning.benchmark.costs import growth, search
+from axformer_lightning.benchmark.latency import latency
 from axformer_lightning.benchmark.rules import rules, summary
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
@@ -52,16 +53,18 @@ def _names(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m axformer_lightning.benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    costs, growing, deciding, summing = (
+    costs, growing, deciding, summing, timing = (
         commands.add_parser(command.__name__, help=text)
         for command, text in {
             search: "each feature of the search beside the exhaustive procedure",
             growth: "cost against samples and layers",
             rules: "one model cut by each rule, before and after training once more",
             summary: "what rules gain over tasks and seeds, from the files of `rules`",
+            latency: "how long saved models take, in turns",
         }.items()
     )
-    _add_data_and_device(costs, growing, deciding)
+    _add_data(costs, growing, deciding)
+    _add_device(costs, growing, deciding, timing)
     which = costs.add_mutually_exclusive_group(required=True)
     which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
     which.add_argument("--samples", type=_number, help="this many rows of train, the first ones")
@@ -86,18 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of training once more")
     deciding.add_argument("--learning-rate", type=float, default=2e-5, help="of training once more")
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="each of one dense model")
-    for command in (costs, growing, deciding, summing):
+    timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the first is what others are compared with")
+    timing.add_argument("--length", type=_number, default=128, help="tokens of a sample")
+    timing.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples read at once, as 1,32")
+    timing.add_argument(
+        "--first-token-only", action="store_true", help="all models skip what a head on the first token has no use for"
+    )
+    for command in (costs, growing, deciding, summing, timing):
         command.add_argument("--out", type=Path, metavar="FILE.json", help="where the numbers go")
-    for command, run in ((costs, search), (growing, growth), (deciding, rules), (summing, summary)):
+    for command, run in ((costs, search), (growing, growth), (deciding, rules), (summing, summary), (timing, latency)):
         command.set_defaults(run=run)
     return parser
 
 
-def _add_data_and_device(*commands: argparse.ArgumentParser) -> None:
+def _add_data(*commands: argparse.ArgumentParser) -> None:
     for command in commands:
         command.add_argument("--task", required=True, help="one of GLUE's tasks, or demo")
         command.add_argument("--data-dir", help="directory with the official files")
         command.add_argument("--max-length", type=_number, default=128, help="tokens of a sample")
         command.add_argument("--batch-tokens", type=_number, default=BATCH_TOKENS, help="of a batch by length")
+
+
+def _add_device(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
         command.add_argument("--threads", type=_number, help="of torch")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

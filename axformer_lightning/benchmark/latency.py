@@ -1,0 +1,44 @@
+"""The command `latency`: how long models take, all with the same tricks."""
+
+import argparse
+from typing import Any
+
+import torch
+
+from axformer_lightning.benchmark.table import keep, row, show_head
+from axformer_lightning.deploy import count_encoder_parameters, latencies_ms, macs_per_sample
+from axformer_lightning.surgery import load_pretrained
+from axformer_lightning.tasks.stages import device_name
+
+
+def latency(args: argparse.Namespace) -> dict[str, Any]:
+    """Time saved models in turns, and show how much faster each is than the first; all skip the same."""
+    models = {
+        path: load_pretrained(path, first_token_only=args.first_token_only, dtype="float32").to(args.device)
+        for path in args.models
+    }
+    results: dict[str, Any] = {
+        "device": device_name(torch.device(args.device)), "torch": torch.__version__, "length": args.length,
+        "first_token_only": args.first_token_only,
+    }  # fmt: skip
+    batches = [f"batch{size}" for size in args.batch_sizes]
+    show_head(args.console, results, (
+        "model", "encoder parameters", "multiply-adds", *(f"{batch}, ms" for batch in batches),
+        *(f"{batch}, times faster" for batch in batches),
+    ))  # fmt: skip
+    milliseconds = latencies_ms(models, length=args.length, batch_sizes=args.batch_sizes)
+    results["models"] = []
+    for path, model in models.items():
+        measured = milliseconds[path]
+        faster = {batch: milliseconds[args.models[0]][batch] / measured[batch] for batch in batches}
+        costs = {
+            "model": path, "encoder_parameters": count_encoder_parameters(model),
+            "macs_per_sample": macs_per_sample(model, args.length), "latency_ms": measured, "times_faster": faster,
+        }  # fmt: skip
+        results["models"].append(costs)
+        args.console.print(row(
+            path, f"{costs['encoder_parameters']:,}", f"{costs['macs_per_sample']:,}",
+            *(f"{measured[batch]:.2f}" for batch in batches), *(f"{faster[batch]:.3f}" for batch in batches),
+        ))  # fmt: skip
+    keep(args.out, results)
+    return results
