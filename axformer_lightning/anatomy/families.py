@@ -30,6 +30,8 @@ class Family:
         position_bias: place among the arguments of ``self_attention`` of a bias with an entry for every head.
         after_attention: module that is given all that goes on from attention; its inputs may be cut to the first
             token. None where the first-token rule is not used.
+        embeddings: module, relative to the base model, that makes the first layer's input of the tokens. Where there
+            is none of this name the search computes it again for every candidate.
     """
 
     layers: str
@@ -47,6 +49,7 @@ class Family:
     attention_dropout: str | None = None
     position_bias: int | None = None
     after_attention: str | None = None
+    embeddings: str = "embeddings"
 
 
 BERT = Family(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 SHARE_OF_FREE_MEMORY = 4  # a quarter of it
+EMBEDDINGS = -1  # as if they were the layer below the first
 
 
 @dataclass
@@ -26,6 +27,8 @@ class _Kept:
 
 class Records:
     """Layer outputs of the accepted model within a budget of memory; where they do not fit, of every n-th layer.
+
+    The embeddings' output spares the least, and is the first to go.
 
     Blocks get what the layers leave over, batch by batch; only those of one layer are kept at a time.
 
@@ -44,12 +47,15 @@ class Records:
         self.num_layers = num_layers
         self.stride = 1
         self.used = self.peak = 0
+        self._keeps_embeddings = True
         self._layers: dict[tuple[int, int], _Kept] = {}
         self._blocks: dict[tuple[int, str], _Kept] = {}
         self._blocks_of: int | None = None
 
     def keeps(self, layer: int) -> bool:
         """Tell whether the output of ``layer`` is one of those that are kept."""
+        if layer == EMBEDDINGS:
+            return self.budget > 0 and self._keeps_embeddings
         return self.budget > 0 and layer < self.num_layers - 1 and (layer + 1) % self.stride == 0
 
     def keep_layer(self, batch: int, layer: int, key: Hashable, call: int, output: Any) -> None:
@@ -58,7 +64,10 @@ class Records:
             return
         self._add(self._layers, (batch, layer), key, call, output)
         while self.used > self.budget and self.stride < self.num_layers:
-            self.stride *= 2  # so that what stays is a part of what was there
+            if self._keeps_embeddings:
+                self._keeps_embeddings = False
+            else:
+                self.stride *= 2  # so that what stays is a part of what was there
             for index in [index for index in self._layers if not self.keeps(index[1])]:
                 self.used -= self._layers.pop(index).size
 

@@ -20,7 +20,7 @@ from axformer_lightning.anatomy import Block, HardAttention, LayerPlan, anatomy_
 from axformer_lightning.finding.block_runs import BlockRun, Features, Known, Undo, features_of, units_of
 from axformer_lightning.finding.counting import Work
 from axformer_lightning.finding.reads import Heard, Reads
-from axformer_lightning.finding.records import Records
+from axformer_lightning.finding.records import EMBEDDINGS, Records
 from axformer_lightning.first_token import can_ask_once, reading_first_token, top_layer
 from axformer_lightning.gates import replaced, stand_ins
 from axformer_lightning.hard_attention import attending
@@ -71,6 +71,7 @@ class Replay:
         self.work = Work(anatomy)
         self.reads = Reads.EVERYTHING
         self.modules = layer_modules(transformer)
+        self.embeddings = dict(transformer.base_model.named_modules()).get(anatomy.family.embeddings)
         self.top = top_layer(layers, anatomy.num_heads)
         self._num_calls: dict[int, int] = {}  # how often each batch calls the model
 
@@ -101,6 +102,8 @@ class Replay:
         with ExitStack() as undo:
             undo.enter_context(attending(self.transformer, layers, self.before))
             undo.enter_context(reading_first_token(self.transformer, self.before) if skips else nullcontext())
+            if self.embeddings is not None:
+                undo.callback(replaced(self.embeddings, partial(self._embed, self.embeddings.forward)))
             for i, layer in enumerate(layers):
                 for step in self._install(i, layer):
                     undo.callback(step)
@@ -111,11 +114,14 @@ class Replay:
         self._batch = batch
         self._calls = [0] * self.anatomy.num_layers
         self._start = 0
+        self._embed_calls = 0
+        self._embedded: list[Any] | None = None
         self._below: list[Any] = []  # what the layer below the first one that runs put out, by call
         self._known: dict[str, list[Known]] = {}  # of the blocks of the candidate's layer, by call
         if self.reads == Reads.EVERYTHING:
             return
         num_calls = self._num_calls[batch]
+        self._embedded = self.records.layer(batch, EMBEDDINGS, (), num_calls)
         for i in reversed(range(self._layer)):
             below = self.records.layer(batch, i, self._keys[i], num_calls)
             if below is not None:
@@ -166,6 +172,15 @@ class Replay:
             keep=partial(self._keep_block, block.kind) if steady else None,
             count=self.work.add,
         )
+
+    def _embed(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call, self._embed_calls = self._embed_calls, self._embed_calls + 1
+        if self._embedded is not None:
+            return self._embedded[call]
+        output = forward(*args, **kwargs)
+        if self.reads > Reads.EVERYTHING:
+            self.records.keep_layer(self._batch, EMBEDDINGS, (), call, output)
+        return output
 
     def _enter(self, i: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._calls[i] += 1

@@ -13,7 +13,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.finding import Pruning, SearchSettings, Shortcuts, search_plan
 from axformer_lightning.finding.counting import Work
 from axformer_lightning.finding.reads import Reads
-from axformer_lightning.finding.records import Records
+from axformer_lightning.finding.records import EMBEDDINGS, Records
 from axformer_lightning.finding.round import Round
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import batches_by_length
@@ -65,6 +65,23 @@ def test_no_bit_depends_on_what_is_kept(model, batches, rounds, share, first_tok
     for budget in (peak // 3, peak // 8):
         assert search(budget) == expected
         assert rounds[-1].replay.records.peak <= 1.5 * budget + 10_000
+
+
+def test_embeddings_are_computed_once_where_they_are_kept(model, batches):
+    def calls(cache_memory):
+        heard = []
+        (embeddings,) = (module for name, module in model.base_model.named_modules() if name == "embeddings")
+        # Hooks of the module itself are called either way; what is below is not.
+        below = next(module for module in embeddings.modules() if isinstance(module, nn.Embedding | nn.Conv2d))
+        handle = below.register_forward_hook(lambda *_: heard.append(None))
+        options = {"shortcuts": Shortcuts(first_token=False), "cache_memory": cache_memory}
+        search_plan(model, model, batches, settings(**options))
+        handle.remove()
+        return len(heard)
+
+    probed = 2 * len(batches)  # what is read is asked of every batch, besides running it
+    assert calls(2**30) <= probed + 2 * len(batches)
+    assert calls(0) > 10 * len(batches)
 
 
 def test_the_first_token_is_enough_where_nothing_else_is_read(model, batches, rounds, family):
@@ -226,6 +243,17 @@ def test_records_keep_to_their_budget():
     kept = [layer for layer in range(9) if records.layer(0, layer, (), 1)]
     assert kept == [3, 7]
     assert records.stride == 4
+
+
+def test_embeddings_are_the_first_to_go():
+    records, output = Records(3 * 400, 4), torch.zeros(100)
+    for layer in (EMBEDDINGS, 0, 1):
+        records.keep_layer(0, layer, (), 0, output)
+    assert [records.layer(0, layer, (), 1) is not None for layer in (EMBEDDINGS, 0, 1)] == [True, True, True]
+    records.keep_layer(0, 2, (), 0, output)
+    assert [records.layer(0, layer, (), 1) is not None for layer in (EMBEDDINGS, 0, 1, 2)] == [False, True, True, True]
+    records.keep_layer(0, EMBEDDINGS, (), 0, output)  # nor do they come back
+    assert (records.used, records.stride) == (1200, 1)
 
 
 def test_blocks_get_what_the_layers_leave_over():
