@@ -15,7 +15,7 @@ from axformer_lightning.scoring.names import LABELS, SAMPLE_IDS
 
 Batch = Mapping[str, Tensor]
 Row = tuple[int, dict[str, Tensor]]  # its length without padding, and its entries
-BATCH_TOKENS = 512  # enough to keep two cores busy; and the smaller a batch, the sooner a search can leave it
+BATCH_TOKENS = 768  # enough to keep two cores busy; and the smaller a batch, the sooner a search can leave it
 IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy leave out
 
 
