@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.utils.data import DataLoader, DistributedSampler
@@ -78,6 +79,11 @@ class Watch(L.Callback):
         self.seen |= {"plan": plan, "step": trainer.global_step, "cut": weights(pl_module)}
         self.seen |= {"gradients": gradients(pl_module.anything), "own": own}
         self.seen["options"] = [getattr(trainer.strategy.model, name) for name in OPTIONS]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        for averaging in (other for other in trainer.callbacks if isinstance(other, EMAWeightAveraging)):
+            averages = weights(averaging._average_model.module)
+            self.seen.setdefault("steps", []).append((weights(pl_module), averages))
 
     def on_fit_end(self, trainer, pl_module):
         self.seen |= {"end": weights(pl_module), "val_loss": trainer.callback_metrics["val_loss"].item()}
@@ -161,6 +167,12 @@ def rewind(out):
     """Gradients of an unfinished step are pending when the round comes."""
     callback = AccuracyDrivenPruningCallback(**LENIENT, retrain="rewind", search_dataloader=loader(37, 2))
     fit(Stranger(), out, "rewind", [callback], val_check_interval=1, accumulate_grad_batches=2)
+
+
+def averages(out):
+    """A moving average goes along in both processes."""
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
+    fit(Stranger(), out, "averages", [EMAWeightAveraging(decay=0.5), callback])
 
 
 class Broken(Stranger):

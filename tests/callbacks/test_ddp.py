@@ -57,9 +57,9 @@ def run(out, *cases):
 def subprocesses(tmp_path_factory):
     """What two processes that Lightning started as scripts saw, by case, and what they wrote."""
     out = tmp_path_factory.mktemp("ddp")
-    done = run(out, *CASES, "broken")
+    names = (*CASES, "averages", "broken")
+    done = run(out, *names)
     assert done.returncode == 0, done.stderr[-3000:]
-    names = (*CASES, "broken")
     seen = {case: [torch.load(out / f"{case}-{rank}.pt", weights_only=False) for rank in (0, 1)] for case in names}
     return SimpleNamespace(seen=seen, output=done.stderr, out=out)
 
@@ -133,6 +133,23 @@ def test_the_wrapper_is_built_anew_as_the_user_set_it(subprocesses):
         "metric": [False, False, True],
         "rewind": [False, False, False],
     }
+
+
+def test_averages_are_cut_in_both_ranks_and_go_on_alike(subprocesses):
+    first, second = subprocesses.seen["averages"]
+    assert first["plan"] == second["plan"]
+    assert not first["plan"].removes_nothing
+    trained, averages = zip(*first["steps"], strict=True)
+    sizes = [sum(value.numel() for value in now.values()) for now in trained]
+    cut_at = next(i for i, size in enumerate(sizes) if size < sizes[0])
+    for i in range(cut_at + 1, len(trained)):
+        for name, value in averages[i].items():
+            torch.testing.assert_close(value, (averages[i - 1][name] + trained[i][name]) / 2)
+    for one, other in zip(first["steps"], second["steps"], strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            assert_same(ours, theirs)
+    assert_same(first["end"], averages[-1])
+    assert len(trained) > cut_at + 1  # the average went on after the cut
 
 
 def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses):
