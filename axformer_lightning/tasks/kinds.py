@@ -9,8 +9,7 @@ from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.module import FineTuner, TextClassifier
 from axformer_lightning.tasks.squad import QuestionAnswerer, QuestionData
 from axformer_lightning.tasks.task import Kind, Task
-
-Data = TextData | QuestionData
+from axformer_lightning.tasks.task_data import TaskData
 
 
 def _text_classifier(model: PreTrainedModel, task: Task, data: TextData, **options: Any) -> FineTuner:
@@ -22,7 +21,7 @@ def _question_answerer(model: PreTrainedModel, task: Task, data: QuestionData, *
 
 
 # What makes the batches of a run, and what makes the LightningModule that learns from them.
-KINDS: dict[Kind, tuple[Callable[..., Data], Callable[..., FineTuner]]] = {
+KINDS: dict[Kind, tuple[Callable[..., TaskData], Callable[..., FineTuner]]] = {
     "classification": (TextData, _text_classifier),
     "regression": (TextData, _text_classifier),
     "question_answering": (QuestionData, _question_answerer),

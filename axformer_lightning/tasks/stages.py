@@ -27,11 +27,11 @@ from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
 from axformer_lightning.tasks.data import TextData
-from axformer_lightning.tasks.kinds import Data
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.predictions import write_predictions
 from axformer_lightning.tasks.random_states import RandomStates
 from axformer_lightning.tasks.resume import RESULTS, LastEpoch, Progress, epochs_done
+from axformer_lightning.tasks.task_data import TaskData
 from axformer_lightning.training import StartingPoint
 
 REPORT_LENGTH = 128
@@ -55,7 +55,7 @@ class Run:
 
     directory: Path
     module: FineTuner
-    data: Data
+    data: TaskData
     tokenizer: PreTrainedTokenizerBase
     make_trainer: MakeTrainer
     show_progress: bool = True

@@ -1,22 +1,20 @@
 """Questions as batches of windows: training, search and dev set of one run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import lightning as L
 import torch
-from datasets import Dataset, concatenate_datasets
-from torch import Tensor
+from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
-from axformer_lightning.tasks.random_states import SeededOrder
 from axformer_lightning.tasks.squad.rows import align_answers
 from axformer_lightning.tasks.squad.windows import OUTSIDE, make_windows
+from axformer_lightning.tasks.task_data import TaskData
 
 
 class Question(NamedTuple):
@@ -33,10 +31,8 @@ class Question(NamedTuple):
     answers: dict[str, list[Any]]
 
 
-class QuestionData(L.LightningDataModule):
-    """Batches of windows: `fit` trains on the training set and validates on the search set, `test` is the dev set.
-
-    Outside training every batch holds whole questions, the windows of each next to each other.
+class QuestionData(TaskData):
+    """Batches of windows: outside training each holds whole questions, the windows of each next to each other.
 
     Args:
         train: rows to train on, without the search set; as all rows, from `read_squad` or from the hub.
@@ -67,9 +63,7 @@ class QuestionData(L.LightningDataModule):
         doc_stride: int = 128,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"Expected `data.batch_size` to be at least 1, got {batch_size}.")
+        super().__init__(batch_size, seed)
         if doc_stride < 0:
             raise ValueError(f"Expected `data.doc_stride` to be at least 0, got {doc_stride}.")
         if tokenizer.pad_token_id is None:
@@ -77,47 +71,21 @@ class QuestionData(L.LightningDataModule):
                 f"Expected a tokenizer with a pad token, got {type(tokenizer).__name__} without one: set"
                 " `tokenizer.pad_token` and save the tokenizer."
             )
-        self.batch_size = batch_size
         self.fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.questions: list[Question] = []
-        self.dev_windows: dict[str, Dataset] = {}
+        self.dev_rows = {}
         make = partial(make_windows, tokenizer=tokenizer, max_length=max_length, doc_stride=doc_stride)
-        self.search_windows = self._evaluated(align_answers(search, drop=True), make)
+        self.search_rows = self._evaluated(align_answers(search, drop=True), make)
         for suffix, rows in dev.items():
-            self.dev_windows[suffix] = self._evaluated(align_answers(rows, drop=False), make)
+            self.dev_rows[suffix] = self._evaluated(align_answers(rows, drop=False), make)
         # Numbers of their own, by which losses can be grouped; no table of them is needed to train.
-        self.train_windows = make(align_answers(train, drop=True), first_id=len(self.questions))
-        self.train_on_all = False
-        self.order = SeededOrder(seed)
+        self.train_rows = make(align_answers(train, drop=True), first_id=len(self.questions))
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training windows in a new seeded order each epoch, with the search set if ``train_on_all``."""
-        windows = self.train_windows
-        if self.train_on_all:
-            windows = concatenate_datasets([windows, self.search_windows])
-        return DataLoader(windows, self.batch_size, collate_fn=self.collate, shuffle=True, generator=self.order.begin())
+    def in_order(self, rows: Dataset) -> DataLoader[Any]:
+        """Return batches of whole questions."""
+        return DataLoader(_WholeQuestions(rows, self.batch_size), batch_size=None, collate_fn=self.collate)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the search set."""
-        return self._whole(self.search_windows)
-
-    def dev_dataloader(self, suffix: str = "") -> DataLoader[Any]:
-        """Return the dev set whose metrics' names end in ``suffix``."""
-        return self._whole(self.dev_windows[suffix])
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the first dev set."""
-        return self.dev_dataloader(next(iter(self.dev_windows)))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a Lightning checkpoint keeps: where the order of training samples stands."""
-        return self.order.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the order of a Lightning checkpoint."""
-        self.order.load_state_dict(state_dict)
-
-    def collate(self, windows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def collate(self, windows: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a batch of int64 tensors, padded on the right to its longest window."""
         batch = {}
         for name in windows[0]:
@@ -131,9 +99,6 @@ class QuestionData(L.LightningDataModule):
         columns = zip(rows["id"][:], rows["context"][:], rows["answers"][:], strict=True)
         self.questions += [Question(*column) for column in columns]
         return windows
-
-    def _whole(self, windows: Dataset) -> DataLoader[Any]:
-        return DataLoader(_WholeQuestions(windows, self.batch_size), batch_size=None, collate_fn=self.collate)
 
 
 class _WholeQuestions(TorchDataset[list[dict[str, Any]]]):

@@ -117,9 +117,9 @@ def test_answers_that_are_nowhere_leave_training_and_search_but_not_dev(train, w
     spoiled = train.from_list([spoil(row) for row in train], features=train.features)
     data = QuestionData(spoiled, spoiled, {"": spoiled}, wordpiece, **SIZES)
     assert len(data.questions) == 39 + 40
-    assert sorted(set(data.train_windows["sample_ids"])) == list(range(79, 79 + 39))
+    assert sorted(set(data.train_rows["sample_ids"])) == list(range(79, 79 + 39))
     assert data.questions[39].answers == {"text": ["kraken"], "answer_start": [-1]}
-    labels = [window["start_positions"] for window in data.dev_windows[""] if window["sample_ids"] == 39]
+    labels = [window["start_positions"] for window in data.dev_rows[""] if window["sample_ids"] == 39]
     assert set(labels) == {0}
     assert len(caplog.records) == 3
 

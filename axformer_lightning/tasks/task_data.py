@@ -1,0 +1,70 @@
+"""Training, search and dev set of one run: what is the same for texts and for questions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import DataLoader
+
+from axformer_lightning.tasks.random_states import SeededOrder
+
+
+class TaskData(L.LightningDataModule):
+    """`fit` trains on the training set and validates on the search set, `test` is the dev set.
+
+    Subclasses set ``train_rows``, ``search_rows``, ``dev_rows`` (by what is appended to the names of their metrics)
+    and ``collate``.
+
+    Args:
+        batch_size: samples of a batch.
+        seed: of the order of training samples.
+
+    Attributes:
+        train_on_all: whether training takes the search set as well.
+
+    Raises:
+        ValueError: if ``batch_size`` is below 1.
+    """
+
+    train_rows: Dataset
+    search_rows: Dataset
+    dev_rows: dict[str, Dataset]
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"Expected `data.batch_size` to be at least 1, got {batch_size}.")
+        self.batch_size = batch_size
+        self.train_on_all = False
+        self.order = SeededOrder(seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training set in a new seeded order each epoch, with the search set if ``train_on_all``."""
+        rows = concatenate_datasets([self.train_rows, self.search_rows]) if self.train_on_all else self.train_rows
+        return DataLoader(rows, self.batch_size, collate_fn=self.collate, shuffle=True, generator=self.order.begin())
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the search set."""
+        return self.in_order(self.search_rows)
+
+    def dev_dataloader(self, suffix: str = "") -> DataLoader[Any]:
+        """Return the dev set of which the metrics have ``suffix`` appended to their names."""
+        return self.in_order(self.dev_rows[suffix])
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the first dev set."""
+        return self.dev_dataloader(next(iter(self.dev_rows)))
+
+    def in_order(self, rows: Dataset) -> DataLoader[Any]:
+        """Return batches of rows that are evaluated, as they come."""
+        return DataLoader(rows, self.batch_size, collate_fn=self.collate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a Lightning checkpoint keeps: where the order of training samples stands."""
+        return self.order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the order of a Lightning checkpoint."""
+        self.order.load_state_dict(state_dict)
