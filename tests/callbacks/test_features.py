@@ -1,6 +1,7 @@
 """What Lightning offers beside plain training, across a cut."""
 
 import copy
+import itertools
 import math
 
 import lightning as L
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from lightning.pytorch.plugins import MixedPrecision
 from transformers import AutoModelForMaskedLM
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
@@ -263,6 +265,26 @@ def test_other_precisions(module, fit, pruning, precision):
     expected = {"bf16-mixed": torch.float32, "64-true": torch.float64, "bf16-true": torch.bfloat16}[precision]
     assert {parameter.dtype for parameter in module.parameters()} == {expected}
     assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # where the first steps are left out
+@pytest.mark.parametrize("scale", [128.0, 2.0**60], ids=["finite", "overflowing"])
+def test_scaled_float16(module, fit, pruning, scale):
+    """As ``precision="16-mixed"`` does on a GPU; torch casts to float16 and scales gradients on the CPU as well."""
+    before, scaler = size(module), torch.amp.GradScaler("cpu", init_scale=scale)
+    watcher = Watcher(lambda trainer, pl_module: weights(pl_module))
+    precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
+    fit(module, [HardAttentionCallback(k=3), pruning(), watcher], plugins=[precision])
+    assert size(module) < before
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    steps = [(then, now) for then, now in itertools.pairwise(watcher.seen) if shapes(then) == shapes(now)]
+    moved = [any(not torch.equal(then[name], now[name]) for name in now) for then, now in steps]
+    if scale == 128:
+        assert all(moved)
+        assert scaler.get_scale() == scale
+    else:  # every step is left out, before the cut and after it
+        assert not any(moved)
+        assert scaler.get_scale() == scale / 2 ** len(watcher.seen)
 
 
 OPTIONS = {
