@@ -3,6 +3,7 @@
 Shape suffixes: ``N`` samples of the search set (or of a batch of it), ``C`` classes.
 """
 
+from axformer_lightning.criteria.counts import surely_more
 from axformer_lightning.criteria.judging import (
     Totals,
     gains,
@@ -10,13 +11,14 @@ from axformer_lightning.criteria.judging import (
     loss_bound,
     lower,
     no_higher,
+    votes_needed,
     votes_suffice,
     worth_inspecting,
 )
 from axformer_lightning.criteria.rules import Rule, Vote, make_rule
-from axformer_lightning.criteria.sequential import Excess, surely_positive, surely_rejected
+from axformer_lightning.criteria.sequential import Excess, surely_positive
 from axformer_lightning.criteria.temperature import fit_temperature
-from axformer_lightning.criteria.votes import correct, not_turned_wrong, not_worse, share_needed
+from axformer_lightning.criteria.votes import correct, not_turned_wrong, not_worse
 
 __all__ = [
     "Excess",
@@ -33,9 +35,9 @@ __all__ = [
     "no_higher",
     "not_turned_wrong",
     "not_worse",
-    "share_needed",
+    "surely_more",
     "surely_positive",
-    "surely_rejected",
+    "votes_needed",
     "votes_suffice",
     "worth_inspecting",
 ]

@@ -28,7 +28,17 @@ def votes_suffice(num_not_worse: int, num_samples: int, majority: float) -> bool
         >>> votes_suffice(5, 10, 0.5), votes_suffice(6, 10, 0.5), votes_suffice(0, 10, 0)
         (False, True, True)
     """
-    return majority == 0 or num_not_worse > math.floor(majority * num_samples)
+    return num_not_worse >= votes_needed(num_samples, majority)
+
+
+def votes_needed(num_samples: int, majority: float) -> int:
+    """Return the fewest votes with which :func:`votes_suffice` is content.
+
+    Example:
+        >>> votes_needed(10, 0.5), votes_needed(10, 0)
+        (6, 0)
+    """
+    return 0 if majority == 0 else math.floor(majority * num_samples) + 1
 
 
 def lower(value: float, best: float, base: float, tolerance: float = 0.0, *, absolute: bool = False) -> bool:

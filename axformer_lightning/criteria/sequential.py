@@ -1,8 +1,9 @@
 """Statistical early rejection: is the rest of the search set still worth evaluating?
 
-A candidate is lost if its mean loss is above the bound on the whole search set, or too many samples got worse. Both say
-of a sum over all samples, the *excess*, that it is above zero. It is watched while batches come in, in an order that
-was shuffled once, and the candidate is given up as soon as its excess is surely above zero.
+A candidate is lost if its mean loss is above the bound on the whole search set: if a sum over all samples, the
+*excess*, is above zero. It is watched while batches come in, in an order that was shuffled once, and the candidate is
+given up as soon as its excess is surely above zero. Votes are counted instead
+(:mod:`~axformer_lightning.criteria.counts`).
 
 Only rejections stop early. An accepted candidate has to be evaluated to the end, as its score becomes the best and the
 losses of its samples are what the next candidates are paired with. So a wrong rejection costs a gain and never harms.
@@ -18,7 +19,6 @@ sampling without replacement.
 """
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 UNIT = 32  # samples; also the fewest after which a candidate can be given up
@@ -29,8 +29,7 @@ class Excess(NamedTuple):
     """Running sums of by how much the samples seen so far are too bad.
 
     Args:
-        spare: by how much an average sample can be too good: the bound on the mean loss, as no loss is below zero; or
-            one less the share of votes that is needed.
+        spare: by how much an average sample can be too good: the bound on the mean loss, as no loss is below zero.
         units: units that are complete.
         samples: samples in them.
         total: their excess.
@@ -58,8 +57,7 @@ class Excess(NamedTuple):
             total: its excess: ``sum(loss_N - best_N - (bound - best))`` with the bound of
                 :func:`~axformer_lightning.criteria.loss_bound` or
                 :func:`~axformer_lightning.criteria.inspection_bound`, the losses ``best_N`` of the same samples with
-                everything accepted so far and their mean ``best`` over the whole search set; or
-                ``share_needed * N - num_not_worse``.
+                everything accepted so far and their mean ``best`` over the whole search set.
             samples: samples in it.
         """
         total, samples = total + self.open_total, samples + self.open_samples
@@ -68,28 +66,6 @@ class Excess(NamedTuple):
         return Excess(
             self.spare, self.units + 1, self.samples + samples, self.total + total, self.squares + total * total
         )
-
-
-def surely_rejected(excesses: Iterable[Excess], num_samples: int, confidence: float = 0.95) -> bool:
-    """Tell whether a candidate that is lost by any of several excesses may be given up.
-
-    Whenever and however often this is asked, a candidate that would be accepted on the whole search set is given up
-    with a probability of at most about ``1 - confidence``, which the excesses share.
-
-    Args:
-        excesses: of its mean loss, of its votes, or both.
-        num_samples: samples of the whole search set.
-        confidence: above 0 and below 1.
-
-    Example:
-        >>> votes = Excess(spare=0.4)
-        >>> for _ in range(12):
-        ...     votes = votes.plus(0.6 * 32 - 4, 32)
-        >>> surely_rejected([votes], 2000), surely_rejected([], 2000)
-        (True, False)
-    """
-    excesses = list(excesses)
-    return any(surely_positive(excess, num_samples, (1 - confidence) / len(excesses)) for excess in excesses)
 
 
 def surely_positive(excess: Excess, num_samples: int, error: float) -> bool:

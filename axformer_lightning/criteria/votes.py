@@ -1,7 +1,5 @@
 """The vote of every sample: is it worse off than with the fine-tuned model?"""
 
-import math
-
 from torch import Tensor
 
 
@@ -72,13 +70,3 @@ def not_turned_wrong(correct_N: Tensor, base_correct_N: Tensor) -> Tensor:
         tensor([ True, False,  True])
     """
     return correct_N | ~base_correct_N
-
-
-def share_needed(num_samples: int, majority: float) -> float:
-    """Return the least share of votes with which :func:`votes_suffice` is content.
-
-    Example:
-        >>> share_needed(10, 0.5)
-        0.6
-    """
-    return 0.0 if majority == 0 else (math.floor(majority * num_samples) + 1) / num_samples

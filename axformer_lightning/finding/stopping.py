@@ -8,8 +8,9 @@ from axformer_lightning.criteria import (
     Rule,
     inspection_bound,
     loss_bound,
-    share_needed,
-    surely_rejected,
+    surely_more,
+    surely_positive,
+    votes_needed,
     votes_suffice,
 )
 from axformer_lightning.finding.measuring import Part, Score, num_not_worse, samples, total_loss
@@ -80,22 +81,25 @@ class Watch:
     def __init__(self, bounds: Bounds, best_parts: Sequence[Part], confidence: float) -> None:
         self.bounds = bounds
         self.best_parts = best_parts
-        self.confidence = confidence
-        self.needed = share_needed(bounds.num_samples, bounds.rule.majority)
+        self.error = 1 - confidence
         self._loss = Excess(bounds.loss)
-        self._votes = Excess(1 - self.needed)
         self._inspection = Excess(bounds.inspection or 0.0)
 
     def is_surely_lost(self, parts: Sequence[Part]) -> bool:
         """Take in the last of ``parts``, and tell whether the candidate may be given up."""
-        part, best = parts[-1], self.best_parts[len(parts) - 1]
-        n, more, bounds = int(part.samples), part.loss - best.loss, self.bounds
+        part, best, bounds = parts[-1], self.best_parts[len(parts) - 1], self.bounds
         assert bounds.best.loss is not None
+        n, more = int(part.samples), part.loss - best.loss
         self._loss = self._loss.plus(more - n * (bounds.loss - bounds.best.loss), n)
-        self._votes = self._votes.plus(n * self.needed - part.num_not_worse, n)
-        excesses = [self._loss, self._votes] if bounds.rule.majority > 0 else [self._loss]
-        is_rejected = surely_rejected(excesses, bounds.num_samples, self.confidence)
-        if bounds.inspection is None:
-            return is_rejected
-        self._inspection = self._inspection.plus(more - n * (bounds.inspection - bounds.best.loss), n)
-        return is_rejected and surely_rejected([self._inspection], bounds.num_samples, self.confidence)
+        if bounds.inspection is not None:
+            self._inspection = self._inspection.plus(more - n * (bounds.inspection - bounds.best.loss), n)
+            if not surely_positive(self._inspection, bounds.num_samples, self.error):
+                return False
+        has_vote = bounds.rule.majority > 0
+        error = self.error / 2 if has_vote else self.error  # what can reject it shares the error
+        return surely_positive(self._loss, bounds.num_samples, error) or (has_vote and self._is_outvoted(parts, error))
+
+    def _is_outvoted(self, parts: Sequence[Part], error: float) -> bool:
+        seen, num_samples = samples(parts), self.bounds.num_samples
+        most_worse = num_samples - votes_needed(num_samples, self.bounds.rule.majority)
+        return surely_more(seen - num_not_worse(parts), seen, most_worse, num_samples, error)

@@ -19,7 +19,7 @@ from axformer_lightning.criteria import (
     no_higher,
     not_turned_wrong,
     not_worse,
-    share_needed,
+    votes_needed,
     votes_suffice,
     worth_inspecting,
 )
@@ -73,9 +73,11 @@ def test_all_votes_always_suffice_and_one_more_never_harms(samples, majority, da
 
 
 @given(st.integers(1, 500), st.floats(0, 1, exclude_max=True), st.data())
-def test_votes_suffice_from_the_share_needed_on(samples, majority, data):
+def test_fewer_votes_than_are_needed_do_not_suffice(samples, majority, data):
+    needed = votes_needed(samples, majority)
     votes = data.draw(st.integers(0, samples))
-    assert votes_suffice(votes, samples, majority) == (votes / samples >= share_needed(samples, majority))
+    assert votes_suffice(votes, samples, majority) == (votes >= needed)
+    assert needed <= samples
 
 
 def test_a_sample_is_right_if_all_its_labels_are():

@@ -177,6 +177,14 @@ def test_layers_that_are_applied_several_times_are_all_run(tiny, batches, rounds
     assert losses(plan) == losses(search_plan(model, model, batches, settings(cache_memory=0, shortcuts=NOTHING))[0])
 
 
+@pytest.mark.parametrize("family", ["bert"])
+def test_rounding_that_differs_from_call_to_call_hides_nothing(tiny, batches, rounds):
+    torch.manual_seed(0)
+    encoder = tiny.model("bert", auto=AutoModel)
+    search_plan(Stranger(encoder, "first, with noise").eval(), encoder, batches, settings())
+    assert rounds[-1].replay.reads == Reads.FIRST_TOKEN
+
+
 class Stranger(nn.Module):
     """Somebody else's head on an encoder, and what it reads."""
 
@@ -189,6 +197,11 @@ class Stranger(nn.Module):
         asked = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.reads == "first":
             hidden = self.encoder(**asked).last_hidden_state[:, 0]
+        elif self.reads == "first, with noise":
+            hidden = self.encoder(**asked).last_hidden_state[:, 0]
+            hidden = hidden * (1 + 1e-6 * torch.rand_like(hidden))
+        elif self.reads == "signs":
+            hidden = (self.encoder(**asked).last_hidden_state > 0).float().mean(1)
         elif self.reads == "mean":
             hidden = self.encoder(**asked).last_hidden_state.mean(1)
         elif self.reads == "two layers":
@@ -214,6 +227,7 @@ class Stranger(nn.Module):
     [
         ("first", Reads.FIRST_TOKEN),
         ("mean", Reads.LAST_LAYER),
+        ("signs", Reads.LAST_LAYER),  # of which NaN has one as well
         ("two layers", Reads.EVERYTHING),
         ("weights", Reads.EVERYTHING),
         ("the encoder twice", Reads.FIRST_TOKEN),
