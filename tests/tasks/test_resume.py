@@ -194,6 +194,9 @@ def moment(directory):
     return {doing, *("writing" for _ in halves)}
 
 
+STRUCK = {"finetune", "search", "retrain", "writing"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "more"), [(0, []), (1, ["pruning.retrain=rewind", "retrain_on_all=true", "predict_test=true"])]
@@ -203,14 +206,19 @@ def test_a_run_may_be_killed_at_any_moment(options, tmp_path, seed, more):
     with process(DYING, 0, *options, *more, f"hydra.run.dir={tmp_path / 'whole'}") as uninterrupted:
         num_writes = int(finish(uninterrupted).split()[-1])
     whole, chance, seen, kills, runs = outcome(tmp_path / "whole"), random.Random(seed), set(), 0, 0
-    while kills < 12 or not (tmp_path / str(runs - 1) / "results.json").exists():
+
+    def goes_on():
+        """As long as it takes to hit every stage: how long each lasts depends on the machine."""
+        return kills < 12 or (kills < 60 and not seen >= STRUCK)
+
+    while goes_on() or not (tmp_path / str(runs - 1) / "results.json").exists():
         directory = tmp_path / str(runs)
         runs += 1
         while not (directory / "results.json").exists():
-            in_write = chance.randint(1, num_writes // 2) if kills < 12 and chance.random() < 0.6 else 0
+            in_write = chance.randint(1, num_writes // 2) if goes_on() and chance.random() < 0.6 else 0
             command = (*options, *more, f"hydra.run.dir={directory}", "resume=true")
             with process(DYING, in_write, *command) as made:
-                if not in_write and kills < 12:
+                if not in_write and goes_on():
                     assert any(line == b"begun\n" for line in made.stdout)
                     time.sleep(chance.uniform(0, 2.5))
                     made.kill()
@@ -221,4 +229,4 @@ def test_a_run_may_be_killed_at_any_moment(options, tmp_path, seed, more):
                 seen |= moment(directory)
         assert outcome(directory) == whole
     assert kills >= 12
-    assert {"finetune", "search", "retrain", "writing"} <= seen
+    assert seen >= STRUCK
