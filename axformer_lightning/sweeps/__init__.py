@@ -1,4 +1,4 @@
-"""RUN: many searches or runs, side by side."""
+"""COMPARE: many searches or runs, side by side."""
 
 from axformer_lightning.sweeps.gains import Gain, Spread, gains
 from axformer_lightning.sweeps.rows import encoded, first_rows, labelled_rows, rows_in
