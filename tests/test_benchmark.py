@@ -194,6 +194,14 @@ def test_rules_are_compared_and_summed_up(run, directory, tmp_path, capsys):
     assert {row.count("|") for row in rows} == {head.count("|")}
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"task": "mrpc"}'])
+def test_only_files_of_rules_are_summed_up(tmp_path, content):
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"Expected a file that `rules --out` has written, got '{path}'"):
+        main(["summary", str(path)])
+
+
 def test_rules_decide_by_the_rows_of_a_file(run, directory, tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(list(range(12))))

@@ -51,7 +51,11 @@ def _names(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m axformer_lightning.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m axformer_lightning.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     costs, growing, deciding, summing, timing = (
         commands.add_parser(command.__name__, help=text)

@@ -3,8 +3,10 @@
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -62,7 +64,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
 
 def summary(args: argparse.Namespace) -> dict[str, Any]:
     """Show what rules gain over the dense models, from the files that `rules` has written."""
-    found = gains(json.loads(path.read_text(encoding="utf-8")) for path in args.files)
+    found = gains([_run_in(path) for path in args.files])
     show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
     for gain in found:
         spreads = ("-" if (spread := gain.spreads[name]) is None else spread for name in GAIN_COLUMNS)
@@ -70,6 +72,14 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
     results = {"gains": [asdict(gain) for gain in found]}
     keep(args.out, results)
     return results
+
+
+def _run_in(path: Path) -> dict[str, Any]:
+    with suppress(json.JSONDecodeError):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(run, dict) and {"task", "metric", "rules"} <= run.keys():
+            return run
+    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass such files alone.")
 
 
 def _cells(report: Report | None, metric: str) -> Sequence[str]:
