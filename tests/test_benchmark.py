@@ -194,6 +194,22 @@ def test_rules_are_compared_and_summed_up(run, directory, tmp_path, capsys):
     assert {row.count("|") for row in rows} == {head.count("|")}
 
 
+def test_a_comparison_of_rules_goes_on_where_it_was_killed(run, directory, tmp_path, monkeypatch):
+    out = tmp_path / "rules.json"
+    options = ("rules", "--model", directory / "model", "--retrain-epochs", 1, "--out", out, "--resume", "--rules")
+    first = run(*options, "published,loss_soft")
+    trained = []
+    monkeypatch.setattr("axformer_lightning.benchmark.rules.train_again", lambda *args, **kwargs: trained.append(args))
+    whole = run(*options, "published,loss_soft,loss_sweeps")
+    assert [result["name"] for result in whole["rules"]] == ["dense", "published", "loss_soft", "loss_sweeps"]
+    assert whole["rules"][:3] == first["rules"]
+    assert len(trained) == 1
+    assert json.loads(out.read_text()) == whole
+    with pytest.raises(ValueError, match=r"of the same run with --resume, got another one: it differs in \['seed'\]"):
+        run(*options, "published", "--seed", 3)
+    assert json.loads(out.read_text()) == whole
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"task": "mrpc"}'])
 def test_only_files_of_rules_are_summed_up(tmp_path, content):
     path = tmp_path / "other.json"

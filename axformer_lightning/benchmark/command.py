@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     deciding.add_argument("--seed", type=int, default=0, help="of what is held out, and of the training")
     deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of training once more")
     deciding.add_argument("--learning-rate", type=float, default=2e-5, help="of training once more")
+    deciding.add_argument("--resume", action="store_true", help="take over the rules that --out holds already")
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="each of one dense model")
     timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the first is what others are compared with")
     timing.add_argument("--length", type=_number, default=128, help="tokens of a sample")

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
 from axformer_lightning.scoring import batches_by_length
-from axformer_lightning.sweeps import RULES, Report, compare_rules, encoded, gains, labelled_rows, rows_in
+from axformer_lightning.sweeps import RULES, Report, RuleResult, compare_rules, encoded, gains, labelled_rows, rows_in
 from axformer_lightning.tasks import TASKS, load_model, split_off, train_again
 
 RULE_COLUMNS = (
@@ -43,6 +43,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         **circumstances(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
         "retrain_epochs": args.retrain_epochs, "learning_rate": args.learning_rate, "rules": [],
     }  # fmt: skip
+    known = _known(args, results)
     show_head(args.console, results, RULE_COLUMNS)
     for result in compare_rules(
         model.to(args.device),
@@ -52,6 +53,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         _batches(args, rows.dev[""], tokenizer, model),
         {name: RULES[name] for name in args.rules},
         retrain if args.retrain_epochs else None,
+        known,
     ):
         results["rules"].append(asdict(result))
         args.console.print(row(
@@ -72,6 +74,19 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
     results = {"gains": [asdict(gain) for gain in found]}
     keep(args.out, results)
     return results
+
+
+def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleResult]:
+    """Return what a run of the same circumstances has left in the file, if it is to go on."""
+    if not (args.resume and args.out and args.out.exists()):
+        return {}
+    found = _run_in(args.out)
+    if differing := [name for name in wanted if name != "rules" and found.get(name) != wanted[name]]:
+        raise ValueError(
+            f"Expected {str(args.out)!r} to be of the same run with --resume, got another one: it differs in"
+            f" {differing}. Leave out --resume, or pass another --out."
+        )
+    return {entries["name"]: RuleResult.of(entries) for entries in found["rules"]}
 
 
 def _run_in(path: Path) -> dict[str, Any]:

@@ -98,6 +98,13 @@ class RuleResult:
     report: Report
     retrained: Report | None = None
 
+    @classmethod
+    def of(cls, entries: Mapping[str, Any]) -> "RuleResult":
+        """Return what :func:`dataclasses.asdict` has made plain."""
+        again = entries["retrained"]
+        reports = {"report": Report(**entries["report"]), "retrained": Report(**again) if again else None}
+        return cls(**{**entries, **reports})
+
 
 class Tempered(nn.Module):
     """A model whose logits are divided by a temperature."""
@@ -121,6 +128,7 @@ def compare_rules(
     dev: Sequence[Mapping[str, Tensor]],
     rules: Mapping[str, Setting] = RULES,
     retrain: Callable[[PreTrainedModel], None] | None = None,
+    known: Mapping[str, RuleResult] | None = None,
 ) -> Iterator[RuleResult]:
     """Yield what the dense model and a model cut by each of ``rules`` come to, before and after training once more.
 
@@ -133,15 +141,20 @@ def compare_rules(
         rules: ways to decide, by name; those that take classes are left out where numbers are predicted.
         retrain: trains a model in place, the dense one as well, lest the training count as the rule's gain; None
             reports without.
+        known: results by name, which are yielded as they are.
     """
-    dense = RuleResult("dense", 0, 0, None, _report(model, task, dev))
-    if retrain:
+    known = known or {}
+    dense = known.get("dense") or RuleResult("dense", 0, 0, None, _report(model, task, dev))
+    if retrain and dense.retrained is None:
         again = copy.deepcopy(model)
         retrain(again)
         dense = replace(dense, retrained=_report(again, task, dev))
     yield dense
     for name, setting in rules.items():
         if setting.classes_only and task.kind == "regression":
+            continue
+        if name in known:
+            yield known[name]
             continue
         small = copy.deepcopy(model)
         plan, counts = _searched(small, task, headline, search, setting)
