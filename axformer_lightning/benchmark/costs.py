@@ -13,8 +13,7 @@ from axformer_lightning.benchmark.table import circumstances, keep, mebibytes, r
 from axformer_lightning.criteria import Rule
 from axformer_lightning.deploy.search_cost import Cost, draw_growth, growth_cost, search_costs
 from axformer_lightning.finding import Pruning, SearchSettings
-from axformer_lightning.scoring import batches_by_length
-from axformer_lightning.sweeps import encoded, first_rows, labelled_rows, rows_in
+from axformer_lightning.sweeps import batches_of, encoded, first_rows, labelled_rows, rows_in
 from axformer_lightning.tasks import TASKS, load_model, texts_of
 
 RANDOM_MODEL = {"model_type": "bert", "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -97,11 +96,8 @@ def _grown(args: argparse.Namespace, rows: Dataset) -> Iterator[tuple[str, int, 
     if args.sizes:
         model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
         for size in sorted(args.sizes):
-            yield (
-                "samples",
-                size,
-                _growth_cost(args, model, tokenizer, rows.select(first_rows(size, rows, at_random=args.random))),
-            )
+            chosen = rows.select(first_rows(size, rows, at_random=args.random))
+            yield "samples", size, _growth_cost(args, model, tokenizer, chosen)
     chosen = rows.select(first_rows(args.samples, rows, at_random=args.random)) if args.layers else rows
     for num_layers in sorted(args.layers):
         torch.manual_seed(0)
@@ -111,7 +107,5 @@ def _grown(args: argparse.Namespace, rows: Dataset) -> Iterator[tuple[str, int, 
 
 
 def _growth_cost(args: argparse.Namespace, model: Any, tokenizer: Any, rows: Dataset) -> Cost:
-    samples = encoded(rows, tokenizer, padding="longest", max_length=args.max_length)
-    batches = batches_by_length([samples], args.batch_tokens, model.config.pad_token_id or 0)
-    del samples
+    batches = batches_of(rows, tokenizer, args.max_length, args.batch_tokens)
     return growth_cost(model.to(args.device), batches, cache_memory=args.cache_memory)

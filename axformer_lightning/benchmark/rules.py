@@ -12,8 +12,16 @@ from typing import Any
 from datasets import Dataset
 
 from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
-from axformer_lightning.scoring import batches_by_length
-from axformer_lightning.sweeps import RULES, Report, RuleResult, compare_rules, encoded, gains, labelled_rows, rows_in
+from axformer_lightning.sweeps import (
+    RULES,
+    Report,
+    RuleResult,
+    batches_of,
+    compare_rules,
+    gains,
+    labelled_rows,
+    rows_in,
+)
 from axformer_lightning.tasks import TASKS, load_model, split_off, train_again
 
 RULE_COLUMNS = (
@@ -44,13 +52,14 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         "retrain_epochs": args.retrain_epochs, "learning_rate": args.learning_rate, "rules": [],
     }  # fmt: skip
     known = _known(args, results)
+    search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
     show_head(args.console, results, RULE_COLUMNS)
     for result in compare_rules(
         model.to(args.device),
         task,
         metric,
-        _batches(args, held_out, tokenizer, model),
-        _batches(args, rows.dev[""], tokenizer, model),
+        search,
+        dev,
         {name: RULES[name] for name in args.rules},
         retrain if args.retrain_epochs else None,
         known,
@@ -99,7 +108,7 @@ def _run_in(path: Path) -> dict[str, Any]:
 
 def _cells(report: Report | None, metric: str) -> Sequence[str]:
     if report is None:
-        return "---"
+        return ["-"] * 3
     return percent(report.metrics[metric]), f"{report.loss:.4f}", percent(report.calibration_error)
 
 
@@ -109,8 +118,3 @@ def _split(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
         return split_off(rows, args.search_fraction, args.seed)
     held_out = rows_in(args.rows, len(rows))
     return rows.select(sorted(set(range(len(rows))) - set(held_out))), rows.select(held_out)
-
-
-def _batches(args: argparse.Namespace, rows: Dataset, tokenizer: Any, model: Any) -> Sequence[Any]:
-    samples = encoded(rows, tokenizer, padding="longest", max_length=args.max_length)
-    return batches_by_length([samples], args.batch_tokens, model.config.pad_token_id or 0)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from axformer_lightning.tasks import TASKS, Rows, load_rows
+from axformer_lightning.scoring import Batch, batches_by_length
+from axformer_lightning.tasks import TASKS, Rows, load_rows, tokenized
 
 
 def labelled_rows(task: str, data_dir: str | None) -> Rows:
@@ -84,11 +86,17 @@ def rows_in(path_and_key: str, num_rows: int) -> list[int]:
     return numbers
 
 
-def encoded(rows: Dataset, tokenizer: Any, **options: Any) -> dict[str, Tensor]:
+def encoded(rows: Dataset, tokenizer: PreTrainedTokenizerBase, **options: Any) -> dict[str, Tensor]:
     """Return rows as one batch with labels; ``options`` are the tokenizer's."""
-    texts = [rows[column][:] for column in ("text_a", "text_b") if column in rows.column_names]
-    batch = tokenizer(*texts, truncation=True, return_tensors="pt", **options)
-    return {**batch, "labels": torch.tensor(rows["label"][:])}
+    return {name: torch.tensor(values) for name, values in tokenized(rows, tokenizer, **options).items()}
+
+
+def batches_of(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, batch_tokens: int
+) -> Sequence[Batch]:
+    """Return rows as batches by length, as :func:`~axformer_lightning.scoring.batches_by_length` makes them."""
+    samples = encoded(rows, tokenizer, padding="longest", max_length=max_length)
+    return batches_by_length([samples], batch_tokens, tokenizer.pad_token_id)
 
 
 def _shuffled(num_rows: int) -> Iterator[int]:

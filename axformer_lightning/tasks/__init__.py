@@ -1,7 +1,7 @@
 """RUN: tasks, models and the stages of a run."""
 
 from axformer_lightning.tasks.again import train_again
-from axformer_lightning.tasks.data import TextData
+from axformer_lightning.tasks.data import TextData, tokenized
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.models import load_model
 from axformer_lightning.tasks.module import FineTuner, TextClassifier
@@ -24,6 +24,7 @@ __all__ = [
     "load_rows",
     "split_off",
     "texts_of",
+    "tokenized",
     "train_again",
     "write_predictions",
 ]

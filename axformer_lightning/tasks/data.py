@@ -48,7 +48,17 @@ class TextData(TaskData):
         return self.in_order(self._tokenized(rows))
 
     def _tokenized(self, rows: Dataset) -> Dataset:
-        texts = [rows[column][:] for column in ("text_a", "text_b") if column in rows.column_names]
-        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
-        labels = {"labels": rows["label"][:]} if "label" in rows.column_names else {}
-        return Dataset.from_dict({**encoded, **labels})
+        return Dataset.from_dict(tokenized(rows, self.tokenizer, max_length=self.max_length))
+
+
+def tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, **options: Any) -> dict[str, list[Any]]:
+    """Return what a tokenizer makes of texts or pairs of texts, and their labels if they have some.
+
+    Args:
+        rows: of a task.
+        tokenizer: cuts off what is too long.
+        options: of the tokenizer.
+    """
+    texts = [rows[column][:] for column in ("text_a", "text_b") if column in rows.column_names]
+    labels = {"labels": rows["label"][:]} if "label" in rows.column_names else {}
+    return {**tokenizer(*texts, truncation=True, **options), **labels}
