@@ -39,6 +39,11 @@ class Rule:
     vote: Vote = "loss"
     with_loss: bool = False
 
+    @property
+    def needs_loss(self) -> bool:
+        """Whether nothing is accepted of which the mean loss does not gain."""
+        return self.metric is None or self.with_loss
+
     def __post_init__(self) -> None:
         if not 0 <= self.majority < 1:
             raise ValueError(f"Expected `majority` in [0, 1), where 0 switches the vote off, got {self.majority}.")

@@ -58,7 +58,7 @@ class Round:
         settings, device = self.settings, self.transformer.device
         self.rule = settings.rule
         self._score_batch = step_of(self.module, getattr(self.transformer.config, "problem_type", None))
-        self._stops_early = losses_are_nonnegative(self.module) and not (settings.full_scores or settings.rule.metric)
+        self._stops_early = losses_are_nonnegative(self.module) and not settings.full_scores
         if settings.early_stop == "statistical":
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(0)).tolist()
             self.batches = [self.batches[i] for i in order]  # by length they would be no sample of the whole
@@ -161,7 +161,8 @@ class Round:
 
     def _measure(self, candidates: Candidates, best: Score | None, has_parts: bool) -> Score:
         """Score the model with ``candidates``; without any it is the base that votes are compared with."""
-        ends = self._ends(candidates, best, has_parts) if best and self._stops_early else _never
+        stops_early = self._stops_early and self.rule.needs_loss
+        ends = self._ends(candidates, best, has_parts) if best and stops_early else _never
         self.counts.evaluations += 1
         what = str(candidates[-1]) if candidates else "the model before the search"
         with self.replay.running(candidates):

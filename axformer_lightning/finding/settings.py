@@ -102,10 +102,10 @@ class SearchSettings:
             raise ValueError("Expected hard attention and pruning to be judged by the same metric, got two.")
         if self.early_stop not in get_args(EarlyStop):
             raise ValueError(f"Expected `early_stop` to be 'exact' or 'statistical', got {self.early_stop!r}.")
-        if self.early_stop == "statistical" and (self.full_scores or self.rule.metric is not None):
+        if self.early_stop == "statistical" and (self.full_scores or not self.rule.needs_loss):
             raise ValueError(
-                "Expected early_stop='statistical' with criterion='loss' and without `full_scores`, which have every"
-                " candidate evaluated to the end. Use early_stop='exact'."
+                "Expected early_stop='statistical' without `full_scores` and without a metric that decides alone, which"
+                " have every candidate evaluated to the end. Use early_stop='exact'."
             )
         if not 0 < self.confidence < 1:
             raise ValueError(f"Expected `confidence` above 0 and below 1, got {self.confidence}.")

@@ -159,6 +159,22 @@ def test_loss_and_metric_have_to_agree(model, batches):
     assert len(accepted) <= len([d for d in loss_alone.decisions if d.accepted])
 
 
+@pytest.mark.parametrize("early_stop", ["exact", "statistical"])
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_metric_beside_the_loss_lets_candidates_be_given_up(model, batches, early_stop):
+    settings = {
+        "hard_attention_k": 4, "criterion": "loss_and_metric", "metric": MulticlassAccuracy(3, average="micro"),
+        "majority": 0, "neuron_groups": 5, "inspection_factor": 1.01, "batch_tokens": 24,
+    }  # fmt: skip
+    whole = find_plan(model, batches, full_scores=True, **settings)
+    quick = find_plan(model, batches, early_stop=early_stop, **settings)
+    assert [d.accepted for d in quick.decisions] == [d.accepted for d in whole.decisions]
+    assert quick.layers == whole.layers
+    assert None in {d.loss for d in quick.decisions}
+    assert sum(d.samples_seen for d in quick.decisions) < sum(d.samples_seen for d in whole.decisions)
+    assert any(d.accepted for d in quick.decisions)
+
+
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_statistical_stop_gives_hopeless_candidates_up_and_harms_nothing(tiny, model):
     batch = tiny.batch(LENGTHS * 100, seed=5)
