@@ -146,8 +146,7 @@ def _callbacks(cfg: DictConfig) -> list[HardAttentionCallback | AccuracyDrivenPr
     found = []
     for group in (cfg.hard_attention, cfg.pruning):
         if group:
-            with_metric = {"metric": metric} if group.get("criterion") in ("metric", "loss_and_metric") else {}
-            found.append(instantiate(group, **with_metric))
+            found.append(instantiate(group, _partial_=True)(metric=metric))  # not copied: both go by the same
     return found
 
 

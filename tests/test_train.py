@@ -15,6 +15,7 @@ from PIL import Image
 
 import train
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
+from axformer_lightning.callbacks import settings_of
 from axformer_lightning.tasks import TASKS
 from axformer_lightning.tasks.demo import demo_pairs
 
@@ -107,6 +108,18 @@ def test_every_name_that_people_override_exists():
     assert (pruning.settings.neuron_groups, pruning.settings.inspection_factor, pruning.rounds) == (6, 1.2, 2)
     assert pruning.judged_by["metric"] is not None
     assert cfg.trainer.max_time == "00:00:01:00"
+
+
+@pytest.mark.parametrize("overrides", [(), ("pruning=none",), ("hard_attention=none",)])
+@pytest.mark.parametrize("criterion", ["loss_and_metric", "metric"])
+def test_the_metric_that_decides_is_the_one_that_is_reported(overrides, criterion):
+    group = "hard_attention" if "pruning=none" in overrides else "pruning"
+    choice = f"{group}.criterion={criterion}"
+    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides, choice))
+    settings = settings_of(callbacks, callbacks)
+    rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
+    assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
+    assert {rule.with_loss for rule in rules} == {criterion == "loss_and_metric"}
 
 
 @QUIET

@@ -1,6 +1,7 @@
 """What the callbacks that share a round agree on."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torchmetrics import Metric
@@ -9,10 +10,11 @@ from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, make_rule
 from axformer_lightning.finding import Pruning, SearchSettings
 
+CRITERION, MAJORITY = "loss", Rule.majority
 DEFAULTS: dict[str, Any] = {
-    "criterion": "loss",
+    "criterion": CRITERION,
     "metric": None,
-    "majority": Rule.majority,
+    "majority": MAJORITY,
     "tolerance": Rule.tolerance,
     "vote": Rule.vote,
     "full_scores": SearchSettings.full_scores,
@@ -80,11 +82,12 @@ def settings_of(
     """
     hard = next((callback for callback in callbacks if isinstance(callback.settings, HardAttention)), None)
     pruning = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), None)
+    rule = rule_of(pruning or callbacks[0], partners)
     return SearchSettings(
         hard_attention=hard.settings if hard and isinstance(hard.settings, HardAttention) else None,
         pruning=pruning.settings if pruning and isinstance(pruning.settings, Pruning) else None,
-        rule=rule_of(pruning or callbacks[0], partners),
-        hard_rule=rule_of(hard, partners) if hard else None,
+        rule=rule,
+        hard_rule=replace(rule_of(hard, partners), metric=rule.metric) if hard else None,
         full_scores=agreement(partners, "full_scores"),
         early_stop=agreement(partners, "early_stop"),
         confidence=agreement(partners, "confidence"),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torchmetrics import Metric
 
+from axformer_lightning.callbacks.agreement import CRITERION, MAJORITY
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.criteria import Rule, Vote
 from axformer_lightning.finding import EarlyStop, Pruning, SearchSettings, Strategy
@@ -22,9 +23,10 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
-        criterion: ``"loss"`` (AxFormer's), ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not
-            fall), or a torchmetrics metric.
-        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for.
+        criterion: ``"loss"`` (AxFormer's); ``"loss_and_metric"``, the loss gains and the metric does not fall;
+            ``"metric"``; or a torchmetrics metric.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
+            :class:`~axformer_lightning.criteria.LabelAccuracy`.
         majority: share of samples of which strictly more must be not worse; 0 switches the vote off.
         tolerance: how far the total may fall behind the fine-tuned model, see
             :class:`~axformer_lightning.criteria.Rule`.
@@ -60,9 +62,9 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         *,
         strategy: Strategy = Pruning.strategy,
         sweeps: int | None = Pruning.sweeps,
-        criterion: str | Metric = "loss",
+        criterion: str | Metric = CRITERION,
         metric: Metric | None = None,
-        majority: float = Rule.majority,
+        majority: float = MAJORITY,
         tolerance: float = Rule.tolerance,
         vote: Vote = Rule.vote,
         full_scores: bool = SearchSettings.full_scores,

@@ -3,6 +3,7 @@
 Shape suffixes: ``N`` samples of the search set (or of a batch of it), ``C`` classes.
 """
 
+from axformer_lightning.criteria.accuracy import LabelAccuracy
 from axformer_lightning.criteria.counts import surely_more
 from axformer_lightning.criteria.judging import (
     Totals,
@@ -22,6 +23,7 @@ from axformer_lightning.criteria.votes import correct, not_turned_wrong, not_wor
 
 __all__ = [
     "Excess",
+    "LabelAccuracy",
     "Rule",
     "Totals",
     "Vote",

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 from torchmetrics import Metric
 
+from axformer_lightning.criteria.accuracy import LabelAccuracy
+
 Vote = Literal["loss", "prediction"]
 
 
@@ -68,13 +70,14 @@ def make_rule(
     Args:
         criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains and the metric is not worse), or
             the metric itself.
-        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
+            :class:`~axformer_lightning.criteria.LabelAccuracy`.
         majority: see :class:`Rule`.
         tolerance: see :class:`Rule`.
         vote: see :class:`Rule`.
 
     Raises:
-        ValueError: if ``criterion`` is something else, or stands for a metric and there is none.
+        ValueError: if ``criterion`` is something else, or is ``"metric"`` and there is none.
 
     Example:
         >>> make_rule("loss", None, 0.5, 0.0)
@@ -87,9 +90,13 @@ def make_rule(
             "Expected `criterion` to be 'loss', 'metric', 'loss_and_metric' or a torchmetrics.Metric, got"
             f" {criterion!r}."
         )
-    if criterion != "loss" and metric is None:
+    if criterion == "loss":
+        return Rule(majority, tolerance, None, vote)
+    if criterion == "loss_and_metric":
+        return Rule(majority, tolerance, LabelAccuracy() if metric is None else metric, vote, with_loss=True)
+    if metric is None:
         raise ValueError(
-            f"Expected a metric to decide by with criterion={criterion!r}, got none. Pass"
+            "Expected a metric to decide by with criterion='metric', got none. Pass"
             " `metric=torchmetrics.Accuracy(...)`."
         )
-    return Rule(majority, tolerance, None if criterion == "loss" else metric, vote, criterion == "loss_and_metric")
+    return Rule(majority, tolerance, metric, vote)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import HardAttention, anatomy_of, find_transformer
 from axformer_lightning.criteria import Rule, Vote, make_rule
 from axformer_lightning.finding.journal import Journal, fingerprint
-from axformer_lightning.finding.measuring import Score, scoring
+from axformer_lightning.finding.measuring import Score, scoring, turned
 from axformer_lightning.finding.ranks import ALONE, Ranks
 from axformer_lightning.finding.round import OnTrial, Round
 from axformer_lightning.finding.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Strategy
@@ -72,7 +73,8 @@ def find_plan(
             :class:`~axformer_lightning.criteria.Rule`.
         criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not fall), or a
             metric.
-        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
+            :class:`~axformer_lightning.criteria.LabelAccuracy`.
         vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
             wrong.
         strategy: ``"reference"``, the published order; or ``"best_first"``: blocks by how much the loss is predicted to
@@ -162,8 +164,7 @@ def search_plan(
             settings.hard_attention.k, search.sizes.longest,
         )  # fmt: skip
     decisions = tuple(
-        _decision(trial, search.num_samples, 1 + max((d.round for d in before.decisions), default=0))
-        for trial in outcome.trials
+        _decision(trial, search, 1 + max((d.round for d in before.decisions), default=0)) for trial in outcome.trials
     )
     plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
     if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
@@ -194,7 +195,7 @@ def _run(
         return search.run(tell, kept.recorded)
 
 
-def _decision(trial: Trial[Candidate, Score], num_samples: int, round_: int) -> Decision:
+def _decision(trial: Trial[Candidate, Score], search: Round, round_: int) -> Decision:
     candidate, score = trial.candidate, trial.score
     assert trial.best_before.loss is not None
     return Decision(
@@ -203,8 +204,15 @@ def _decision(trial: Trial[Candidate, Score], num_samples: int, round_: int) -> 
         layer=candidate.layer,
         index=candidate.index,
         loss=score.loss,
-        share_not_worse=None if score.loss is None else score.num_not_worse / num_samples,
+        share_not_worse=None if score.loss is None else score.num_not_worse / search.num_samples,
         best_before=trial.best_before.loss,
         accepted=trial.accepted,
         samples_seen=score.samples_seen,
+        metric=_as_given(score.metric, search.rule.metric),
+        metric_before=_as_given(trial.best_before.metric, search.rule.metric),
     )
+
+
+def _as_given(value: float | None, metric: Metric | None) -> float | None:
+    """Return the value that a metric gave, None for one that is no finite number, which JSON does not have."""
+    return turned(value, metric) if value is not None and math.isfinite(value) else None

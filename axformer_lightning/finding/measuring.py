@@ -171,6 +171,11 @@ def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
         yield
 
 
+def turned(value: float | None, metric: Metric | None) -> float | None:
+    """Return the value of a metric so that less is better, and such a value as the metric gives it."""
+    return -value if value is not None and metric is not None and metric.higher_is_better else value
+
+
 def _less_is_better(metric: Metric | None, ranks: Ranks) -> float | None:
     if metric is None:
         return None
@@ -181,4 +186,4 @@ def _less_is_better(metric: Metric | None, ranks: Ranks) -> float | None:
             f"Expected one value of {type(metric).__name__} for all processes, got several. Leave its"
             " `sync_on_compute=True`."
         )
-    return -value if metric.higher_is_better else value
+    return turned(value, metric)

@@ -1,8 +1,9 @@
 """The entries of a plan: layers and decisions, checked and read from JSON."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import get_args
+from typing import Any, get_args
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
@@ -23,6 +24,9 @@ class Decision:
         best_before: mean loss of the model with everything accepted before.
         accepted: the decision.
         samples_seen: samples evaluated.
+        metric: the rule's metric on the search set; None without one, if the candidate was stopped early, or if the
+            metric is no finite number.
+        metric_before: that of the model with everything accepted before.
     """
 
     round: int
@@ -34,6 +38,8 @@ class Decision:
     best_before: float
     accepted: bool
     samples_seen: int
+    metric: float | None = None
+    metric_before: float | None = None
 
 
 def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size: int) -> None:
@@ -98,7 +104,7 @@ def read_layer(data: object, where: str) -> LayerPlan:
 
 def read_decision(data: object, where: str) -> Decision:
     """Return the decision that a JSON object describes."""
-    item = read_fields(data, where, names_of(Decision))
+    item = read_fields(data, where, names_of(Decision), optional={"metric", "metric_before"})
     if item["kind"] not in get_args(Kind):
         raise ValueError(f"Expected {where}.kind to be one of {list(get_args(Kind))}, got {short(item['kind'])}.")
     return Decision(
@@ -106,13 +112,16 @@ def read_decision(data: object, where: str) -> Decision:
         kind=item["kind"],
         layer=read_count(item["layer"], f"{where}.layer"),
         index=None if item["index"] is None else read_count(item["index"], f"{where}.index"),
-        loss=None if item["loss"] is None else read_number(item["loss"], f"{where}.loss"),
-        share_not_worse=(
-            None
-            if item["share_not_worse"] is None
-            else read_number(item["share_not_worse"], f"{where}.share_not_worse")
-        ),
+        loss=_number_or_none(item, "loss", where),
+        share_not_worse=_number_or_none(item, "share_not_worse", where),
         best_before=read_number(item["best_before"], f"{where}.best_before"),
         accepted=read_typed(item["accepted"], bool, f"{where}.accepted"),
         samples_seen=read_count(item["samples_seen"], f"{where}.samples_seen"),
+        metric=_number_or_none(item, "metric", where),
+        metric_before=_number_or_none(item, "metric_before", where),
     )
+
+
+def _number_or_none(item: Mapping[str, Any], name: str, where: str) -> float | None:
+    value = item.get(name)
+    return None if value is None else read_number(value, f"{where}.{name}")

@@ -6,6 +6,7 @@ Values are shown shortened: one may be a megabyte long, or nested too deep for `
 import json
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from reprlib import repr as short
 from typing import Any
@@ -28,13 +29,15 @@ def names_of(cls: Any) -> set[str]:
     return {field.name for field in fields(cls)}
 
 
-def read_fields(data: object, where: str, names: set[str]) -> Mapping[str, Any]:
-    """Return a JSON object that has exactly the fields ``names``."""
+def read_fields(
+    data: object, where: str, names: set[str], optional: AbstractSet[str] = frozenset()
+) -> Mapping[str, Any]:
+    """Return a JSON object that has exactly the fields ``names``, of which those in ``optional`` may be missing."""
     if not isinstance(data, Mapping):
         raise ValueError(f"Expected {where} to be a JSON object, got {type(data).__name__}.")
     if unknown := sorted(set(data) - names, key=str):
         raise ValueError(f"Expected {where} to have the fields {sorted(names)}, got unknown ones: {short(unknown)}.")
-    if missing := sorted(names - set(data)):
+    if missing := sorted(names - optional - set(data)):
         raise ValueError(f"Expected {where} to have the fields {sorted(names)}, these are missing: {missing}.")
     return data
 

@@ -313,6 +313,19 @@ def test_callbacks_that_contradict_each_other_are_refused(module, fit):
         fit(module, [HardAttentionCallback(retrain="rewind"), AccuracyDrivenPruningCallback()])
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["with pruning", "alone"])
+def test_beside_the_loss_no_label_may_be_lost(module, fit, search_loader, alone):
+    rule = {"criterion": "loss_and_metric", "majority": 0, "search_dataloader": search_loader}
+    hard = HardAttentionCallback(k=2, **rule)
+    callbacks = [hard] if alone else [hard, AccuracyDrivenPruningCallback(4, **rule)]
+    spy = Spy()
+    fit(module, [*callbacks, spy], max_epochs=1)
+    settings = {"hard_attention_k": 2, "neuron_groups": 4, "majority": 0, "criterion": "loss_and_metric"}
+    expected = find_plan(spy.before_validation[0], search_loader, **settings).decisions
+    assert hard.plan.decisions == (expected[:3] if alone else expected)
+    assert all(decision.metric_before is not None for decision in hard.plan.decisions)
+
+
 @pytest.mark.parametrize(("own", "hardened"), [({}, 3), ({"tolerance": 0.0, "majority": 0.99}, 0)])
 def test_hard_attention_may_be_judged_by_a_rule_of_its_own(module, fit, search_loader, own, hardened):
     hard = HardAttentionCallback(k=9, **own)

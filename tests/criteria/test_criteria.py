@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.regression import MeanSquaredError
 
 from axformer_lightning.criteria import (
+    LabelAccuracy,
     Rule,
     correct,
     gains,
@@ -252,7 +253,6 @@ def test_a_metric_without_a_direction_is_refused():
         ("metrics", "'loss', 'metric', 'loss_and_metric' .* got 'metrics'"),
         (None, "'loss', 'metric', 'loss_and_metric' .* got None"),
         ("metric", "criterion='metric', got none"),
-        ("loss_and_metric", "criterion='loss_and_metric', got none"),
     ],
 )
 def test_a_criterion_that_names_nothing_is_refused(criterion, message):
@@ -276,6 +276,12 @@ def test_the_four_ways_to_name_a_criterion():
     assert make_rule("metric", accuracy, 0.25, 0.5).metric is accuracy
     assert make_rule(error, accuracy, 0.25, 0.5).metric is error
     assert make_rule("loss_and_metric", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, accuracy, with_loss=True)
+
+
+def test_the_share_of_right_labels_stands_beside_the_loss_where_no_metric_is_named():
+    rule = make_rule("loss_and_metric", None, 0.0, 0.0)
+    assert rule.with_loss
+    assert isinstance(rule.metric, LabelAccuracy)
 
 
 @pytest.mark.parametrize("criterion", ["loss", "metric", "loss_and_metric", ACCURACY])

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
-from axformer_lightning import AccuracyDrivenPruningCallback, find_plan
+from axformer_lightning import AccuracyDrivenPruningCallback, apply_plan_, find_plan
 from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.criteria import Rule
 from axformer_lightning.finding import Pruning, SearchSettings, search_plan
@@ -155,6 +155,13 @@ def test_loss_and_metric_have_to_agree(model, batches):
     accepted = [d for d in plan.decisions if d.accepted]
     assert accepted
     assert all(d.loss < d.best_before for d in accepted)
+    assert all(d.metric >= d.metric_before for d in accepted)
+    assert any(d.metric < d.metric_before for d in plan.decisions if d.loss is not None and d.loss < d.best_before)
+    dense = right(model, batches).double().mean().item()
+    assert plan.decisions[0].metric_before == pytest.approx(dense)
+    best = apply_plan_(copy.deepcopy(model), plan)
+    assert accepted[-1].metric == pytest.approx(right(best, batches).double().mean().item())
+    assert find_plan(model, batches, criterion="loss_and_metric", **settings).layers == plan.layers
     loss_alone = find_plan(model, batches, full_scores=True, **settings)
     assert len(accepted) <= len([d for d in loss_alone.decisions if d.accepted])
 
@@ -205,7 +212,7 @@ def test_a_statistical_stop_gives_hopeless_candidates_up_and_harms_nothing(tiny,
         ({"vote": "mine"}, "'loss' or 'prediction', got 'mine'"),
         ({"batch_tokens": 0}, "`batch_tokens` to be at least 1"),
         ({"cache_memory": -1}, "at least 0, got -1"),
-        ({"criterion": "loss_and_metric"}, "Expected a metric"),
+        ({"criterion": "metric"}, "Expected a metric"),
     ],
 )
 @pytest.mark.parametrize("family", ["bert"])

@@ -33,7 +33,7 @@ PLAN = Plan(
     ),
     (
         Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192),
-        Decision(2, "neuron_group", 2, 3, 0.125, 1.0, 0.5, True, 192),
+        Decision(2, "neuron_group", 2, 3, 0.125, 1.0, 0.5, True, 192, 0.75, 0.5),
         Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64),
     ),
 )
@@ -103,7 +103,7 @@ def assert_valid(plan):
         assert 0 <= decision.layer < plan.num_layers
         for name in ("round", "layer", "samples_seen"):
             assert type(getattr(decision, name)) is int
-        for name in ("loss", "share_not_worse", "best_before"):
+        for name in ("loss", "share_not_worse", "best_before", "metric", "metric_before"):
             value = getattr(decision, name)
             assert value is None or (type(value) is float and abs(value) < float("inf"))
         assert type(decision.accepted) is bool

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ PLAN = Plan(
         LayerPlan("removed", (), "kept", ((0, 8), (16, 48))),
     ),
     (
-        Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192),
+        Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192, 0.875, 0.75),
         Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64),
     ),
 )
@@ -47,6 +48,8 @@ DECISIONS = st.builds(
     NUMBERS,
     st.booleans(),
     st.integers(0, 10**6),
+    st.none() | NUMBERS,
+    st.none() | NUMBERS,
 )
 PLANS = st.builds(
     lambda layers, decisions: Plan("bert", 2, 4, 48, layers, tuple(decisions)),
@@ -91,9 +94,9 @@ def test_the_json_has_exactly_the_documented_fields():
         ],
         "decisions": [
             {"round": 1, "kind": "head", "layer": 0, "index": 1, "loss": 0.5, "share_not_worse": 0.75,
-             "best_before": 0.625, "accepted": True, "samples_seen": 192},
+             "best_before": 0.625, "accepted": True, "samples_seen": 192, "metric": 0.875, "metric_before": 0.75},
             {"round": 2, "kind": "feed_forward", "layer": 0, "index": None, "loss": None, "share_not_worse": None,
-             "best_before": 0.5, "accepted": False, "samples_seen": 64},
+             "best_before": 0.5, "accepted": False, "samples_seen": 64, "metric": None, "metric_before": None},
         ],
     }  # fmt: skip
     assert list(data)[:6] == ["format", "version", "model_type", "num_layers", "num_heads", "intermediate_size"]
@@ -151,6 +154,8 @@ def test_the_json_has_exactly_the_documented_fields():
         (["decisions", 0, "share_not_worse"], [], r"decisions\[0\].share_not_worse .*got \[\]"),
         (["decisions", 0, "best_before"], None, r"decisions\[0\].best_before .*got None"),
         (["decisions", 0, "accepted"], 1, r"decisions\[0\].accepted .*bool, got 1"),
+        (["decisions", 0, "metric"], "0.5", r"decisions\[0\].metric .*got '0.5'"),
+        (["decisions", 1, "metric_before"], [], r"decisions\[1\].metric_before .*got \[\]"),
         (["decisions", 0, "samples_seen"], -1, r"decisions\[0\].samples_seen .*got -1"),
         (["decisions", 0, "loss"], float("nan"), "NaN"),
         (["decisions", 1, "best_before"], float("-inf"), "-Infinity"),
@@ -179,6 +184,14 @@ def test_a_missing_field_is_named(field):
     del data[field]
     with pytest.raises(ValueError, match=rf"missing: \['{field}'\]"):
         Plan.from_dict(data)
+
+
+def test_a_plan_from_before_metrics_were_kept_is_read():
+    data = PLAN.to_dict()
+    for decision in data["decisions"]:
+        del decision["metric"], decision["metric_before"]
+    decisions = [replace(decision, metric=None, metric_before=None) for decision in PLAN.decisions]
+    assert Plan.from_dict(data) == replace(PLAN, decisions=tuple(decisions))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "[" * 100_000, PLAN.to_json()[:-40]])
