@@ -47,16 +47,20 @@ class Setting:
 
 
 NO_VOTE = {"majority": 0.0}
+NO_FALL = {"majority": 0.0, "with_loss": True}
+INSPECTING = Pruning(inspection_factor=1.5)
 RULES: dict[str, Setting] = {
     "published": Setting(),
     "loss": Setting(NO_VOTE),
     "loss_soft": Setting(NO_VOTE, hard=False),
-    "loss_inspecting": Setting(NO_VOTE, pruning=Pruning(inspection_factor=1.5)),
+    "loss_inspecting": Setting(NO_VOTE, pruning=INSPECTING),
     "loss_best_first": Setting(NO_VOTE, pruning=Pruning(strategy="best_first")),
     "loss_sweeps": Setting(NO_VOTE, pruning=Pruning(sweeps=None)),
     "loss_tempered": Setting(NO_VOTE, tempers=True, classes_only=True),
     "metric": Setting(NO_VOTE, by_metric=True),
-    "loss_and_metric": Setting({"majority": 0.0, "with_loss": True}, by_metric=True),
+    "loss_and_metric": Setting(NO_FALL, by_metric=True),
+    "loss_and_metric_inspecting": Setting(NO_FALL, by_metric=True, pruning=INSPECTING),
+    "loss_and_metric_inspecting_soft": Setting(NO_FALL, by_metric=True, pruning=INSPECTING, hard=False),
     "loss_predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
 }
 
