@@ -16,6 +16,7 @@ from PIL import Image
 import train
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
 from axformer_lightning.callbacks import settings_of
+from axformer_lightning.criteria import Rule
 from axformer_lightning.tasks import TASKS
 from axformer_lightning.tasks.demo import demo_pairs
 
@@ -110,16 +111,19 @@ def test_every_name_that_people_override_exists():
     assert cfg.trainer.max_time == "00:00:01:00"
 
 
-@pytest.mark.parametrize("overrides", [(), ("pruning=none",), ("hard_attention=none",)])
-@pytest.mark.parametrize("criterion", ["loss_and_metric", "metric"])
-def test_the_metric_that_decides_is_the_one_that_is_reported(overrides, criterion):
-    group = "hard_attention" if "pruning=none" in overrides else "pruning"
-    choice = f"{group}.criterion={criterion}"
-    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides, choice))
+@pytest.mark.parametrize("overrides", [(), ("pruning=none",), ("hard_attention=none",), ("pruning.criterion=metric",)])
+def test_the_metric_that_decides_is_the_one_that_is_reported(overrides):
+    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides))
     settings = settings_of(callbacks, callbacks)
     rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
     assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
-    assert {rule.with_loss for rule in rules} == {criterion == "loss_and_metric"}
+    assert {(rule.with_loss, rule.majority) for rule in rules} == {("pruning.criterion=metric" not in overrides, 0.0)}
+
+
+def test_the_published_rule_is_a_choice():
+    callbacks = train._callbacks(configuration("task=mrpc", "pruning=published"))
+    settings = settings_of(callbacks, callbacks)
+    assert settings.rule == settings.hard_rule == Rule()
 
 
 @QUIET

@@ -21,10 +21,10 @@ class HardAttentionCallback(SearchCallback):
     Args:
         k: keys that a hard query keeps.
         renormalize: whether the kept weights are scaled to sum to one; the reference form does not.
-        criterion: ``"loss_and_metric"``, ``"loss"``, ``"metric"``, or a torchmetrics metric; by default the loss.
+        criterion: ``"loss_and_metric"``, ``"loss"``, ``"metric"``, or a torchmetrics metric; by default the first.
         metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
             :class:`~axformer_lightning.criteria.LabelAccuracy`.
-        majority: share of samples of which strictly more must be not worse, 0 switches the vote off; by default 0.5.
+        majority: share of samples of which strictly more must be not worse, 0 switches the vote off; by default 0.
         tolerance: how far the total may fall behind the fine-tuned model; by default 0.
         vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
             wrong.

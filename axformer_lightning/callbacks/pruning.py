@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torchmetrics import Metric
 
-from axformer_lightning.callbacks.agreement import CRITERION, MAJORITY
+from axformer_lightning.callbacks.agreement import CRITERION, INSPECTION_FACTOR, MAJORITY
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.criteria import Rule, Vote
 from axformer_lightning.finding import EarlyStop, Pruning, SearchSettings, Strategy
@@ -19,12 +19,13 @@ class AccuracyDrivenPruningCallback(SearchCallback):
 
     Args:
         neuron_groups: how many groups the intermediate neurons of a layer form.
-        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
+        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best;
+            AxFormer's is 1.1.
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
-        criterion: ``"loss"`` (AxFormer's); ``"loss_and_metric"``, the loss gains and the metric does not fall;
-            ``"metric"``; or a torchmetrics metric.
+        criterion: ``"loss_and_metric"``, the loss gains and the metric does not fall; ``"loss"`` (AxFormer's, with
+            ``majority=0.5``); ``"metric"``; or a torchmetrics metric.
         metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
             :class:`~axformer_lightning.criteria.LabelAccuracy`.
         majority: share of samples of which strictly more must be not worse; 0 switches the vote off.
@@ -58,7 +59,7 @@ class AccuracyDrivenPruningCallback(SearchCallback):
     def __init__(
         self,
         neuron_groups: int = Pruning.neuron_groups,
-        inspection_factor: float = Pruning.inspection_factor,
+        inspection_factor: float = INSPECTION_FACTOR,
         *,
         strategy: Strategy = Pruning.strategy,
         sweeps: int | None = Pruning.sweeps,

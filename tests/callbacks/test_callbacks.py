@@ -90,7 +90,8 @@ def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, sear
     pruning = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
     spy = Spy()
     fit(module, [*([hard, pruning][:: -1 if reverse else 1]), spy], max_epochs=2)
-    expected = find_plan(spy.before_validation[0], search_loader, hard_attention_k=4, **LENIENT)
+    options = {"hard_attention_k": 4, "criterion": "loss_and_metric", **LENIENT}
+    expected = find_plan(spy.before_validation[0], search_loader, **options)
     assert module.anything.axformer_plan == hard.plan == pruning.plan == expected
     assert [decision.kind for decision in expected.decisions][:3] == ["hard_attention"] * 3
     assert any(decision.accepted for decision in expected.decisions)
@@ -314,14 +315,13 @@ def test_callbacks_that_contradict_each_other_are_refused(module, fit):
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["with pruning", "alone"])
-def test_beside_the_loss_no_label_may_be_lost(module, fit, search_loader, alone):
-    rule = {"criterion": "loss_and_metric", "majority": 0, "search_dataloader": search_loader}
-    hard = HardAttentionCallback(k=2, **rule)
-    callbacks = [hard] if alone else [hard, AccuracyDrivenPruningCallback(4, **rule)]
+def test_by_default_the_loss_has_to_fall_and_no_label_may_be_lost(module, fit, search_loader, alone):
+    hard = HardAttentionCallback(k=2, search_dataloader=search_loader)
+    callbacks = [hard] if alone else [hard, AccuracyDrivenPruningCallback(4, search_dataloader=search_loader)]
     spy = Spy()
     fit(module, [*callbacks, spy], max_epochs=1)
-    settings = {"hard_attention_k": 2, "neuron_groups": 4, "majority": 0, "criterion": "loss_and_metric"}
-    expected = find_plan(spy.before_validation[0], search_loader, **settings).decisions
+    rule = {"majority": 0, "criterion": "loss_and_metric", "inspection_factor": 1.5}
+    expected = find_plan(spy.before_validation[0], search_loader, hard_attention_k=2, neuron_groups=4, **rule).decisions
     assert hard.plan.decisions == (expected[:3] if alone else expected)
     assert all(decision.metric_before is not None for decision in hard.plan.decisions)
 
