@@ -205,6 +205,8 @@ def test_a_comparison_of_rules_goes_on_where_it_was_killed(run, directory, tmp_p
     assert whole["rules"][:3] == first["rules"]
     assert len(trained) == 1
     assert json.loads(out.read_text()) == whole
+    assert run(*options, "published")["rules"] == whole["rules"][:2]
+    assert json.loads(out.read_text()) == whole  # what was not asked for again is not lost
     with pytest.raises(ValueError, match=r"of the same run with --resume, got another one: it differs in \['seed'\]"):
         run(*options, "published", "--seed", 3)
     assert json.loads(out.read_text()) == whole

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -69,7 +69,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
             result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}",
             *_cells(result.report, metric), *_cells(result.retrained, metric),
         ))  # fmt: skip
-        keep(args.out, results)
+        keep(args.out, {**results, "rules": [*results["rules"], *_still_known(known, results["rules"])]})
     return results
 
 
@@ -96,6 +96,12 @@ def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleRe
             f" {differing}. Leave out --resume, or pass another --out."
         )
     return {entries["name"]: RuleResult.of(entries) for entries in found["rules"]}
+
+
+def _still_known(known: Mapping[str, RuleResult], done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the file had and has not come up again, so that nothing is lost if the run is killed."""
+    names = {entries["name"] for entries in done}
+    return [asdict(result) for name, result in known.items() if name not in names]
 
 
 def _run_in(path: Path) -> dict[str, Any]:
