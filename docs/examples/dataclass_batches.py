@@ -54,7 +54,7 @@ def loader(count):
 def main():
     L.seed_everything(0)
     module = Tagger()
-    pruning = AccuracyDrivenPruningCallback(majority=0, tolerance=0.1, search_dataloader=loader(64))
+    pruning = AccuracyDrivenPruningCallback(tolerance=0.1, search_dataloader=loader(64))
     trainer = L.Trainer(max_epochs=2, callbacks=[HardAttentionCallback(k=4), pruning])
     trainer.fit(module, loader(64), loader(32))
     return module
