@@ -18,6 +18,7 @@ from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallb
 from axformer_lightning.callbacks import settings_of
 from axformer_lightning.criteria import Rule
 from axformer_lightning.tasks import TASKS
+from axformer_lightning.tasks.again import GRADIENT_CLIP
 from axformer_lightning.tasks.demo import demo_pairs
 
 ROOT = Path(train.__file__).parent
@@ -118,6 +119,10 @@ def test_the_metric_that_decides_is_the_one_that_is_reported(overrides):
     rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
     assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
     assert {(rule.with_loss, rule.majority) for rule in rules} == {("pruning.criterion=metric" not in overrides, 0.0)}
+
+
+def test_gradients_are_clipped_alike_in_a_run_and_when_rules_are_compared():
+    assert configuration("task=mrpc").trainer.gradient_clip_val == GRADIENT_CLIP
 
 
 def test_the_published_rule_is_a_choice():
