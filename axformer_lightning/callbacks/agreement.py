@@ -10,7 +10,7 @@ from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, make_rule
 from axformer_lightning.finding import Pruning, SearchSettings
 
-CRITERION, MAJORITY, INSPECTION_FACTOR = "loss_and_metric", 0.0, 1.5  # what served best on real tasks (docs/rules.md)
+CRITERION, MAJORITY = "loss_and_metric", 0.0  # what served best on real tasks (docs/rules.md)
 DEFAULTS: dict[str, Any] = {
     "criterion": CRITERION,
     "metric": None,

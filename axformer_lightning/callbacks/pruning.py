@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torchmetrics import Metric
 
-from axformer_lightning.callbacks.agreement import CRITERION, INSPECTION_FACTOR, MAJORITY
+from axformer_lightning.callbacks.agreement import CRITERION, MAJORITY
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.criteria import Rule, Vote
 from axformer_lightning.finding import EarlyStop, Pruning, SearchSettings, Strategy
@@ -19,8 +19,7 @@ class AccuracyDrivenPruningCallback(SearchCallback):
 
     Args:
         neuron_groups: how many groups the intermediate neurons of a layer form.
-        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best;
-            AxFormer's is 1.1.
+        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
@@ -59,7 +58,7 @@ class AccuracyDrivenPruningCallback(SearchCallback):
     def __init__(
         self,
         neuron_groups: int = Pruning.neuron_groups,
-        inspection_factor: float = INSPECTION_FACTOR,
+        inspection_factor: float = Pruning.inspection_factor,
         *,
         strategy: Strategy = Pruning.strategy,
         sweeps: int | None = Pruning.sweeps,

@@ -320,7 +320,7 @@ def test_by_default_the_loss_has_to_fall_and_no_label_may_be_lost(module, fit, s
     callbacks = [hard] if alone else [hard, AccuracyDrivenPruningCallback(4, search_dataloader=search_loader)]
     spy = Spy()
     fit(module, [*callbacks, spy], max_epochs=1)
-    rule = {"majority": 0, "criterion": "loss_and_metric", "inspection_factor": 1.5}
+    rule = {"majority": 0, "criterion": "loss_and_metric"}
     expected = find_plan(spy.before_validation[0], search_loader, hard_attention_k=2, neuron_groups=4, **rule).decisions
     assert hard.plan.decisions == (expected[:3] if alone else expected)
     assert all(decision.metric_before is not None for decision in hard.plan.decisions)

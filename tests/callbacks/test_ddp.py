@@ -101,7 +101,7 @@ def test_the_plan_is_that_of_one_process(subprocesses, script, case):
     """To the bit, with losses and the number of samples seen: nobody stops later or earlier."""
     before = [seen["before"] for seen in subprocesses.seen[case]]
     assert_same(*(model.state_dict() for model in before))
-    settings = {"criterion": "loss_and_metric", "inspection_factor": 1.5, **script.LENIENT}
+    settings = {"criterion": "loss_and_metric", **script.LENIENT}
     settings["hard_attention_k"] = 4 if case == "search" else None
     if case == "metric":
         metric = MulticlassAccuracy(num_classes=2, average="micro")
