@@ -29,8 +29,8 @@ RULE_COLUMNS = (
     "calibration error",
 )  # fmt: skip
 GAIN_COLUMNS = {
-    "metric": "metric, points", "retrained": "retrained, points", "loss": "loss, %",
-    "calibration_error": "calibration error, points", "parameters": "encoder parameters, %",
+    "searched": "search set: metric, points", "metric": "metric, points", "retrained": "retrained, points",
+    "loss": "loss, %", "calibration_error": "calibration error, points", "parameters": "encoder parameters, %",
 }  # fmt: skip
 
 

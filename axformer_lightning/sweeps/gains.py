@@ -38,9 +38,10 @@ class Gain:
         task: name, or :data:`ALL_TASKS`.
         rule: name.
         runs: dense models that were cut; over all tasks, the tasks.
-        spreads: `metric`, the headline metric in percentage points; `retrained`, the same after both were trained once
-            more; `loss` on the dev set in percent; `calibration_error` in percentage points; `parameters` of the
-            encoder in percent. None is what was not measured.
+        spreads: `metric`, the headline metric in percentage points; `searched`, the same on the samples that decided;
+            `retrained`, the same on the dev set after both were trained once more; `loss` on the dev set in percent;
+            `calibration_error` in percentage points; `parameters` of the encoder in percent. None is what was not
+            measured.
     """
 
     task: str
@@ -74,11 +75,11 @@ def gains(runs: Iterable[Mapping[str, Any]]) -> list[Gain]:
 
 
 def _differences(result: Mapping[str, Any], dense: Mapping[str, Any], metric: str) -> Differences:
-    cut, whole, cut_again, whole_again = result["report"], dense["report"], result["retrained"], dense["retrained"]
+    cut, whole = result["report"], dense["report"]
     has_classes = whole["calibration_error"] is not None
     return {
         "metric": _points(cut["metrics"][metric], whole["metrics"][metric]),
-        "retrained": _points(cut_again["metrics"][metric], whole_again["metrics"][metric]) if whole_again else None,
+        **{name: _metric_points(result.get(name), dense.get(name), metric) for name in ("searched", "retrained")},
         "loss": _percent(cut["loss"], whole["loss"]),
         "calibration_error": _points(cut["calibration_error"], whole["calibration_error"]) if has_classes else None,
         "parameters": _percent(cut["encoder_parameters"], whole["encoder_parameters"]),
@@ -87,6 +88,10 @@ def _differences(result: Mapping[str, Any], dense: Mapping[str, Any], metric: st
 
 def _points(value: float, base: float) -> float:
     return 100 * (value - base)
+
+
+def _metric_points(cut: Mapping[str, Any] | None, whole: Mapping[str, Any] | None, metric: str) -> float | None:
+    return _points(cut["metrics"][metric], whole["metrics"][metric]) if cut and whole else None
 
 
 def _percent(value: float, base: float) -> float:

@@ -67,7 +67,7 @@ RULES: dict[str, Setting] = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a model is worth on the dev set, and its size.
+    """What a model is worth on some samples, and its size.
 
     Args:
         metrics: by their official names.
@@ -91,8 +91,10 @@ class RuleResult:
         accepted: candidates accepted.
         candidates: candidates tried.
         search_loss: mean loss on the search set, as it was decided by; None for the dense model.
-        report: of the model as it was cut.
-        retrained: of the model that was trained once more, the dense one as well; None without.
+        report: on the dev set, of the model as it was cut.
+        retrained: on the dev set, of the model that was trained once more, the dense one as well; None without.
+        searched: on the samples that decided, of the model as it was cut; what it gains there and not on the dev set
+            comes of choosing.
     """
 
     name: str
@@ -101,12 +103,12 @@ class RuleResult:
     search_loss: float | None
     report: Report
     retrained: Report | None = None
+    searched: Report | None = None
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> "RuleResult":
         """Return what :func:`dataclasses.asdict` has made plain."""
-        again = entries["retrained"]
-        reports = {"report": Report(**entries["report"]), "retrained": Report(**again) if again else None}
+        reports = {key: Report(**entries[key]) for key in ("report", "retrained", "searched") if entries.get(key)}
         return cls(**{**entries, **reports})
 
 
@@ -149,6 +151,8 @@ def compare_rules(
     """
     known = known or {}
     dense = known.get("dense") or RuleResult("dense", 0, 0, None, _report(model, task, dev))
+    if dense.searched is None:
+        dense = replace(dense, searched=_report(model, task, search))
     if retrain and dense.retrained is None:
         again = copy.deepcopy(model)
         retrain(again)
@@ -165,7 +169,8 @@ def compare_rules(
         apply_plan_(small, plan)
         accepted = [decision.loss for decision in plan.decisions if decision.accepted]
         loss = accepted[-1] if accepted else plan.decisions[0].best_before
-        result = RuleResult(name, counts.accepted, counts.candidates, loss, _report(small, task, dev))
+        reports = {"report": _report(small, task, dev), "searched": _report(small, task, search)}
+        result = RuleResult(name, counts.accepted, counts.candidates, loss, **reports)
         if retrain and accepted:
             retrain(small)
             result = replace(result, retrained=_report(small, task, dev))

@@ -41,6 +41,8 @@ def test_each_rule_decides_by_the_search_set_and_reports_on_dev(classes, batches
     assert by_name["loss"].accepted == sum(decision.accepted for decision in plan.decisions) > 0
     assert by_name["loss"].search_loss == [d.loss for d in plan.decisions if d.accepted][-1]
     assert by_name["loss"].report.encoder_parameters < dense.report.encoder_parameters
+    assert by_name["loss"].searched.loss == pytest.approx(by_name["loss"].search_loss, abs=1e-5)
+    assert dense.searched.loss == pytest.approx(functional.cross_entropy(*logits_of(classes, search)).item(), abs=1e-5)
     assert by_name["loss_sweeps"].search_loss <= by_name["loss"].search_loss
     assert by_name["loss_sweeps"].candidates > by_name["loss"].candidates
 
