@@ -112,13 +112,16 @@ def test_every_name_that_people_override_exists():
     assert cfg.trainer.max_time == "00:00:01:00"
 
 
-@pytest.mark.parametrize("overrides", [(), ("pruning=none",), ("hard_attention=none",), ("pruning.criterion=metric",)])
-def test_the_metric_that_decides_is_the_one_that_is_reported(overrides):
-    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides))
+@pytest.mark.parametrize("overrides", [(), ("pruning=none",), ("hard_attention=none",)])
+@pytest.mark.parametrize("criterion", [None, "loss_and_metric", "metric"])
+def test_the_metric_that_decides_is_the_one_that_is_reported(overrides, criterion):
+    group = "hard_attention" if "pruning=none" in overrides else "pruning"
+    choice = [f"{group}.criterion={criterion}"] if criterion else []
+    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides, *choice))
     settings = settings_of(callbacks, callbacks)
     rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
     assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
-    assert {(rule.with_loss, rule.majority) for rule in rules} == {("pruning.criterion=metric" not in overrides, 0.0)}
+    assert {(rule.with_loss, rule.majority) for rule in rules} == {(criterion != "metric", 0.0)}
 
 
 def test_gradients_are_clipped_alike_in_a_run_and_when_rules_are_compared():

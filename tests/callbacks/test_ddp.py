@@ -101,8 +101,8 @@ def test_the_plan_is_that_of_one_process(subprocesses, script, case):
     """To the bit, with losses and the number of samples seen: nobody stops later or earlier."""
     before = [seen["before"] for seen in subprocesses.seen[case]]
     assert_same(*(model.state_dict() for model in before))
-    settings = {"criterion": "loss_and_metric", **script.LENIENT}
-    settings["hard_attention_k"] = 4 if case == "search" else None
+    hard = 4 if case == "search" else None
+    settings = {"criterion": "loss_and_metric", "hard_attention_k": hard, **script.LENIENT}
     if case == "metric":
         metric = MulticlassAccuracy(num_classes=2, average="micro")
         settings |= {"criterion": metric, "majority": 0, "tolerance": 0.3}

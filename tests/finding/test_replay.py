@@ -28,10 +28,10 @@ def settings(full_scores=True, rule=None, **options):
     return SearchSettings(HardAttention(4), Pruning(5, 2.0), rule, full_scores=full_scores, **options)
 
 
-@pytest.fixture
-def implementation():
-    """One is enough here: a search runs every layer eagerly, and test_finding.py compares the two."""
-    return "eager"
+@pytest.fixture(params=["eager", pytest.param("sdpa", marks=pytest.mark.slow)])
+def implementation(request):
+    """One is enough by default: a search runs every layer eagerly, and test_finding.py compares the two."""
+    return request.param
 
 
 @pytest.fixture
@@ -138,8 +138,15 @@ def _losses(model, batch):
         ({"cache_memory": 0}, False),
         ({"full_scores": False}, False),
         ({"full_scores": False}, True),
+        pytest.param({"shortcuts": NOTHING}, True, marks=pytest.mark.slow),
+        pytest.param({"cache_memory": 0}, True, marks=pytest.mark.slow),
+        pytest.param({}, False, marks=pytest.mark.slow),
+        pytest.param({}, True, marks=pytest.mark.slow),
     ],
-    ids=["whole", "whole, cut", "replay", "first token", "everything", "everything, cut"],
+    ids=[
+        *("whole", "whole, cut", "replay", "first token", "stopped", "stopped, cut"),
+        *("replay, cut", "first token, cut", "all", "all, cut"),
+    ],
 )
 def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monkeypatch, options, cut):
     """Of all layers, by the count of torch itself."""
