@@ -17,11 +17,13 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
+from axformer_lightning.basics import write_atomically
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
-from axformer_lightning.plan import Plan, write_atomically
+from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, stages, texts_of
-from axformer_lightning.tasks.resume import RESULTS, Progress, claim
+from axformer_lightning.runs import stages
+from axformer_lightning.runs.resume import RESULTS, Progress, claim
+from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.

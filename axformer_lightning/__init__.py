@@ -1,9 +1,10 @@
 """Make fine-tuned transformer encoders smaller, faster and more accurate, decided by measured accuracy."""
 
+from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
-from axformer_lightning.finding import find_plan
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
+from axformer_lightning.search import find_plan
+from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.training import apply_checkpoint_plans_, load_from_checkpoint
 
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from axformer_lightning import hard_attention
 from axformer_lightning.anatomy import Anatomy, Family, LayerPlan, anatomy_of, layers_left
-from axformer_lightning.gates import replaced
+from axformer_lightning.basics import replaced
 
 IMPLEMENTATION = "axformer_first_query"
 RULE = "axformer_first_token"  # where a model for which the rule is set keeps its anatomy

@@ -6,13 +6,13 @@ Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features, ``U`` units (heads or
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.basics import replaced
 
 
 class Removed(nn.Module):
@@ -88,27 +88,6 @@ def _gates_of_layer(
 def stand_ins(block: Block) -> dict[str, Removed]:
     """Return what takes the place of each module of a removed ``block``."""
     return {part: Removed(outputs, part in block.without_units) for part, outputs in block.stubs.items()}
-
-
-def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
-    """Let ``forward`` run in place of that of ``module``, whose name, hooks and parameters stay; return what undoes it.
-
-    Example:
-        >>> identity = nn.Identity()
-        >>> undo = replaced(identity, lambda x: x + 1)
-        >>> before, _, after = identity(1), undo(), identity(1)
-        >>> before, after
-        (2, 1)
-    """
-    before = module.__dict__.get("forward")  # somebody else may have replaced it, too
-    module.forward = forward
-
-    def undo() -> None:
-        del module.forward
-        if before is not None:
-            module.forward = before
-
-    return undo
 
 
 def _close_units(writer: nn.Module, args: tuple[Tensor, ...], open_U: Tensor) -> tuple[Tensor, ...]:

@@ -11,9 +11,10 @@ import torch
 from matplotlib.image import imread
 
 from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.benchmark import main
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_, save_pretrained
+from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import TASKS, load_model
 from axformer_lightning.tasks.demo import demo_pairs
 from tests.tasks.conftest import FOLDERS, official

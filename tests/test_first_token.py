@@ -20,11 +20,12 @@ from transformers import (
 )
 
 from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layer_modules
+from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.first_token import reading_first_token, reads_first_token_only, set_first_token_, top_layer
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending, set_hard_attention_
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
+from axformer_lightning.surgery import apply_plan_
 
 CLS = {"classifier_pooling": "cls", "local_attention": 24}  # eagerly a word whose window is padding is not a number
 CONFIGS = {

@@ -17,8 +17,8 @@ import train
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
 from axformer_lightning.callbacks import settings_of
 from axformer_lightning.criteria import Rule
+from axformer_lightning.runs.retraining import GRADIENT_CLIP
 from axformer_lightning.tasks import TASKS
-from axformer_lightning.tasks.again import GRADIENT_CLIP
 from axformer_lightning.tasks.demo import demo_pairs
 
 ROOT = Path(train.__file__).parent

@@ -6,26 +6,28 @@ numbers, and a :class:`LayerPlan` says what is left of one layer. Names become m
 
 from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import BERT, FAMILIES, Family, register_family
+from axformer_lightning.anatomy.kinds import KINDS, Candidate, Kind, Phase, SearchSpace, neuron_groups, with_candidates
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
-from axformer_lightning.anatomy.models import (
-    Anatomy,
-    anatomy_of,
-    find_transformer,
-    layer_modules,
-    layers_left,
-)
+from axformer_lightning.anatomy.models import Anatomy, anatomy_of, find_transformer, layer_modules, layers_left
 
 __all__ = [
     "BERT",
     "FAMILIES",
+    "KINDS",
     "Anatomy",
     "Block",
+    "Candidate",
     "Family",
     "HardAttention",
+    "Kind",
     "LayerPlan",
+    "Phase",
+    "SearchSpace",
     "anatomy_of",
     "find_transformer",
     "layer_modules",
     "layers_left",
+    "neuron_groups",
     "register_family",
+    "with_candidates",
 ]

@@ -11,9 +11,9 @@ from datasets import Dataset
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.benchmark.table import circumstances, keep, mebibytes, row, show_head
 from axformer_lightning.criteria import Rule
-from axformer_lightning.deploy.search_cost import Cost, draw_growth, growth_cost, search_costs
-from axformer_lightning.finding import Pruning, SearchSettings
+from axformer_lightning.search import Pruning, SearchSettings
 from axformer_lightning.sweeps import batches_of, encoded, first_rows, labelled_rows, rows_in
+from axformer_lightning.sweeps.search_cost import Cost, draw_growth, growth_cost, search_costs
 from axformer_lightning.tasks import TASKS, load_model, texts_of
 
 RANDOM_MODEL = {"model_type": "bert", "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}

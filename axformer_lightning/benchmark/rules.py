@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
+from axformer_lightning.runs import train_again
 from axformer_lightning.sweeps import (
     RULES,
     Report,
@@ -22,7 +23,7 @@ from axformer_lightning.sweeps import (
     labelled_rows,
     rows_in,
 )
-from axformer_lightning.tasks import TASKS, load_model, split_off, train_again
+from axformer_lightning.tasks import TASKS, load_model, split_off
 
 RULE_COLUMNS = (
     "rule", "accepted", "encoder parameters", "metric", "loss", "calibration error", "retrained: metric", "loss",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from axformer_lightning.plan import write_atomically
-from axformer_lightning.tasks.stages import device_name
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.runs.stages import device_name
 
 MEBIBYTE = 2**20
 

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, make_rule
-from axformer_lightning.finding import Pruning, SearchSettings
+from axformer_lightning.search import Pruning, SearchSettings
 
 CRITERION, MAJORITY = "loss_and_metric", 0.0  # what served best on real tasks (docs/rules.md)
 DEFAULTS: dict[str, Any] = {

@@ -21,8 +21,8 @@ from axformer_lightning.callbacks.loading import plan_of, unwatch_loading, watch
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
 from axformer_lightning.callbacks.sharing import logger
-from axformer_lightning.finding import Pruning
 from axformer_lightning.plan import Plan
+from axformer_lightning.search import Pruning
 from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.finding.measuring import scoring
+from axformer_lightning.replay.measuring import scoring
 from axformer_lightning.scoring import ADVICE, step_of
 from axformer_lightning.training import fits_in_workers, follows_workers
 

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.criteria import Vote
-from axformer_lightning.finding import EarlyStop
+from axformer_lightning.search import EarlyStop
 
 
 class HardAttentionCallback(SearchCallback):

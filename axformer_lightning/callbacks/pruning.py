@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from axformer_lightning.callbacks.agreement import CRITERION, MAJORITY
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.criteria import Rule, Vote
-from axformer_lightning.finding import EarlyStop, Pruning, SearchSettings, Strategy
+from axformer_lightning.search import EarlyStop, Pruning, SearchSettings, Strategy
 
 
 class AccuracyDrivenPruningCallback(SearchCallback):

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
-from axformer_lightning.finding import Ranks, SearchSettings, search_plan
-from axformer_lightning.finding.journal import own_path
 from axformer_lightning.plan import Plan
+from axformer_lightning.replay import Ranks
 from axformer_lightning.scoring import search_batches
+from axformer_lightning.search import SearchSettings, search_plan
+from axformer_lightning.search.journal import own_path
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
     StartingPoint,

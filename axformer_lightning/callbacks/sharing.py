@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from axformer_lightning.finding import Ranks
+from axformer_lightning.replay import Ranks
 
 logger = logging.getLogger("axformer_lightning.callbacks")
 logger.addFilter(lambda record: getattr(rank_zero_only, "rank", 0) == 0)  # one process speaks for all

@@ -4,24 +4,17 @@ Shape suffixes: ``N`` samples of the search set (or of a batch of it), ``C`` cla
 """
 
 from axformer_lightning.criteria.accuracy import LabelAccuracy
+from axformer_lightning.criteria.bars import CRITERIA, Bar, Clause, Totals, inspection_bar, votes_needed, votes_suffice
 from axformer_lightning.criteria.counts import surely_more
-from axformer_lightning.criteria.judging import (
-    Totals,
-    gains,
-    inspection_bound,
-    loss_bound,
-    lower,
-    no_higher,
-    votes_needed,
-    votes_suffice,
-    worth_inspecting,
-)
 from axformer_lightning.criteria.rules import Rule, Vote, make_rule
 from axformer_lightning.criteria.sequential import Excess, surely_positive
 from axformer_lightning.criteria.temperature import fit_temperature
 from axformer_lightning.criteria.votes import correct, not_turned_wrong, not_worse
 
 __all__ = [
+    "CRITERIA",
+    "Bar",
+    "Clause",
     "Excess",
     "LabelAccuracy",
     "Rule",
@@ -29,17 +22,12 @@ __all__ = [
     "Vote",
     "correct",
     "fit_temperature",
-    "gains",
-    "inspection_bound",
-    "loss_bound",
-    "lower",
+    "inspection_bar",
     "make_rule",
-    "no_higher",
     "not_turned_wrong",
     "not_worse",
     "surely_more",
     "surely_positive",
     "votes_needed",
     "votes_suffice",
-    "worth_inspecting",
 ]

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from torchmetrics import Metric
 
 from axformer_lightning.criteria.accuracy import LabelAccuracy
+from axformer_lightning.criteria.bars import CRITERIA, Clause, Totals
 
 Vote = Literal["loss", "prediction"]
 
@@ -23,11 +24,11 @@ class Rule:
         metric: a task metric to decide by instead of the mean loss.
         vote: when a sample counts as worse: ``"loss"``, if its loss is above that with the fine-tuned model;
             ``"prediction"``, if the fine-tuned model's prediction was right and the candidate's is wrong.
-        with_loss: whether the mean loss has to gain too, and the ``metric`` only must not get worse.
+        criterion: what has to get better, a key of :data:`~axformer_lightning.criteria.CRITERIA`.
 
     Raises:
         ValueError: if ``majority`` or ``tolerance`` is out of range, the metric has no direction, there is no such
-            vote, or ``with_loss`` has no metric beside it.
+            vote or criterion, or the criterion and the ``metric`` do not go together.
 
     Example:
         >>> Rule(majority=1)
@@ -39,12 +40,33 @@ class Rule:
     tolerance: float = 0.0
     metric: Metric | None = None
     vote: Vote = "loss"
-    with_loss: bool = False
+    criterion: str = "loss"
 
     @property
-    def needs_loss(self) -> bool:
-        """Whether nothing is accepted of which the mean loss does not gain."""
-        return self.metric is None or self.with_loss
+    def clauses(self) -> tuple[Clause, ...]:
+        """What has to hold of a candidate's totals, all of it."""
+        return CRITERIA[self.criterion]
+
+    @property
+    def loss_clause(self) -> Clause | None:
+        """What has to hold of the mean loss, by which a candidate can be stopped early; None where it is free."""
+        return next((clause for clause in self.clauses if clause.total == "loss"), None)
+
+    def gains(self, score: Totals, best: Totals, base: Totals) -> bool:
+        """Tell whether the totals of a candidate speak for it; the vote is another matter.
+
+        Args:
+            score: of the candidate.
+            best: of the model with everything accepted so far.
+            base: of the fine-tuned model.
+
+        Example:
+            >>> from types import SimpleNamespace as Score
+            >>> better, base = Score(loss=0.9, metric=None), Score(loss=1.0, metric=None)
+            >>> Rule().gains(better, base, base), Rule().gains(base, base, base)
+            (True, False)
+        """
+        return all(clause.holds(score, best, base, self.tolerance) for clause in self.clauses)
 
     def __post_init__(self) -> None:
         if not 0 <= self.majority < 1:
@@ -58,8 +80,12 @@ class Rule:
             )
         if self.vote not in get_args(Vote):
             raise ValueError(f"Expected `vote` to be 'loss' or 'prediction', got {self.vote!r}.")
-        if self.with_loss and self.metric is None:
-            raise ValueError("Expected a metric beside the loss with `with_loss=True`, got none. Pass `metric=`.")
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"Expected `criterion` to be one of {list(CRITERIA)}, got {self.criterion!r}.")
+        needs_metric = any(clause.total == "metric" for clause in self.clauses)
+        if needs_metric != (self.metric is not None):
+            wanted, got = ("a metric", "none") if needs_metric else ("no metric", type(self.metric).__name__)
+            raise ValueError(f"Expected {wanted} with criterion={self.criterion!r}, got {got}. Pass `metric=` to suit.")
 
 
 def make_rule(
@@ -81,22 +107,19 @@ def make_rule(
 
     Example:
         >>> make_rule("loss", None, 0.5, 0.0)
-        Rule(majority=0.5, tolerance=0.0, metric=None, vote='loss', with_loss=False)
+        Rule(majority=0.5, tolerance=0.0, metric=None, vote='loss', criterion='loss')
     """
     if isinstance(criterion, Metric):
-        return Rule(majority, tolerance, criterion, vote)
-    if criterion not in ("loss", "metric", "loss_and_metric"):
+        return Rule(majority, tolerance, criterion, vote, "metric")
+    if criterion not in CRITERIA:
+        names = ", ".join(map(repr, CRITERIA))
+        raise ValueError(f"Expected `criterion` to be {names} or a torchmetrics.Metric, got {criterion!r}.")
+    totals = {clause.total for clause in CRITERIA[criterion]}
+    if "metric" not in totals:
+        return Rule(majority, tolerance, None, vote, criterion)
+    if metric is None and "loss" not in totals:
         raise ValueError(
-            "Expected `criterion` to be 'loss', 'metric', 'loss_and_metric' or a torchmetrics.Metric, got"
-            f" {criterion!r}."
-        )
-    if criterion == "loss":
-        return Rule(majority, tolerance, None, vote)
-    if criterion == "loss_and_metric":
-        return Rule(majority, tolerance, LabelAccuracy() if metric is None else metric, vote, with_loss=True)
-    if metric is None:
-        raise ValueError(
-            "Expected a metric to decide by with criterion='metric', got none. Pass"
+            f"Expected a metric to decide by with criterion={criterion!r}, got none. Pass"
             " `metric=torchmetrics.Accuracy(...)`."
         )
-    return Rule(majority, tolerance, metric, vote)
+    return Rule(majority, tolerance, LabelAccuracy() if metric is None else metric, vote, criterion)

@@ -54,9 +54,8 @@ class Excess(NamedTuple):
         """Return the sums with one batch more.
 
         Args:
-            total: its excess: ``sum(loss_N - best_N - (bound - best))`` with the bound of
-                :func:`~axformer_lightning.criteria.loss_bound` or
-                :func:`~axformer_lightning.criteria.inspection_bound`, the losses ``best_N`` of the same samples with
+            total: its excess: ``sum(loss_N - best_N - (bound - best))`` with the value of a
+                :class:`~axformer_lightning.criteria.Bar` as the bound, the losses ``best_N`` of the same samples with
                 everything accepted so far and their mean ``best`` over the whole search set.
             samples: samples in it.
         """

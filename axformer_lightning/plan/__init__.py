@@ -5,7 +5,6 @@ rounds of cutting lie between.
 """
 
 from axformer_lightning.plan.entries import Decision
-from axformer_lightning.plan.files import replacing, write_atomically
 from axformer_lightning.plan.plan import Plan
 
-__all__ = ["Decision", "Plan", "replacing", "write_atomically"]
+__all__ = ["Decision", "Plan"]

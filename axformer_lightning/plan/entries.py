@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Any, get_args
+from typing import Any
 
-from axformer_lightning.anatomy import HardAttention, LayerPlan
-from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
-from axformer_lightning.search import Kind
+from axformer_lightning.anatomy import KINDS, HardAttention, LayerPlan
+from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Decision:
     """
 
     round: int
-    kind: Kind
+    kind: str
     layer: int
     index: int | None
     loss: float | None
@@ -71,7 +70,8 @@ def check_decision(decision: Decision, where: str, num_layers: int, num_heads: i
     """Raise unless a decision is possible in a model of these sizes."""
     if not 0 <= decision.layer < num_layers:
         raise ValueError(f"Expected {where} in layers 0..{num_layers - 1}, got {decision.layer}.")
-    count = {"head": num_heads, "neuron_group": intermediate_size}.get(decision.kind)
+    below = KINDS[decision.kind].index_below
+    count = {"num_heads": num_heads, "intermediate_size": intermediate_size, None: None}[below]
     if (decision.index is None) != (count is None) or not 0 <= (decision.index or 0) < (count or 1):
         wanted = "null" if count is None else f"one of 0..{count - 1}"
         raise ValueError(f"Expected {where}.index of a {decision.kind} to be {wanted}, got {decision.index}.")
@@ -105,8 +105,8 @@ def read_layer(data: object, where: str) -> LayerPlan:
 def read_decision(data: object, where: str) -> Decision:
     """Return the decision that a JSON object describes."""
     item = read_fields(data, where, names_of(Decision), optional={"metric", "metric_before"})
-    if item["kind"] not in get_args(Kind):
-        raise ValueError(f"Expected {where}.kind to be one of {list(get_args(Kind))}, got {short(item['kind'])}.")
+    if item["kind"] not in list(KINDS):  # a list, as what a file holds may not be hashable
+        raise ValueError(f"Expected {where}.kind to be one of {list(KINDS)}, got {short(item['kind'])}.")
     return Decision(
         round=read_count(item["round"], f"{where}.round", 1),
         kind=item["kind"],

@@ -10,9 +10,9 @@ from reprlib import repr as short
 from typing import Any
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
+from axformer_lightning.basics.files import write_atomically
+from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_json, read_list, read_typed
 from axformer_lightning.plan.entries import Decision, check_decision, check_layer, read_decision, read_layer
-from axformer_lightning.plan.files import write_atomically
-from axformer_lightning.plan.reading import names_of, read_count, read_fields, read_json, read_list, read_typed
 
 FORMAT = "axformer-plan"
 VERSION = 1

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.anatomy import LayerPlan, neuron_groups
 from axformer_lightning.plan import Plan
-from axformer_lightning.search import neuron_groups
 
 Style = dict[str, Any]
 

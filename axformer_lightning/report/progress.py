@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from axformer_lightning.finding import Score
-from axformer_lightning.search import Candidate, Trial
+from axformer_lightning.anatomy import Candidate
+from axformer_lightning.replay import Score
+from axformer_lightning.search import Trial
 
 
 class SearchProgress:

@@ -9,7 +9,6 @@ from axformer_lightning.scoring.batches import (
     to_device,
 )
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
-from axformer_lightning.scoring.mode import eval_mode
 from axformer_lightning.scoring.names import ADVICE
 from axformer_lightning.scoring.steps import Step, can_score, losses_are_nonnegative, step_of
 
@@ -22,7 +21,6 @@ __all__ = [
     "batches_by_length",
     "can_rebatch",
     "can_score",
-    "eval_mode",
     "losses_are_nonnegative",
     "per_sample",
     "score_logits",

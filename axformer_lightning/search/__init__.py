@@ -1,27 +1,26 @@
-"""DECIDE: the order and the hierarchy in which components are tried. Knows no model and no tensor."""
+"""DECIDE: from a model and a search set to a plan."""
 
+from axformer_lightning.search.find import find_plan, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
-from axformer_lightning.search.steps import (
-    Candidate,
-    Kind,
-    hard_attention_steps,
-    neuron_groups,
-    ordered,
-    pruning_steps,
-    with_candidate,
-)
+from axformer_lightning.search.round import OnTrial
+from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Shortcuts, Strategy
+from axformer_lightning.search.steps import ordered, steps_of
 
 __all__ = [
-    "Candidate",
-    "Kind",
+    "EarlyStop",
+    "OnTrial",
     "Outcome",
+    "Pruning",
+    "SearchCounts",
+    "SearchSettings",
+    "Shortcuts",
     "Step",
+    "Strategy",
     "Trial",
+    "find_plan",
     "greedy_search",
-    "hard_attention_steps",
-    "neuron_groups",
     "ordered",
-    "pruning_steps",
     "repeat_sweeps",
-    "with_candidate",
+    "search_plan",
+    "steps_of",
 ]

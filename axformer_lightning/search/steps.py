@@ -1,62 +1,40 @@
-"""What can be tried in the layers of a transformer, and in which order."""
+"""What a search tries, and in which order."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, Phase, SearchSpace
 from axformer_lightning.search.greedy import Step
 
 C = TypeVar("C")
 
-Kind = Literal["hard_attention", "attention", "feed_forward", "head", "neuron_group"]
 
+def steps_of(phase: Phase, layers: Sequence[LayerPlan], space: SearchSpace) -> Iterator[Step[Candidate]]:
+    """Yield everything that a phase tries, with its parts.
 
-@dataclass(frozen=True)
-class Candidate:
-    """One change that the search may make.
+    Hard attention goes from the first layer to the last, pruning from the last to the first. Within a layer the order
+    is that of the table of kinds: feed-forward before attention.
 
-    Args:
-        kind: what is changed: a layer's attention hardened, or a component removed.
-        layer: index of the layer, 0 nearest the input.
-        index: which head or neuron group; None for whole blocks and hard attention.
-    """
-
-    kind: Kind
-    layer: int
-    index: int | None = None
-
-    def __str__(self) -> str:
-        part = "" if self.index is None else f" {self.index}"
-        return f"{self.kind}{part} of layer {self.layer}"
-
-
-def hard_attention_steps(layers: Sequence[LayerPlan]) -> Iterator[Step[Candidate]]:
-    """Yield every soft attention block, from the first layer to the last."""
-    for i, layer in enumerate(layers):
-        if layer.attention == "kept" and layer.hard_attention is None:
-            yield Candidate("hard_attention", i), ()
-
-
-def pruning_steps(
-    layers: Sequence[LayerPlan], num_heads: int, groups: Sequence[tuple[int, int]]
-) -> Iterator[Step[Candidate]]:
-    """Yield what is left of every block with its parts: last layer first, feed-forward before attention.
+    Source: arXiv 2010.03688, algorithm 1.
 
     Args:
+        phase: which kinds are tried.
         layers: what is left of each layer.
-        num_heads: heads of an uncut layer.
-        groups: the neuron groups, as half-open ranges of the intermediate dimension.
+        space: what indices stand for.
+
+    Example:
+        >>> steps = steps_of("pruning", [LayerPlan(heads_removed=(0,))], SearchSpace(2, ((0, 8),)))
+        >>> [(str(whole), list(map(str, parts))) for whole, parts in steps]
+        [('feed_forward of layer 0', ['neuron_group 0 of layer 0']), ('attention of layer 0', ['head 1 of layer 0'])]
     """
-    for i, layer in reversed(list(enumerate(layers))):
-        if layer.feed_forward == "kept":
-            left = set(layer.kept_neurons(groups[-1][1]))
-            alive = [g for g, (start, stop) in enumerate(groups) if not left.isdisjoint(range(start, stop))]
-            yield Candidate("feed_forward", i), [Candidate("neuron_group", i, g) for g in alive]
-        if layer.attention == "kept":
-            yield Candidate("attention", i), [Candidate("head", i, h) for h in layer.kept_heads(num_heads)]
+    numbered = list(enumerate(layers))
+    for i, layer in numbered if phase == "hard_attention" else reversed(numbered):
+        for name, kind in KINDS.items():
+            if kind.phase == phase:
+                offered = KINDS[kind.parts].offers(layer, space) if kind.parts else ()
+                parts = [Candidate(kind.parts or "", i, part) for part in offered]
+                yield from ((Candidate(name, i, index), parts) for index in kind.offers(layer, space))
 
 
 def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step[C]]:
@@ -85,46 +63,3 @@ def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step
 
     with_parts = [(whole, sorted(parts, key=predicted)) for whole, parts in steps]
     return sorted(with_parts, key=lambda step: predicted(step[0]))
-
-
-def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, int], ...]:
-    """Split the intermediate dimension into equal groups; the first take one neuron more where it does not divide.
-
-    Raises:
-        ValueError: if there are no groups, or more groups than neurons.
-
-    Example:
-        >>> neuron_groups(14, 4)
-        ((0, 4), (4, 8), (8, 11), (11, 14))
-    """
-    if not 1 <= num_groups <= intermediate_size:
-        raise ValueError(
-            f"Expected `neuron_groups` between 1 and the intermediate size {intermediate_size}, got {num_groups}."
-            " Where the size is no multiple of it, the first groups take one neuron more."
-        )
-    size, more = divmod(intermediate_size, num_groups)
-    starts = [g * size + min(g, more) for g in range(num_groups + 1)]
-    return tuple(itertools.pairwise(starts))
-
-
-def with_candidate(
-    layers: tuple[LayerPlan, ...],
-    candidate: Candidate,
-    groups: Sequence[tuple[int, int]],
-    hard_attention: HardAttention | None,
-) -> tuple[LayerPlan, ...]:
-    """Return ``layers`` with one candidate applied."""
-    layer, index = layers[candidate.layer], candidate.index
-    if candidate.kind == "hard_attention":
-        changed = LayerPlan(**{**vars(layer), "hard_attention": hard_attention})
-    elif candidate.kind == "attention":
-        changed = layer.without_attention()
-    elif candidate.kind == "feed_forward":
-        changed = layer.without_feed_forward()
-    elif index is None:
-        raise ValueError(f"Expected a {candidate.kind} candidate to carry an index, got {candidate}.")
-    elif candidate.kind == "head":
-        changed = layer.without_head(index)
-    else:
-        changed = layer.without_neurons(*groups[index])
-    return (*layers[: candidate.layer], changed, *layers[candidate.layer + 1 :])

@@ -14,11 +14,11 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention
-from axformer_lightning.criteria import Rule, fit_temperature
-from axformer_lightning.deploy import count_encoder_parameters
-from axformer_lightning.finding import Pruning, SearchCounts, SearchSettings, search_plan
+from axformer_lightning.costs import count_encoder_parameters
+from axformer_lightning.criteria import CRITERIA, Rule, fit_temperature
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import score_logits, to_device
+from axformer_lightning.search import Pruning, SearchCounts, SearchSettings, search_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import Task
 
@@ -31,7 +31,6 @@ class Setting:
 
     Args:
         rule: arguments of :class:`~axformer_lightning.criteria.Rule`, but for the metric.
-        by_metric: whether the rule has the task's metric.
         pruning: how pruning goes.
         hard: whether hard attention is searched for.
         tempers: whether the losses are those of logits that were divided by the dense model's temperature.
@@ -39,7 +38,6 @@ class Setting:
     """
 
     rule: Mapping[str, Any] = field(default_factory=dict)
-    by_metric: bool = False
     pruning: Pruning = Pruning()  # noqa: RUF009
     hard: bool = True
     tempers: bool = False
@@ -47,7 +45,7 @@ class Setting:
 
 
 NO_VOTE = {"majority": 0.0}
-NO_FALL = {"majority": 0.0, "with_loss": True}
+NO_FALL = {"majority": 0.0, "criterion": "loss_and_metric"}
 INSPECTING = Pruning(inspection_factor=1.5)
 RULES: dict[str, Setting] = {
     "published": Setting(),
@@ -57,10 +55,10 @@ RULES: dict[str, Setting] = {
     "loss_best_first": Setting(NO_VOTE, pruning=Pruning(strategy="best_first")),
     "loss_sweeps": Setting(NO_VOTE, pruning=Pruning(sweeps=None)),
     "loss_tempered": Setting(NO_VOTE, tempers=True, classes_only=True),
-    "metric": Setting(NO_VOTE, by_metric=True),
-    "loss_and_metric": Setting(NO_FALL, by_metric=True),
-    "loss_and_metric_inspecting": Setting(NO_FALL, by_metric=True, pruning=INSPECTING),
-    "loss_and_metric_inspecting_soft": Setting(NO_FALL, by_metric=True, pruning=INSPECTING, hard=False),
+    "metric": Setting({"majority": 0.0, "criterion": "metric"}),
+    "loss_and_metric": Setting(NO_FALL),
+    "loss_and_metric_inspecting": Setting(NO_FALL, pruning=INSPECTING),
+    "loss_and_metric_inspecting_soft": Setting(NO_FALL, pruning=INSPECTING, hard=False),
     "loss_predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
 }
 
@@ -183,7 +181,8 @@ def _searched(
     model: PreTrainedModel, task: Task, headline: str, search: Sequence[Mapping[str, Tensor]], setting: Setting
 ) -> tuple[Plan, SearchCounts]:
     scored = Tempered(model, _temperature(model, search)) if setting.tempers else model
-    rule = Rule(**setting.rule, metric=task.metric(headline) if setting.by_metric else None)
+    has_metric = any(clause.total == "metric" for clause in CRITERIA[setting.rule.get("criterion", "loss")])
+    rule = Rule(**setting.rule, metric=task.metric(headline) if has_metric else None)
     settings = SearchSettings(HardAttention() if setting.hard else None, setting.pruning, rule)
     return search_plan(scored, model, search, settings)
 

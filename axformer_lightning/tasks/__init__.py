@@ -1,6 +1,5 @@
-"""RUN: tasks, models and the stages of a run."""
+"""WHAT: what a task is: its rows, batches, modules, models and metrics."""
 
-from axformer_lightning.tasks.again import train_again
 from axformer_lightning.tasks.data import TextData, tokenized
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.models import load_model
@@ -25,6 +24,5 @@ __all__ = [
     "split_off",
     "texts_of",
     "tokenized",
-    "train_again",
     "write_predictions",
 ]

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from axformer_lightning.deploy import num_positions
+from axformer_lightning.costs import num_positions
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from axformer_lightning.plan import write_atomically
+from axformer_lightning.basics import write_atomically
 from axformer_lightning.tasks.task import Task
 
 

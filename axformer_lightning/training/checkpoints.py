@@ -12,9 +12,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.basics.reading import read_fields, read_list, read_typed
 from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan
-from axformer_lightning.plan.reading import read_fields, read_list, read_typed
 from axformer_lightning.surgery import apply_plan_, check_plan, restore_layers_
 
 PLANS_KEY = "axformer_plans"

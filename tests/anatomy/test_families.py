@@ -7,7 +7,7 @@ import torch
 
 from axformer_lightning import find_plan, load_pretrained, save_pretrained
 from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layer_modules
-from axformer_lightning.deploy import count_encoder_parameters, macs_per_sample
+from axformer_lightning.costs import count_encoder_parameters, macs_per_sample
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.plan import Plan

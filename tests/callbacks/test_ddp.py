@@ -29,7 +29,8 @@ from axformer_lightning.anatomy import LayerPlan, anatomy_of
 from axformer_lightning.callbacks.checks import check_strategy
 from axformer_lightning.callbacks.sharing import undivided
 from axformer_lightning.criteria import Rule
-from axformer_lightning.finding import Pruning, Ranks, SearchSettings, search_plan
+from axformer_lightning.replay import Ranks
+from axformer_lightning.search import Pruning, SearchSettings, search_plan
 from axformer_lightning.tasks import TASKS, TextClassifier
 from axformer_lightning.training import follows_workers, tell_main_process
 
@@ -182,7 +183,7 @@ class Torn(Ranks):
 
 @pytest.mark.parametrize(("metric", "message"), [(False, "to come to one plan"), (True, "one value of Multiclass")])
 def test_processes_that_disagree_are_an_error(tiny, metric, message):
-    rule = Rule(metric=MulticlassAccuracy(num_classes=3) if metric else None)
+    rule = Rule(metric=MulticlassAccuracy(num_classes=3), criterion="metric") if metric else Rule()
     model, settings = tiny.model("bert"), SearchSettings(pruning=Pruning(4), rule=rule)
     error = ValueError if metric else RuntimeError
     with pytest.raises(error, match=message):

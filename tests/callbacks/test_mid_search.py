@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.callbacks import round as round_of_fit
-from axformer_lightning.finding.round import Round
+from axformer_lightning.search.round import Round
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 

@@ -10,21 +10,36 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.regression import MeanSquaredError
 
 from axformer_lightning.criteria import (
+    CRITERIA,
+    Bar,
+    Clause,
     LabelAccuracy,
     Rule,
     correct,
-    gains,
-    loss_bound,
-    lower,
+    inspection_bar,
     make_rule,
-    no_higher,
     not_turned_wrong,
     not_worse,
     votes_needed,
     votes_suffice,
-    worth_inspecting,
 )
 from axformer_lightning.scoring import score_logits
+
+
+def lower(value, best, base, tolerance=0.0, *, absolute=False):
+    """As the rule is written: below the best, or within the tolerance of the base."""
+    margin = tolerance if absolute else tolerance * abs(base)
+    return value < best or (tolerance > 0 and value <= base + margin)
+
+
+def no_higher(value, best, base, tolerance=0.0, *, absolute=False):
+    """Likewise, with ties."""
+    return value == best or lower(value, best, base, tolerance, absolute=absolute)
+
+
+def totals(loss):
+    return SimpleNamespace(loss=loss, metric=None)
+
 
 NUMBERS = st.floats(-100, 100, width=32)
 MARGINS = st.floats(0, 1, width=32)
@@ -140,28 +155,22 @@ def test_only_a_sample_that_was_right_can_turn_wrong():
     assert not_turned_wrong(now, before).tolist() == [True, True, False, True]
 
 
-@given(NUMBERS, NUMBERS, NUMBERS)
-def test_without_a_tolerance_lower_is_exactly_strictly_lower(value, best, base):
-    assert lower(value, best, base) is (value < best)
-
-
-@given(NUMBERS, NUMBERS, NUMBERS, st.floats(2**-10, 1, width=32))
-def test_the_tolerance_bounds_the_total_not_the_step(value, best, base, tolerance):
-    assert lower(value, best, base, tolerance) is (value < best or value <= base + tolerance * abs(base))
-    assert lower(value, best, base, tolerance, absolute=True) is (value < best or value <= base + tolerance)
+@given(NUMBERS, NUMBERS, NUMBERS, st.just(0.0) | MARGINS, st.booleans(), st.booleans())
+def test_the_bar_parts_what_is_lower_from_what_is_not(value, best, base, tolerance, gains, absolute):
+    by_hand = (lower if gains else no_higher)(value, best, base, tolerance, absolute=absolute)
+    clause = Clause("loss", gains=gains, absolute=absolute)
+    assert clause.bar(totals(best), totals(base), tolerance).passes(value) is by_hand
+    assert clause.holds(totals(value), totals(best), totals(base), tolerance) is by_hand
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, MARGINS)
-def test_the_bound_on_the_loss_parts_what_is_lower_from_what_is_not(value, best, base, tolerance):
-    bound = loss_bound(best, base, tolerance)
-    assert value >= bound or lower(value, best, base, tolerance)
-    assert value <= bound or not lower(value, best, base, tolerance)
+def test_a_bar_is_the_best_or_the_tolerated_base_whichever_is_higher(best, base, value, tolerance):
+    bar = Clause("loss").bar(totals(best), totals(base), tolerance)
+    assert bar.value == (max(best, base + tolerance * abs(base)) if tolerance else best)
 
 
-@given(NUMBERS, NUMBERS, NUMBERS, MARGINS)
-def test_no_higher_is_lower_or_a_tie(value, best, base, tolerance):
-    assert no_higher(value, best, base, tolerance) == (value == best or lower(value, best, base, tolerance))
-    assert no_higher(best, best, base, tolerance)
+def test_a_number_that_is_none_passes_no_bar():
+    assert not Bar(1.0, reached_is_enough=True).passes(math.nan)
 
 
 SCORE = st.builds(
@@ -174,10 +183,11 @@ ACCURACY = MulticlassAccuracy(3)
 def test_the_loss_or_the_metric_or_both_decide(score, best, base, tolerance):
     loss = lower(score.loss, best.loss, base.loss, tolerance)
     metric = (score.metric, best.metric, base.metric, tolerance)
-    assert gains(score, best, base, Rule(tolerance=tolerance)) == loss
-    assert gains(score, best, base, Rule(tolerance=tolerance, metric=ACCURACY)) == lower(*metric, absolute=True)
-    both = Rule(tolerance=tolerance, metric=ACCURACY, with_loss=True)
-    assert gains(score, best, base, both) == (loss and no_higher(*metric, absolute=True))
+    assert Rule(tolerance=tolerance).gains(score, best, base) == loss
+    by_metric = Rule(tolerance=tolerance, metric=ACCURACY, criterion="metric")
+    assert by_metric.gains(score, best, base) == lower(*metric, absolute=True)
+    both = Rule(tolerance=tolerance, metric=ACCURACY, criterion="loss_and_metric")
+    assert both.gains(score, best, base) == (loss and no_higher(*metric, absolute=True))
 
 
 @pytest.mark.parametrize(
@@ -187,30 +197,33 @@ def test_the_loss_or_the_metric_or_both_decide(score, best, base, tolerance):
 def test_by_loss_and_metric_a_lower_loss_counts_unless_the_metric_drops(loss, metric, accepted):
     best = SimpleNamespace(loss=1.0, metric=-0.8)
     rule = make_rule("loss_and_metric", ACCURACY, 0.5, 0.0)
-    assert gains(SimpleNamespace(loss=loss, metric=metric), best, best, rule) is accepted
+    assert rule.gains(SimpleNamespace(loss=loss, metric=metric), best, best) is accepted
 
 
-@pytest.mark.parametrize("with_loss", [False, True])
+@pytest.mark.parametrize("criterion", ["metric", "loss_and_metric"])
 @pytest.mark.parametrize(("metric", "accepted"), [(-0.71, True), (-0.65, False)])
-def test_the_tolerance_is_a_difference_of_the_metric(metric, accepted, with_loss):
+def test_the_tolerance_is_a_difference_of_the_metric(metric, accepted, criterion):
     base, best = SimpleNamespace(loss=1.0, metric=-0.8), SimpleNamespace(loss=1.0, metric=-0.9)
-    rule = Rule(tolerance=0.125, metric=ACCURACY, with_loss=with_loss)
+    rule = Rule(tolerance=0.125, metric=ACCURACY, criterion=criterion)
     # As a share of the metric it would be 0.1.
-    assert gains(SimpleNamespace(loss=0.9, metric=metric), best, base, rule) is accepted
-    assert gains(SimpleNamespace(loss=0.9, metric=-0.6875), best, base, rule)
+    assert rule.gains(SimpleNamespace(loss=0.9, metric=metric), best, base) is accepted
+    assert rule.gains(SimpleNamespace(loss=0.9, metric=-0.6875), best, base)
 
 
-@pytest.mark.parametrize("rule", [Rule(), Rule(metric=ACCURACY), Rule(metric=ACCURACY, with_loss=True)])
+@pytest.mark.parametrize(
+    "rule", [Rule(), Rule(metric=ACCURACY, criterion="metric"), Rule(metric=ACCURACY, criterion="loss_and_metric")]
+)
 def test_what_was_not_measured_to_the_end_has_lost(rule):
     base = SimpleNamespace(loss=1.0, metric=-0.5)
-    assert not gains(SimpleNamespace(loss=None, metric=None), base, base, rule)
+    assert not rule.gains(SimpleNamespace(loss=None, metric=None), base, base)
 
 
 @pytest.mark.parametrize(
     ("value", "accepted"), [(-0.95, False), (-0.9, True), (-0.89, True), (-0.875, True), (-0.8, False)]
 )
 def test_a_metric_turned_around_may_drop_by_the_tolerance(value, accepted):
-    assert lower(value, best=-0.9, base=-0.9375, tolerance=0.0625, absolute=True) is (accepted or value < -0.9)
+    scores = (SimpleNamespace(metric=number) for number in (value, -0.9, -0.9375))
+    assert Clause("metric", absolute=True).holds(*scores, 0.0625) is (accepted or value < -0.9)
 
 
 @pytest.mark.parametrize(
@@ -218,16 +231,16 @@ def test_a_metric_turned_around_may_drop_by_the_tolerance(value, accepted):
     [(1.05, 1.0, True), (1.2, 1.0, False), (2.1, 2.0, True), (-0.95, -1.0, True), (-0.8, -1.0, False)],
 )
 def test_parts_are_worth_a_look_below_the_factor_times_the_best(loss, best, worth):
-    assert worth_inspecting(loss, best, 1.1) is worth
+    assert inspection_bar(best, 1.1).passes(loss) is worth
 
 
 def test_a_block_at_the_bound_is_not_inspected():
-    assert not worth_inspecting(1.5, 1.0, 1.5)
+    assert not inspection_bar(1.0, 1.5).passes(1.5)
 
 
 @given(NUMBERS, NUMBERS)
 def test_a_factor_of_one_inspects_only_what_is_lower(loss, best):
-    assert worth_inspecting(loss, best, 1.0) is (loss < best)
+    assert inspection_bar(best, 1.0).passes(loss) is (loss < best)
 
 
 @pytest.mark.parametrize("majority", [-0.1, 1, 1.5, math.nan])
@@ -244,7 +257,7 @@ def test_a_tolerance_that_is_no_number_of_at_least_zero_is_refused(tolerance):
 
 def test_a_metric_without_a_direction_is_refused():
     with pytest.raises(ValueError, match="higher is better, got MeanMetric"):
-        Rule(metric=MeanMetric())
+        Rule(metric=MeanMetric(), criterion="metric")
 
 
 @pytest.mark.parametrize(
@@ -265,9 +278,30 @@ def test_a_vote_that_does_not_exist_is_refused():
         make_rule("loss", None, 0.5, 0.0, "metric")
 
 
-def test_the_loss_beside_a_metric_needs_a_metric():
-    with pytest.raises(ValueError, match="metric beside the loss"):
-        Rule(with_loss=True)
+@pytest.mark.parametrize("criterion", ["metric", "loss_and_metric"])
+def test_a_criterion_about_a_metric_needs_a_metric(criterion):
+    with pytest.raises(ValueError, match=f"Expected a metric with criterion='{criterion}', got none"):
+        Rule(criterion=criterion)
+
+
+def test_a_metric_that_nothing_asks_for_is_refused():
+    with pytest.raises(ValueError, match="Expected no metric with criterion='loss', got MulticlassAccuracy"):
+        Rule(metric=ACCURACY)
+
+
+def test_a_criterion_that_does_not_exist_is_refused_by_the_rule():
+    with pytest.raises(ValueError, match=r"`criterion` to be one of .* got 'luck'"):
+        Rule(criterion="luck")
+
+
+def test_a_row_is_a_new_rule(monkeypatch):
+    """The loss may tie where the metric gains."""
+    monkeypatch.setitem(CRITERIA, "metric_first", (Clause("metric", absolute=True), Clause("loss", gains=False)))
+    rule = make_rule("metric_first", ACCURACY, 0.0, 0.0)
+    base = SimpleNamespace(loss=1.0, metric=-0.8)
+    assert rule.gains(SimpleNamespace(loss=1.0, metric=-0.9), base, base)
+    assert not rule.gains(SimpleNamespace(loss=1.1, metric=-0.9), base, base)
+    assert rule.loss_clause.bar(base, base, 0.0) == Bar(1.0, reached_is_enough=True)
 
 
 def test_the_four_ways_to_name_a_criterion():
@@ -275,12 +309,12 @@ def test_the_four_ways_to_name_a_criterion():
     assert make_rule("loss", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, None)
     assert make_rule("metric", accuracy, 0.25, 0.5).metric is accuracy
     assert make_rule(error, accuracy, 0.25, 0.5).metric is error
-    assert make_rule("loss_and_metric", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, accuracy, with_loss=True)
+    assert make_rule("loss_and_metric", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, accuracy, criterion="loss_and_metric")
 
 
 def test_the_share_of_right_labels_stands_beside_the_loss_where_no_metric_is_named():
     rule = make_rule("loss_and_metric", None, 0.0, 0.0)
-    assert rule.with_loss
+    assert rule.criterion == "loss_and_metric"
     assert isinstance(rule.metric, LabelAccuracy)
 
 

@@ -1,11 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axformer_lightning.criteria import Excess, loss_bound, surely_positive
+from axformer_lightning.criteria import Clause, Excess, surely_positive
 
 NUM_SAMPLES = 64 * 32
 BATCHES = st.lists(st.tuples(st.integers(-100, 100), st.integers(1, 100)), max_size=60)
@@ -156,6 +157,6 @@ def test_more_confidence_never_gives_up_more_and_the_scale_does_not_matter(batch
 def test_the_excess_over_the_search_set_says_whether_its_mean_loss_is_above_the_bound(losses, tolerance):
     loss_N, best_N = torch.tensor(losses).double().unbind(1)
     best = best_N.mean().item()
-    bound = loss_bound(best, 10.0, tolerance)
+    bound = Clause("loss").bar(SimpleNamespace(loss=best), SimpleNamespace(loss=10.0), tolerance).value
     excess = Excess(bound).plus((loss_N - best_N - (bound - best)).sum().item(), len(loss_N))
     assert excess.total == pytest.approx(len(loss_N) * (loss_N.mean().item() - bound), abs=1e-6)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axformer_lightning.anatomy import BERT, Anatomy, HardAttention, LayerPlan
-from axformer_lightning.plan import Decision, Plan, write_atomically
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.plan import Decision, Plan
 
 PLAN = Plan(
     "bert",

@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from axformer_lightning.finding import Score
+from axformer_lightning.anatomy import Candidate
+from axformer_lightning.replay import Score
 from axformer_lightning.report import SearchProgress
-from axformer_lightning.search import Candidate, Trial
+from axformer_lightning.search import Trial
 
 
 def console(terminal=False):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_, load_pretrained, save_pretrained
+from axformer_lightning.surgery import apply_plan_
 
 FILES = ("config.json", "model.safetensors", "axformer_plan.json")
 SUMS = "SHA256SUMS"

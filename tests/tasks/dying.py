@@ -34,7 +34,7 @@ def main(last):
         sys.stdout.flush()
 
     sys.path.insert(0, str(ROOT))
-    from axformer_lightning.tasks import stages
+    from axformer_lightning.runs import stages
 
     os.fsync, fcntl.flock = dying_fsync, telling_flock
     stages.latencies_ms = lambda models, length: {name: {"batch1": 1.0} for name in models}

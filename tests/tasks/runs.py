@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import train
-from axformer_lightning.tasks import stages
+from axformer_lightning.runs import stages
 
 ROOT = Path(train.__file__).parent
 CONF = ROOT / "conf"

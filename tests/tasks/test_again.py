@@ -6,7 +6,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
-from axformer_lightning.tasks import TASKS, load_model, texts_of, train_again
+from axformer_lightning.runs import train_again
+from axformer_lightning.tasks import TASKS, load_model, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
 
 FEATURES = Features({"text_a": Value("string"), "text_b": Value("string"), "label": ClassLabel(names=["0", "1"])})

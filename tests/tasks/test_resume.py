@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import train
-from axformer_lightning.tasks.resume import claim
+from axformer_lightning.runs.resume import claim
 from tests.tasks.runs import DYING, QUIET, ROOT, SMALL, configuration, finish, outcome, process, times
 
 OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]

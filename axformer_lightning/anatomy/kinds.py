@@ -1,0 +1,173 @@
+"""The table of kinds of components that a search may change: a row each."""
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
+
+BLOCKS = ("attention", "feed_forward")  # of a layer, in the order in which they run
+Phase = Literal["hard_attention", "pruning"]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What the indices of candidates stand for in one search.
+
+    Args:
+        num_heads: heads of an uncut layer.
+        groups: the neuron groups, as half-open ranges of the intermediate dimension.
+        hard_attention: settings that candidates of that kind apply, or None where there are none.
+    """
+
+    num_heads: int
+    groups: tuple[tuple[int, int], ...]
+    hard_attention: HardAttention | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What search, plan and replay need to know of one kind of component.
+
+    Args:
+        block: the block of its layer that it changes, one of :data:`BLOCKS`.
+        offers: the indices that a layer still offers; ``[None]`` for a kind without an index.
+        apply: returns the layer with the candidate of an index applied.
+        units: the heads or neurons that an index closes; None for a kind that changes its block as a whole.
+        parts: kind of the parts that are tried where a candidate was rejected and nearly made it.
+        phase: the phase of a search that tries it by itself; None for a kind that is only tried as a part.
+        index_below: field of a plan that bounds the index; None for a kind without an index.
+    """
+
+    block: str
+    offers: Callable[[LayerPlan, SearchSpace], Sequence[int | None]]
+    apply: Callable[[LayerPlan, Any, SearchSpace], LayerPlan]
+    units: Callable[[int, SearchSpace], Collection[int]] | None = None
+    parts: str | None = None
+    phase: Phase | None = None
+    index_below: Literal["num_heads", "intermediate_size"] | None = None
+
+    @property
+    def steady(self) -> tuple[str, ...]:
+        """The blocks of its layer that get and compute the same with a candidate as without it.
+
+        All that run before its own; its own as well where only some of its units are closed, which are subtracted
+        afterwards.
+        """
+        own = BLOCKS.index(self.block)
+        return BLOCKS[: own if self.units is None else own + 1]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One change that the search may make.
+
+    Args:
+        kind: what is changed, a key of :data:`KINDS`.
+        layer: index of the layer, 0 nearest the input.
+        index: which part of its block; None for whole blocks and hard attention.
+
+    Raises:
+        ValueError: if a part has no index, or a whole has one.
+    """
+
+    kind: str
+    layer: int
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.index is None) != (KINDS[self.kind].index_below is None):
+            raise ValueError(f"Expected an index of parts alone, got {self.index} for a {self}.")
+
+    def __str__(self) -> str:
+        part = "" if self.index is None else f" {self.index}"
+        return f"{self.kind}{part} of layer {self.layer}"
+
+    def units(self, space: SearchSpace) -> Collection[int] | None:
+        """Return the heads or neurons that it closes, in indices of the original model; None for a whole block.
+
+        Example:
+            >>> Candidate("neuron_group", 0, 1).units(SearchSpace(4, ((0, 8), (8, 16))))
+            range(8, 16)
+        """
+        units = KINDS[self.kind].units
+        return None if units is None or self.index is None else units(self.index, space)
+
+
+def _groups_left(layer: LayerPlan, space: SearchSpace) -> Sequence[int]:
+    left = set(layer.kept_neurons(space.groups[-1][1]))
+    return [g for g, (start, stop) in enumerate(space.groups) if not left.isdisjoint(range(start, stop))]
+
+
+KINDS: dict[str, Kind] = {
+    "hard_attention": Kind(
+        block="attention",
+        offers=lambda layer, space: [None] if layer.attention == "kept" and layer.hard_attention is None else [],
+        apply=lambda layer, index, space: replace(layer, hard_attention=space.hard_attention),
+        phase="hard_attention",
+    ),
+    "feed_forward": Kind(
+        block="feed_forward",
+        offers=lambda layer, space: [None] if layer.feed_forward == "kept" else [],
+        apply=lambda layer, index, space: layer.without_feed_forward(),
+        parts="neuron_group",
+        phase="pruning",
+    ),
+    "attention": Kind(
+        block="attention",
+        offers=lambda layer, space: [None] if layer.attention == "kept" else [],
+        apply=lambda layer, index, space: layer.without_attention(),
+        parts="head",
+        phase="pruning",
+    ),
+    "head": Kind(
+        block="attention",
+        offers=lambda layer, space: layer.kept_heads(space.num_heads),
+        apply=lambda layer, index, space: layer.without_head(index),
+        units=lambda index, space: (index,),
+        index_below="num_heads",
+    ),
+    "neuron_group": Kind(
+        block="feed_forward",
+        offers=_groups_left,
+        apply=lambda layer, index, space: layer.without_neurons(*space.groups[index]),
+        units=lambda index, space: range(*space.groups[index]),
+        index_below="intermediate_size",
+    ),
+}
+
+
+def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, int], ...]:
+    """Split the intermediate dimension into equal groups; the first take one neuron more where it does not divide.
+
+    Raises:
+        ValueError: if there are no groups, or more groups than neurons.
+
+    Example:
+        >>> neuron_groups(14, 4)
+        ((0, 4), (4, 8), (8, 11), (11, 14))
+    """
+    if not 1 <= num_groups <= intermediate_size:
+        raise ValueError(
+            f"Expected `neuron_groups` between 1 and the intermediate size {intermediate_size}, got {num_groups}."
+            " Where the size is no multiple of it, the first groups take one neuron more."
+        )
+    size, more = divmod(intermediate_size, num_groups)
+    starts = [g * size + min(g, more) for g in range(num_groups + 1)]
+    return tuple(itertools.pairwise(starts))
+
+
+def with_candidates(
+    layers: tuple[LayerPlan, ...], candidates: Iterable[Candidate], space: SearchSpace
+) -> tuple[LayerPlan, ...]:
+    """Return ``layers`` with candidates applied, one after the other.
+
+    Example:
+        >>> with_candidates((LayerPlan(),), [Candidate("head", 0, 1)], SearchSpace(4, ((0, 16),)))[0].heads_removed
+        (1,)
+    """
+    changed = list(layers)
+    for candidate in candidates:
+        changed[candidate.layer] = KINDS[candidate.kind].apply(changed[candidate.layer], candidate.index, space)
+    return tuple(changed)

@@ -1,0 +1,233 @@
+"""A cut model as a directory, and back.
+
+An artifact is safetensors and JSON only, and of its files no others are read than the three that are named here, or
+written beside them as `SHA256SUMS`. `transformers` must not load it by itself: a removed block is nothing
+but missing tensors to it, which it fills at random, and of hard attention it sees nothing. So two fields of
+`config.json` hold a hint in place of their value: ``model_type``, by which ``Auto...from_pretrained`` fails, and
+the number of layers, by which the concrete classes fail. The family is in `axformer_plan.json`, the
+number of layers stands elsewhere in `config.json`.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import load
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.artifacts.sums import check_sums, write_sums
+from axformer_lightning.first_token import set_first_token_
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery.cut import cut_
+
+CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
+# Fields of a config by which transformers would run other code than its own, or read other files than these.
+ELSEWHERE = (
+    "attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation", "auto_map",
+    "distributed_config", "fusion_config", "quantization_config", "transformers_weights",
+)  # fmt: skip
+KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
+HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
+CARD = """---
+library_name: axformer-lightning
+---
+# {name}, made smaller by AxFormer
+
+A `{architecture}` from which attention blocks, feed-forward blocks, heads and neurons that did not help its task were
+removed, and whose attention may be hard in some layers (arXiv 2010.03688). What was done is in `{plan_file}`.
+
+```python
+from axformer_lightning import load_pretrained
+model = load_pretrained("this directory or its hub id")
+```
+`transformers` alone refuses to load it, as it would fill what was removed with random weights.
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| attention blocks kept | {attention} of {layers} |
+| feed-forward blocks kept | {feed_forward} of {layers} |
+| layers with hard attention | {hard} |
+"""
+
+
+def save_pretrained(
+    model: nn.Module, directory: str | os.PathLike[str], *, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
+    """Write a model, cut or not, so that :func:`load_pretrained` gives it back.
+
+    Files: `config.json`, `model.safetensors`, `axformer_plan.json`, the sums of these three in `SHA256SUMS`,
+    `README.md`, and the tokenizer's. A model of which nothing was removed and no layer is hard stays loadable by
+    `transformers` alone.
+
+    Args:
+        model: a Hugging Face model, or a module that holds exactly one.
+        directory: where to; made if absent, files of the same names are replaced.
+        tokenizer: saved beside the model.
+
+    Raises:
+        ValueError: if the family is unknown or the model cannot be found.
+    """
+    transformer = find_transformer(model)
+    anatomy = anatomy_of(transformer)
+    plan = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    target = Path(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        staging = Path(temporary)
+        transformer.save_pretrained(staging)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(staging)
+        plan.save(staging / PLAN_FILE)
+        (staging / "README.md").write_text(_card(transformer, plan), encoding="utf-8")
+        if plan.layers != anatomy.dense_layers():
+            _put_hints(staging / CONFIG_FILE, transformer.config)
+        write_sums(staging, FILES)
+        target.mkdir(exist_ok=True)
+        for file in staging.iterdir():
+            shutil.move(file, target / file.name)
+
+
+def load_pretrained(
+    directory_or_hub_id: str | os.PathLike[str], *, first_token_only: bool = False, **kwargs: Any
+) -> PreTrainedModel:
+    """Load what :func:`save_pretrained` wrote: cut, hard attention on, in eval mode.
+
+    Nothing is unpickled, no code that comes with the files is run, and no other files are read.
+
+    Args:
+        directory_or_hub_id: an artifact's directory, or the id of a hub repository that holds one.
+        first_token_only: whether calls skip what a head that reads the first token only has no use for
+            (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
+        kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
+
+    Returns:
+        A model of the class that was saved. On the machine that saved it, its logits are bit-identical.
+
+    Raises:
+        FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
+        ValueError: if a file is not as it was saved, or does not fit the others; the file is named. Also if
+            ``first_token_only`` is asked for and the head reads more than the first token.
+    """
+    directory = _local(directory_or_hub_id)
+    for name in FILES:
+        if not (directory / name).is_file():
+            raise FileNotFoundError(
+                f"Expected {name!r} in {os.fspath(directory)!r}: not a directory written by"
+                " axformer_lightning.save_pretrained."
+            )
+    check_sums(directory, FILES)
+    plan = Plan.load(directory / PLAN_FILE)
+    config = _config_without_hints(directory / CONFIG_FILE, plan)
+    architecture = _architecture(config, directory)
+    weights = _weights(directory / WEIGHTS_FILE)
+
+    class Cut(architecture):  # type: ignore[valid-type, misc]
+        """The saved class, cut before its weights are loaded; `from_pretrained` builds it on the meta device."""
+
+        def __init__(self, config: PreTrainedConfig, *args: Any, **options: Any) -> None:
+            super().__init__(config, *args, **options)
+            cut_(self, plan)
+
+    Cut.__name__ = architecture.__name__
+    # Without a directory, as transformers follows what it finds in one: an index of weights, adapters, shards.
+    options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
+    try:
+        model, info = Cut.from_pretrained(None, state_dict=weights, **options)
+    except ImportError:  # of what the arguments ask for
+        raise
+    except Exception as error:  # a config may be wrong in as many ways as a model uses it
+        raise ValueError(
+            f"Cannot build the {architecture.__name__} that {os.fspath(directory / CONFIG_FILE)!r} and {PLAN_FILE!r}"
+            f" describe: {type(error).__name__}: {error}"
+        ) from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[problem]:
+            raise ValueError(
+                f"Expected the weights in {os.fspath(directory / WEIGHTS_FILE)!r} to fit {PLAN_FILE},"
+                f" got {problem.replace('_', ' ')}: {sorted(map(str, info[problem]))[:5]}."
+            )
+    model.__class__ = architecture
+    model.config.name_or_path = model.name_or_path = os.fspath(directory)
+    if first_token_only:
+        set_first_token_(model)
+    return model  # type: ignore[no-any-return]
+
+
+def _local(directory_or_hub_id: str | os.PathLike[str]) -> Path:
+    directory = Path(directory_or_hub_id)
+    if directory.is_dir():
+        return directory
+    try:
+        return Path(snapshot_download(os.fspath(directory_or_hub_id)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"Expected a directory or the id of a hub repository, got {os.fspath(directory_or_hub_id)!r}:"
+            f" no such directory, and the hub says: {error}"
+        ) from error
+
+
+def _layers_field(config: PreTrainedConfig) -> str:
+    return str(config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+
+
+def _put_hints(path: Path, config: PreTrainedConfig) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    layers = _layers_field(config)
+    # `layer_types` goes with the number of layers: transformers compares the two even to find a tokenizer. The
+    # family is not kept here: transformers would find it in a dict and load what is around it.
+    data[KEPT] = {name: data.pop(name) for name in (layers, "layer_types") if name in data}
+    data["model_type"] = data[layers] = HINT
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _config_without_hints(path: Path, plan: Plan) -> PreTrainedConfig:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data.update(data.pop(KEPT, {}))
+        data = {name: value for name, value in data.items() if name not in ELSEWHERE}
+        return type(AutoConfig.for_model(plan.model_type)).from_dict(data | {"model_type": plan.model_type})
+    except Exception as error:
+        raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {type(error).__name__}: {error}") from error
+
+
+def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
+    names = config.architectures
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    of_family = isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)
+    if not of_family:
+        raise ValueError(
+            f"Expected `architectures` in {os.fspath(directory / CONFIG_FILE)!r} to name one {config.model_type!r}"
+            f" model class of transformers, got {names}."
+        )
+    return found  # type: ignore[return-value]
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    content = path.read_bytes()  # not mapped: a model must not change with a file that is written anew
+    try:
+        return load(content)
+    except Exception as error:  # safetensors raises more than its own error
+        raise ValueError(f"Cannot read the weights {os.fspath(path)!r}: {error}") from error
+
+
+def _card(model: PreTrainedModel, plan: Plan) -> str:
+    return CARD.format(
+        name=type(model).__name__,
+        architecture=type(model).__name__,
+        plan_file=PLAN_FILE,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        attention=sum(layer.attention == "kept" for layer in plan.layers),
+        feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
+        layers=plan.num_layers,
+        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.is_hard) or "none",
+    )

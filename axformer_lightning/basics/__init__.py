@@ -1,0 +1,6 @@
+"""Small tools over torch and files; imports nothing of ours."""
+
+from axformer_lightning.basics.files import digest_of, replacing, write_atomically
+from axformer_lightning.basics.modules import eval_mode, replaced
+
+__all__ = ["digest_of", "eval_mode", "replaced", "replacing", "write_atomically"]

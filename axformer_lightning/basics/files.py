@@ -1,0 +1,63 @@
+"""Files that are never half written, and digests."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, also after a crash."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a file to write to, which takes the place of ``path`` when it is whole and on the disk.
+
+    A process that is killed leaves a file whose name ends in `.tmp`, and ``path`` as it was.
+
+    Example:
+        >>> target = Path(tempfile.mkdtemp(), "weights.bin")
+        >>> with replacing(target) as temporary:
+        ...     _ = temporary.write_bytes(b"all of them")
+        >>> target.read_bytes()
+        b'all of them'
+    """
+    target = Path(path)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _reach_the_disk(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        _reach_the_disk(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def digest_of(parts: Iterable[bytes]) -> bytes:
+    """Return the SHA-256 of several byte strings, of each with its length.
+
+    Example:
+        >>> digest_of([b"ab", b"c"]) == digest_of([b"a", b"bc"])
+        False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+def _reach_the_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

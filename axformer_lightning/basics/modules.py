@@ -1,0 +1,47 @@
+"""Modules that are something else for a while."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` in eval mode, then each of its modules in the mode that it had.
+
+    Example:
+        >>> dropout = nn.Dropout()
+        >>> with eval_mode(dropout):
+        ...     dropout.training
+        False
+        >>> dropout.training
+        True
+    """
+    with ExitStack() as undo:
+        for module in model.modules():
+            undo.callback(setattr, module, "training", module.training)
+        model.eval()
+        yield
+
+
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Let ``forward`` run in place of that of ``module``, whose name, hooks and parameters stay; return what undoes it.
+
+    Example:
+        >>> identity = nn.Identity()
+        >>> undo = replaced(identity, lambda x: x + 1)
+        >>> before, _, after = identity(1), undo(), identity(1)
+        >>> before, after
+        (2, 1)
+    """
+    before = module.__dict__.get("forward")  # somebody else may have replaced it, too
+    module.forward = forward
+
+    def undo() -> None:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+    return undo

@@ -1,0 +1,65 @@
+"""The first pass of a round: what do steps read of the layers, and what do the layers put out?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from axformer_lightning.replay.calls import Reading
+from axformer_lightning.replay.ranks import Ranks
+from axformer_lightning.replay.reads import Reads, listening, what_is_read
+from axformer_lightning.replay.replay import Replay
+from axformer_lightning.replay.running import running
+from axformer_lightning.scoring import Scored
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What the first pass over the search set found out.
+
+    Args:
+        replay: leaves out what nothing reads, and holds what was kept.
+        results: what every batch of this process came to.
+        layer_rows: sequences times layers that each goes through, over all processes.
+        longest: tokens of the longest sequence, over all processes.
+    """
+
+    replay: Replay
+    results: Sequence[Scored]
+    layer_rows: int
+    longest: int
+
+
+def first_pass(
+    replay: Replay, score: Callable[[Any], Scored], batches: Sequence[Any], ranks: Ranks, most: Reads
+) -> FirstPass:
+    """Run every batch once, as the model is; find out what may be left out, and keep what will be needed.
+
+    Args:
+        replay: runs the model, whole.
+        score: scores a batch of ``batches``.
+        batches: what this process scores.
+        ranks: the processes that share the search.
+        most: the most that may be left out.
+    """
+    if replay.anatomy.family.after_attention is None:
+        most = min(most, Reads.LAST_LAYER)
+    reads, sizes, results, num_calls = most, [(0, 0)], list[Scored](), list[int]()
+    for i, batch in enumerate(batches):
+        with running(replay, ()) as model, listening(replay.transformer, replay.modules) as heard:
+            result = model.step(i, partial(score, batch))
+        results.append(result)
+        sizes.extend(heard.sizes)
+        num_calls.append(heard.model_calls)
+        if reads > Reads.EVERYTHING:
+            again = partial(score, batch)
+            reads = min(reads, what_is_read(again, result, replay.transformer, replay.modules, heard))
+            replay.keep(i, heard)
+    found = ranks.gather([reads, sum(rows for rows, _ in sizes), max(tokens for _, tokens in sizes)])
+    reading = Reading(Reads(int(min(reads for reads, _, _ in found))), num_calls)
+    return FirstPass(
+        replace(replay, reading=reading),
+        results,
+        layer_rows=int(sum(rows for _, rows, _ in found)),
+        longest=int(max(tokens for _, _, tokens in found)),
+    )

@@ -1,0 +1,199 @@
+"""One pass over the search set: batches in, a score out.
+
+Shape suffixes: ``N`` samples of one batch.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+
+from axformer_lightning.basics import eval_mode
+from axformer_lightning.criteria import correct, not_turned_wrong, not_worse
+from axformer_lightning.hard_attention import eager_attention
+from axformer_lightning.replay.ranks import Ranks
+from axformer_lightning.scoring import Scored
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one pass over the search set came to.
+
+    Args:
+        loss: mean loss, None if the pass was stopped early.
+        num_not_worse: samples not worse than with the fine-tuned model.
+        samples_seen: samples evaluated.
+        metric: the rule's metric turned so that less is better; None without one.
+    """
+
+    loss: float | None
+    num_not_worse: int
+    samples_seen: int
+    metric: float | None = None
+
+
+class Part(NamedTuple):
+    """What one process measured of one batch.
+
+    Args:
+        loss: sum of the losses.
+        num_not_worse: samples not worse than with the fine-tuned model.
+        samples: samples in the batch.
+        not_finite: a loss that is not finite, 0 where all are.
+    """
+
+    loss: float = 0.0
+    num_not_worse: float = 0.0
+    samples: float = 0.0
+    not_finite: float = 0.0
+
+
+Ends = Callable[[Sequence[Part]], bool]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the fine-tuned model reached on every batch of this process, with which votes compare.
+
+    Args:
+        losses: the loss of every sample.
+        correct: whether it is predicted right; empty where votes go by the losses.
+    """
+
+    losses: Sequence[Tensor]
+    correct: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, results: Sequence[Scored], vote: str) -> "Base":
+        """Return what votes need of a whole pass; ``vote`` as of :class:`~axformer_lightning.criteria.Rule`."""
+        right = [correct(s.preds, s.target, len(s.loss_N)) for s in results if vote == "prediction"]
+        return cls([scored.loss_N for scored in results], right)
+
+    def votes(self, i: int, scored: Scored, tolerance: float) -> Tensor:
+        """Return which samples of a batch are not worse, shape ``(N,)``."""
+        if self.correct:
+            right_N = correct(scored.preds, scored.target, len(scored.loss_N))
+            return not_turned_wrong(right_N, self.correct[i])
+        return not_worse(scored.loss_N, self.losses[i], tolerance)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """How a model is scored, pass by pass.
+
+    All processes go through their batches side by side, and each adds up what all of them measured, batch by batch in
+    the order of the ranks: as one process that scores every batch would.
+
+    Args:
+        num_batches: batches of this process.
+        num_steps: those of the process that has most.
+        metric: the rule's metric, if any.
+        ranks: the processes that share the search.
+        device: where the model is.
+        base: what votes are compared with; None while it is measured itself, when every sample ties.
+    """
+
+    num_batches: int
+    num_steps: int
+    metric: Metric | None
+    ranks: Ranks
+    device: torch.device
+    base: Base | None = None
+
+    def measure(
+        self, score: Callable[[int], Scored], ends: Ends, what: str, tolerance: float = 0.0
+    ) -> tuple[Score, list[Part]]:
+        """Score the model, and return what every batch of every process reached.
+
+        Args:
+            score: scores the batch of an index.
+            ends: is called with all parts so far, and tells whether they are enough.
+            what: what is scored, for messages.
+            tolerance: of the votes.
+
+        Raises:
+            ValueError: if a loss is not finite, there is no sample, or processes disagree on the metric.
+        """
+        if self.metric is not None:
+            self.metric.reset()
+            self.metric.to(self.device)
+        parts: list[Part] = []
+        for i in range(self.num_steps):
+            # Every process leaves at the same step, as all see the same numbers.
+            own = self._part(i, score(i), tolerance) if i < self.num_batches else Part()
+            for part in self.ranks.gather(own):
+                parts.append(Part(*part))
+                if not math.isfinite(parts[-1].not_finite):
+                    raise ValueError(
+                        f"Expected finite losses on the search set, got {parts[-1].not_finite} while scoring {what}."
+                        " The model is as it was. Check its weights, precision and the labels."
+                    )
+                if ends(parts):
+                    return Score(None, num_not_worse(parts), samples(parts)), parts
+        if samples(parts) == 0:
+            raise ValueError(
+                "Expected a search set of at least one sample, got an empty one. Pass batches with samples."
+            )
+        value = _less_is_better(self.metric, self.ranks)
+        return Score(total_loss(parts) / samples(parts), num_not_worse(parts), samples(parts), value), parts
+
+    def _part(self, i: int, scored: Scored, tolerance: float) -> Part:
+        loss_N = scored.loss_N
+        votes_N = loss_N.new_ones(len(loss_N)) if self.base is None else self.base.votes(i, scored, tolerance)
+        # One transfer from the device for all that is asked of a batch; infinity less itself is not a number.
+        numbers = torch.stack([loss_N.double().sum(), votes_N.sum().double(), (loss_N - loss_N).double().sum()])
+        loss, votes, zero = numbers.tolist()
+        if zero != 0:
+            return Part(not_finite=loss_N[~loss_N.isfinite()][0].item())
+        if self.metric is not None:
+            self.metric.update(scored.preds, scored.target)
+        return Part(loss, votes, len(loss_N))
+
+
+def total_loss(parts: Sequence[Part]) -> float:
+    """Return the sum of the losses, added in order."""
+    return sum(part.loss for part in parts)
+
+
+def num_not_worse(parts: Sequence[Part]) -> int:
+    """Return how many samples are not worse."""
+    return int(sum(part.num_not_worse for part in parts))
+
+
+def samples(parts: Sequence[Part]) -> int:
+    """Return how many samples there are."""
+    return int(sum(part.samples for part in parts))
+
+
+@contextmanager
+def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
+    """Run ``module`` in eval mode, eagerly and without gradients; restore the mode of each module afterwards."""
+    # Hooks added after `torch.compile` are ignored without a word, hence the stance.
+    eagerly = torch.compiler.set_stance("force_eager")
+    with eval_mode(module), torch.no_grad(), eagerly, eager_attention(transformer):
+        yield
+
+
+def turned(value: float | None, metric: Metric | None) -> float | None:
+    """Return the value of a metric so that less is better, and such a value as the metric gives it."""
+    return -value if value is not None and metric is not None and metric.higher_is_better else value
+
+
+def _less_is_better(metric: Metric | None, ranks: Ranks) -> float | None:
+    if metric is None:
+        return None
+    value = float(metric.compute())  # over all processes
+    metric.reset()
+    if not ranks.agree([struct.pack("d", value)]):
+        raise ValueError(
+            f"Expected one value of {type(metric).__name__} for all processes, got several. Leave its"
+            " `sync_on_compute=True`."
+        )
+    return turned(value, metric)

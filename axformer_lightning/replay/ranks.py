@@ -1,0 +1,54 @@
+"""What the processes that share a search tell each other; the one file that knows how they do."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from axformer_lightning.basics import digest_of
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that share a search, as one of them sees them; by default it is alone.
+
+    Every process has to make the same calls in the same order, or all wait for ever.
+
+    Args:
+        rank: number of this process.
+        size: number of processes; `torch.distributed` is up where there are several.
+        device: where tensors have to be to be sent.
+
+    Example:
+        >>> Ranks().gather([1.0, 2.0])
+        [[1.0, 2.0]]
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """Return the ``values`` of every process, by rank: the same bits everywhere, so all decide alike."""
+        if self.size == 1:
+            return [list(values)]
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        everyones = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(everyones, mine)
+        return [told.tolist() for told in everyones]
+
+    def agree(self, parts: Iterable[bytes]) -> bool:
+        """Tell whether every process holds the same bytes.
+
+        Example:
+            >>> Ranks().agree([b"mine"])
+            True
+        """
+        everyones = self.gather([float(byte) for byte in digest_of(parts)])
+        return all(other == everyones[0] for other in everyones)
+
+
+ALONE = Ranks()

@@ -1,0 +1,226 @@
+"""The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from datasets import Dataset
+from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from axformer_lightning.anatomy import anatomy_of
+from axformer_lightning.artifacts import load_pretrained, save_pretrained
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
+from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
+from axformer_lightning.plan import Plan
+from axformer_lightning.report import SearchProgress, draw_plan
+from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
+from axformer_lightning.scoring import batches_by_length
+from axformer_lightning.search import SearchCounts, SearchSettings, search_plan
+from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.tasks.data import TextData
+from axformer_lightning.tasks.module import FineTuner
+from axformer_lightning.tasks.predictions import write_predictions
+from axformer_lightning.tasks.random_states import RandomStates
+from axformer_lightning.tasks.task_data import TaskData
+from axformer_lightning.training import StartingPoint
+
+REPORT_LENGTH = 128
+
+MakeTrainer = Callable[[str, int], L.Trainer]  # stage, epochs -> trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of one run share.
+
+    Args:
+        directory: where outputs go.
+        module: is fine-tuned, searched and cut.
+        data: training, search and dev set.
+        tokenizer: saved beside every model.
+        make_trainer: gives the trainer of a stage.
+        show_progress: whether the search shows a progress bar.
+        progress: the stages that are finished.
+    """
+
+    directory: Path
+    module: FineTuner
+    data: TaskData
+    tokenizer: PreTrainedTokenizerBase
+    make_trainer: MakeTrainer
+    show_progress: bool = True
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The Hugging Face model inside the module."""
+        return self.module.model
+
+
+def fine_tune(run: Run, epochs: int) -> dict[str, float]:
+    """Fine-tune, save the dense model to `finetuned/`, and return its metrics on the dev set."""
+
+    def stage() -> dict[str, float]:
+        trainer = _fit(run, "finetune", epochs)
+        save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
+        return dev_metrics(run, trainer)
+
+    return run.progress.once("finetune", run.module, stage)
+
+
+def search_and_cut(
+    run: Run,
+    callbacks: Sequence[HardAttentionCallback | AccuracyDrivenPruningCallback],
+    *,
+    rounds: int,
+    retrain: str,
+    retrain_epochs: int,
+    retrain_on_all: bool,
+    start: StartingPoint | None,
+    max_length: int,
+) -> dict[str, Any]:
+    """Run the rounds of search, cut and retraining; write `plan.json`, `plan.png` and the artifact `model/`.
+
+    Args:
+        run: the run after fine-tuning.
+        callbacks: what is searched for and by which rule; none searches nothing.
+        rounds: how many rounds there are at most; a round that accepts nothing is the last.
+        retrain: ``"continue"`` with the weights, or ``"rewind"`` to ``start``.
+        retrain_epochs: epochs of each retraining.
+        retrain_on_all: whether the last retraining also trains on the search set.
+        start: where to rewind to.
+        max_length: of a sample, for the count of the reference procedure's work.
+
+    Returns:
+        The entry `search` of results.json.
+    """
+    total = _added_up(SearchCounts())
+    for round_ in range(1, rounds + 1) if callbacks else ():
+        settings = settings_of(callbacks, callbacks, max_length)
+        search = partial(_search, run, f"search{round_}", settings)
+        counts = run.progress.once(f"search{round_}", run.module, search)
+        total = {name: value + counts[name] for name, value in total.items()}
+        if counts["accepted"] == 0:
+            break
+        if retrain_epochs:
+            run.data.train_on_all = retrain_on_all and round_ == rounds
+            back_to = start if retrain == "rewind" else None
+            again = partial(_retrain, run, f"retrain{round_}", retrain_epochs, back_to)
+            run.progress.once(f"retrain{round_}", run.module, again)
+    save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
+    plan = getattr(run.model, "axformer_plan", None) or Plan.dense(anatomy_of(run.model))
+    plan.save(run.directory / "plan.json")
+    draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
+    return total
+
+
+def _fit(run: Run, stage: str, epochs: int) -> L.Trainer:
+    """Train, from the last epoch that a killed process has finished; the trainer is returned."""
+    checkpoint = run.progress.checkpoint(stage)
+    resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
+    if resumed is not None:  # with logs of its own, as a logger replaces those that are there
+        stage += f"_from_epoch{epochs_done(resumed)}"
+    trainer = run.make_trainer(stage, epochs)
+    if checkpoint is not None:
+        trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
+    if epochs:
+        trainer.fit(run.module, run.data, ckpt_path=resumed, weights_only=True)
+    return trainer
+
+
+def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
+    """Search and cut, and return the counts."""
+    run.module.to(run.make_trainer("search", 0).strategy.root_device)
+    with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
+        padding = run.model.config.pad_token_id or 0
+        batches = batches_by_length(run.data.val_dataloader(), settings.batch_tokens, padding)
+        plan, counts = search_plan(
+            run.module,
+            run.model,
+            batches,
+            settings,
+            journal=run.progress.journal(stage),
+            on_trial=progress.on_trial,
+        )
+    apply_plan_(run.module, plan)
+    return _added_up(counts)
+
+
+def _added_up(counts: SearchCounts) -> dict[str, Any]:
+    """Return the counts that rounds add up; a peak of memory is none of them."""
+    return {name: value for name, value in asdict(counts).items() if name != "kept_bytes"}
+
+
+def _retrain(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
+    if start is not None:
+        start.rewind_(run.module, run.model)
+    _fit(run, stage, epochs)
+
+
+def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[str, float]:
+    """Return the metrics of the model as it stands on the dev set, and write its predictions for each test set."""
+
+    def stage() -> dict[str, float]:
+        metrics = dev_metrics(run, trainer)
+        predict_test(run, trainer, test)
+        return metrics
+
+    return run.progress.once("evaluate", run.module, stage)
+
+
+def dev_metrics(run: Run, trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the model as it stands on each dev set, under their official names."""
+    metrics: dict[str, float] = {}
+    for suffix in run.module.task.dev:
+        (values,) = trainer.test(run.module, run.data.dev_dataloader(suffix), verbose=False)
+        metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
+    return metrics
+
+
+def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
+    """Write the predictions of the model as it stands for each test set, in the GLUE server's layout."""
+    for stem, rows in test.items():
+        assert isinstance(run.data, TextData)  # no other task has a test set
+        batches: Any = trainer.predict(run.module, run.data.rows_dataloader(rows))
+        predictions = [value for batch in batches for value in batch.tolist()]
+        write_predictions(run.directory / "predictions" / f"{stem}.tsv", run.module.task, predictions)
+
+
+def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
+    """Return what the dense model and the artifact, both loaded from disk, cost on this device."""
+    length = min(REPORT_LENGTH, max_length)
+    device = run.make_trainer("report", 0).strategy.root_device
+    models = {
+        name: load_pretrained(run.directory / folder, dtype="float32").to(device)  # type: ignore[arg-type]
+        for name, folder in (("baseline", "finetuned"), ("axformer", "model"))
+    }
+    times = latencies_ms(models, length=length)
+    return {
+        name: {
+            "parameters": count_parameters(model),
+            "encoder_parameters": count_encoder_parameters(model),
+            "size_bytes": (run.directory / folder / "model.safetensors").stat().st_size,
+            "macs_per_sample": macs_per_sample(model, length),
+            "latency_ms": times[name],
+        }
+        for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device, as a table of results needs it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def save_results(directory: Path, results: dict[str, Any]) -> None:
+    """Write `results.json`."""
+    write_atomically(directory / RESULTS, json.dumps(results, indent=2) + "\n")

@@ -1,0 +1,149 @@
+"""The model before a round, measured once: what every candidate is compared with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Anatomy, Candidate, LayerPlan, SearchSpace
+from axformer_lightning.criteria import Rule
+from axformer_lightning.replay import (
+    Base,
+    Ends,
+    FirstPass,
+    Meter,
+    Part,
+    Ranks,
+    Reads,
+    Records,
+    Replay,
+    Score,
+    Work,
+    first_pass,
+    free_memory,
+    running,
+    size_of,
+)
+from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
+from axformer_lightning.scoring import Scored, step_of, to_device
+from axformer_lightning.search.settings import SearchSettings
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model before a round, measured.
+
+    Args:
+        score: of the model as it is.
+        parts: what every batch of every process reached.
+        meter: scores candidates against it.
+        replay: runs candidates.
+        batches: of this process, in the order in which they are scored.
+        step: scores one batch.
+        layer_rows: sequences times layers that each goes through, over all processes.
+        longest: tokens of the longest sequence.
+    """
+
+    score: Score
+    parts: Sequence[Part]
+    meter: Meter
+    replay: Replay
+    batches: Sequence[Any]
+    step: Callable[[Any], Scored]
+    layer_rows: int
+    longest: int
+
+    def measure(self, candidates: tuple[Candidate, ...], rule: Rule, ends: Ends) -> tuple[Score, list[Part]]:
+        """Score the model with candidates applied; nothing depends on what was measured before.
+
+        Args:
+            candidates: those accepted, in order, and last the one that is tried.
+            rule: whose tolerance the votes have.
+            ends: tells from what was measured so far whether it is enough.
+
+        Raises:
+            ValueError: if a loss is not finite; the candidate is named.
+        """
+        what = str(candidates[-1]) if candidates else "the model before the search"
+        with running(self.replay, candidates) as model:
+            return self.meter.measure(
+                lambda i: model.step(i, partial(self.step, self.batches[i])), ends, what, rule.tolerance
+            )
+
+
+def measure_baseline(
+    module: nn.Module,
+    transformer: PreTrainedModel,
+    anatomy: Anatomy,
+    batches: Sequence[Any],
+    settings: SearchSettings,
+    space: SearchSpace,
+    layers: tuple[LayerPlan, ...],
+    ranks: Ranks,
+) -> Baseline:
+    """Run the model on the whole search set, find out what later passes may leave out, and score it.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the module around it.
+        transformer: what is searched.
+        anatomy: its parts.
+        batches: the search set of this process.
+        settings: of the search.
+        space: what the indices of candidates stand for.
+        layers: what is left of each layer.
+        ranks: the processes that share the search.
+
+    Raises:
+        ValueError: if there is no sample, or a loss is not finite.
+    """
+    device = transformer.device
+    score = step_of(module, getattr(transformer.config, "problem_type", None))
+    if settings.early_stop == "statistical":
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0)).tolist()
+        batches = [batches[i] for i in order]  # by length they would be no sample of the whole
+    share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
+    if size_of(batches) <= share:  # else each is moved as often as it is scored
+        batches = to_device(list(batches), device)
+    budget = share if settings.cache_memory is None else settings.cache_memory
+    records, shares = Records(budget, anatomy.num_layers), settings.shortcuts.share_blocks
+    whole = Replay(transformer, anatomy, layers, space, records, Work(), shares)
+
+    def step(batch: Any) -> Scored:
+        return score(to_device(batch, device))
+
+    most = Reads.FIRST_TOKEN if settings.shortcuts.first_token else Reads.LAST_LAYER
+    found = first_pass(whole, step, batches, ranks, most)
+    meter = Meter(
+        len(batches),
+        int(max(count for (count,) in ranks.gather([len(batches)]))),
+        settings.rule.metric,
+        ranks,
+        device,
+    )
+    results = _results(found, step, batches)
+    reached, parts = meter.measure(results.__getitem__, lambda parts: False, "the model before the search")
+    return Baseline(
+        score=reached,
+        parts=parts,
+        meter=replace(meter, base=Base.of(results, settings.rule.vote)),
+        replay=found.replay,
+        batches=batches,
+        step=step,
+        layer_rows=found.layer_rows,
+        longest=found.longest,
+    )
+
+
+def _results(found: FirstPass, step: Callable[[Any], Scored], batches: Sequence[Any]) -> Sequence[Scored]:
+    """Return what every batch reaches along the way that candidates will be run.
+
+    What runs the first token alone differs by rounding from what runs all, so it is run again that way.
+    """
+    if found.replay.reading.reads != Reads.FIRST_TOKEN:
+        return found.results
+    with running(found.replay, ()) as model:
+        return [model.step(i, partial(step, batch)) for i, batch in enumerate(batches)]

@@ -1,0 +1,225 @@
+"""From a model and a search set to a plan."""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Candidate, HardAttention, SearchSpace, anatomy_of, find_transformer
+from axformer_lightning.anatomy import neuron_groups as groups_of
+from axformer_lightning.criteria import Rule, Vote, make_rule
+from axformer_lightning.plan import Decision, Plan
+from axformer_lightning.replay.measuring import Score, scoring, turned
+from axformer_lightning.replay.ranks import ALONE, Ranks
+from axformer_lightning.scoring import losses_are_nonnegative, search_batches
+from axformer_lightning.search.baseline import measure_baseline
+from axformer_lightning.search.greedy import Outcome, Trial
+from axformer_lightning.search.journal import Journal, fingerprint
+from axformer_lightning.search.round import OnTrial, Round
+from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Strategy
+
+logger = logging.getLogger(__name__)
+
+
+def find_plan(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    hard_attention_k: int | None = HardAttention.k,
+    renormalize: bool = HardAttention.renormalize,
+    neuron_groups: int = Pruning.neuron_groups,
+    inspection_factor: float = Pruning.inspection_factor,
+    majority: float = Rule.majority,
+    tolerance: float = Rule.tolerance,
+    criterion: str | Metric = "loss",
+    metric: Metric | None = None,
+    vote: Vote = Rule.vote,
+    strategy: Strategy = Pruning.strategy,
+    sweeps: int | None = Pruning.sweeps,
+    full_scores: bool = False,
+    early_stop: EarlyStop = SearchSettings.early_stop,
+    confidence: float = SearchSettings.confidence,
+    batch_tokens: int = SearchSettings.batch_tokens,
+    cache_memory: int | None = None,
+    max_length: int | None = None,
+    on_trial: OnTrial = lambda trial: None,
+) -> Plan:
+    """Search for what a fine-tuned model can do without. The model is unchanged afterwards.
+
+    Source: arXiv 2010.03688, algorithm 1. Hard attention is tried first, from the first layer to the last; then
+    pruning from the last layer to the first, feed-forward before attention, a block before its parts.
+
+    Args:
+        model: a fine-tuned Hugging Face model of a known family, or a module that holds one and whose forward
+            returns logits, or that has an `axformer_step`.
+        batches: the search set, which the model was not trained on: batches as the model takes them, with labels.
+            Of dicts of tensors with `input_ids` padding is stripped, and samples of similar length are batched
+            together. Other batches, and those for an `axformer_step`, are used as they are.
+        hard_attention_k: keys that a hard query keeps; None tries no hard attention.
+        renormalize: whether the kept attention weights are scaled to sum to one.
+        neuron_groups: how many groups the intermediate neurons of a layer form; where their number is no multiple
+            of it, the first groups take one neuron more.
+        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
+        majority: the share of samples of which strictly more must be not worse; 0 switches the vote off.
+        tolerance: how far the total may fall behind the fine-tuned model, see
+            :class:`~axformer_lightning.criteria.Rule`.
+        criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not fall), or a
+            metric.
+        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
+            :class:`~axformer_lightning.criteria.LabelAccuracy`.
+        vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
+            wrong.
+        strategy: ``"reference"``, the published order; or ``"best_first"``: blocks by how much the loss is predicted to
+            fall without them, to first order, and the parts of a block likewise.
+        sweeps: how often what is left is tried again, at most, while something is accepted; None for as often as it
+            takes.
+        full_scores: whether candidates that cannot be accepted any more are evaluated to the end, so that every
+            decision carries its scores.
+        early_stop: ``"exact"``: a candidate is given up once nothing can accept it any more, which changes no decision;
+            ``"statistical"``: once that is unlikely.
+        confidence: with which a candidate that would be accepted is not given up by ``"statistical"``.
+        batch_tokens: most tokens evaluated at once, where samples are batched here; on a GPU more are faster.
+        cache_memory: bytes for what is kept from one candidate to the next, by default a quarter of what is free;
+            changes no decision.
+        max_length: length to which the reference procedure would pad; changes no decision.
+        on_trial: is told of every candidate.
+
+    Returns:
+        The plan, with every decision in the order tried. Hand it to :func:`~axformer_lightning.apply_plan_`.
+
+    Raises:
+        ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
+            labels, or a loss is not finite (the candidate is named).
+    """
+    settings = SearchSettings(
+        hard_attention=None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize),
+        pruning=Pruning(neuron_groups, inspection_factor, strategy, sweeps),
+        rule=make_rule(criterion, metric, majority, tolerance, vote),
+        full_scores=full_scores,
+        early_stop=early_stop,
+        confidence=confidence,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        cache_memory=cache_memory,
+    )
+    transformer = find_transformer(model)
+    arranged = search_batches(
+        model, batches, settings.batch_tokens, getattr(transformer.config, "pad_token_id", None) or 0
+    )
+    return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
+
+
+def search_plan(
+    module: nn.Module,
+    transformer: PreTrainedModel,
+    batches: Sequence[Any],
+    settings: SearchSettings,
+    *,
+    ranks: Ranks = ALONE,
+    journal: str | os.PathLike[str] | None = None,
+    on_trial: OnTrial = lambda trial: None,
+) -> tuple[Plan, SearchCounts]:
+    """Run one round of search on batches as they are.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the LightningModule around it.
+        transformer: what is searched; cut already or not.
+        batches: the search set, in batches that ``module`` takes; of several processes the part of this one.
+        settings: what is searched for and how it is judged.
+        ranks: the processes that share the search; all have to call this, and all get the same plan.
+        journal: file that takes down every trial as it is decided. Where it holds trials of this very search, these
+            are taken over instead of evaluated; the plan is the same, to the bit.
+        on_trial: is told of every candidate, also of those taken over.
+
+    Returns:
+        The plan so far with this round's decisions appended, and the work done by all processes.
+
+    Raises:
+        ValueError: as :func:`find_plan`, or if the journal cannot be read.
+        RuntimeError: if the processes come to different plans.
+    """
+    began = time.perf_counter()
+    anatomy = anatomy_of(transformer)
+    before = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    groups = groups_of(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
+    if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
+        logger.warning(
+            "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
+            len(groups), anatomy.intermediate_size, anatomy.intermediate_size % len(groups),
+        )  # fmt: skip
+    space = SearchSpace(anatomy.num_heads, groups, settings.hard_attention)
+    stops_early = losses_are_nonnegative(module) and not settings.full_scores
+    with scoring(module, transformer):
+        baseline = measure_baseline(module, transformer, anatomy, batches, settings, space, before.layers, ranks)
+        search = Round(baseline, space, settings, stops_early, SearchCounts(evaluations=1))
+        outcome = search.run(on_trial) if journal is None else _run(search, on_trial, journal, before, began)
+    if ranks.rank == 0 and settings.hard_attention and 0 < baseline.longest <= settings.hard_attention.k:
+        logger.warning(
+            "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
+            settings.hard_attention.k, baseline.longest,
+        )  # fmt: skip
+    round_ = 1 + max((decision.round for decision in before.decisions), default=0)
+    decisions = tuple(_decision(trial, settings.rule.metric, baseline.score, round_) for trial in outcome.trials)
+    plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
+    if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
+        raise RuntimeError(
+            "Expected all processes to come to one plan, got several. Give every process the same model and the same"
+            " settings."
+        )
+    longest = settings.max_length or baseline.longest
+    counts = replace(
+        search.counts,
+        candidates=len(decisions),
+        accepted=len(outcome.accepted),
+        layer_tokens=sum(tokens for (tokens,) in ranks.gather([baseline.replay.work.layer_tokens])),
+        exhaustive_layer_tokens=float(len(decisions) * baseline.layer_rows * longest),
+        kept_bytes=baseline.replay.records.peak,
+        seconds=search.counts.seconds + time.perf_counter() - began,
+    )
+    return plan, counts
+
+
+def _run(
+    search: Round, on_trial: OnTrial, journal: str | os.PathLike[str], before: Plan, began: float
+) -> Outcome[Candidate, Score]:
+    ranks, work = search.baseline.meter.ranks, search.baseline.replay.work
+    with closing(Journal(journal, fingerprint(search, before), ranks, began)) as kept:
+
+        def note(trial: Trial[Candidate, Score]) -> None:
+            kept.write(trial, work.layer_tokens)
+            on_trial(trial)
+
+        search.counts.seconds = kept.seconds_before
+        return search.run(note, kept.recorded)
+
+
+def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score, round_: int) -> Decision:
+    candidate, score = trial.candidate, trial.score
+    assert trial.best_before.loss is not None
+    return Decision(
+        round=round_,
+        kind=candidate.kind,
+        layer=candidate.layer,
+        index=candidate.index,
+        loss=score.loss,
+        share_not_worse=None if score.loss is None else score.num_not_worse / base.samples_seen,
+        best_before=trial.best_before.loss,
+        accepted=trial.accepted,
+        samples_seen=score.samples_seen,
+        metric=_as_given(score.metric, metric),
+        metric_before=_as_given(trial.best_before.metric, metric),
+    )
+
+
+def _as_given(value: float | None, metric: Metric | None) -> float | None:
+    """Return the value that a metric gave, None for one that is no finite number, which JSON does not have."""
+    return turned(value, metric) if value is not None and math.isfinite(value) else None

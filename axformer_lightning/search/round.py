@@ -1,0 +1,149 @@
+"""One round of search on one model: candidates in, decisions out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from axformer_lightning.anatomy import Candidate, LayerPlan, SearchSpace, with_candidates
+from axformer_lightning.criteria import inspection_bar, votes_suffice
+from axformer_lightning.gates import closed
+from axformer_lightning.hard_attention import attending
+from axformer_lightning.replay import Ends, Part, Score
+from axformer_lightning.search.baseline import Baseline
+from axformer_lightning.search.first_order import predicted_changes
+from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
+from axformer_lightning.search.phases import Phase, phases_of
+from axformer_lightning.search.settings import SearchCounts, SearchSettings
+from axformer_lightning.search.steps import ordered, steps_of
+from axformer_lightning.search.stopping import Bounds, Watch, is_lost
+
+OnTrial = Callable[[Trial[Candidate, Score]], None]
+Recorded = Callable[[Candidate], tuple[Score, float] | None]
+Candidates = tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: a measured baseline, what is searched for, and the counts of its work.
+
+    Args:
+        baseline: the model before the round.
+        space: what the indices of candidates stand for.
+        settings: what is searched for and how it is judged.
+        stops_early: whether a candidate that is lost need not be evaluated to the end.
+        counts: of the work.
+        parts: what every batch reached, of all that was evaluated to the end.
+    """
+
+    baseline: Baseline
+    space: SearchSpace
+    settings: SearchSettings
+    stops_early: bool = True
+    counts: SearchCounts = field(default_factory=SearchCounts)
+    parts: dict[Candidates, Sequence[Part]] = field(default_factory=dict)
+
+    def run(self, on_trial: OnTrial, recorded: Recorded = lambda candidate: None) -> Outcome[Candidate, Score]:
+        """Go through every phase.
+
+        Args:
+            on_trial: is called with every trial.
+            recorded: knows the score of a candidate that needs no evaluation any more, and the layer tokens with it.
+        """
+        outcome: Outcome[Candidate, Score] = Outcome((), self.baseline.score, ())
+        for phase in phases_of(self.settings):
+            scores: dict[Candidates, Score] = {}  # of this phase alone: votes depend on its tolerance
+            sweep = partial(self._sweep, phase, scores, on_trial, recorded)
+            after = repeat_sweeps(sweep, phase.sweeps, best=outcome.best, accepted=outcome.accepted)
+            outcome = replace(after, trials=(*outcome.trials, *after.trials))
+        return outcome
+
+    def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
+        """Return what is left of each layer with ``candidates`` applied."""
+        return with_candidates(self.baseline.replay.before, candidates, self.space)
+
+    def _sweep(
+        self,
+        phase: Phase,
+        scores: dict[Candidates, Score],
+        on_trial: OnTrial,
+        recorded: Recorded,
+        accepted: Candidates,
+        best: Score,
+    ) -> Outcome[Candidate, Score]:
+        def measure(candidates: Candidates, best: Score, has_parts: bool) -> Score:
+            known = recorded(candidates[-1])
+            if known is not None:
+                scores[candidates], self.baseline.replay.work.layer_tokens = known
+                self.counts.evaluations += 1
+            elif candidates not in scores:  # a later sweep may come back to what an earlier one has tried
+                scores[candidates] = self._measure(phase, candidates, self._ends(phase, candidates, best, has_parts))
+            return scores[candidates]
+
+        return greedy_search(
+            self._steps(phase, accepted),
+            measure,
+            partial(self._accepts, phase),
+            partial(self._inspects, phase),
+            best=best,
+            accepted=accepted,
+            on_trial=on_trial,
+        )
+
+    def _steps(self, phase: Phase, accepted: Candidates) -> Iterable[Step[Candidate]]:
+        layers = self.layers_with(accepted)
+        steps = steps_of(phase.name, layers, self.space)
+        return steps if phase.strategy == "reference" else self._best_first(steps, layers)
+
+    def _best_first(self, steps: Iterable[Step[Candidate]], layers: tuple[LayerPlan, ...]) -> Iterable[Step[Candidate]]:
+        baseline, replay = self.baseline, self.baseline.replay
+        with closed(replay.transformer, layers), attending(replay.transformer, layers, replay.before):
+            changes = predicted_changes(
+                baseline.step, baseline.batches, replay.transformer, replay.anatomy, replay.before, self.space
+            )
+        everyones = baseline.meter.ranks.gather(list(changes.values()))
+        return ordered(steps, dict(zip(changes, map(sum, zip(*everyones, strict=True)), strict=True)).__getitem__)
+
+    def _accepts(self, phase: Phase, score: Score, best: Score) -> bool:
+        return (
+            score.loss is not None
+            and votes_suffice(score.num_not_worse, score.samples_seen, phase.rule.majority)
+            and phase.rule.gains(score, best, self.baseline.score)
+        )
+
+    def _inspects(self, phase: Phase, score: Score, best: Score) -> bool:
+        assert best.loss is not None
+        return score.loss is not None and inspection_bar(best.loss, phase.inspection_factor).passes(score.loss)
+
+    def _measure(self, phase: Phase, candidates: Candidates, ends: Ends) -> Score:
+        self.counts.evaluations += 1
+        score, parts = self.baseline.measure(candidates, phase.rule, ends)
+        if score.loss is not None:
+            self.parts[candidates] = parts
+        return score
+
+    def _parts_of(self, phase: Phase, candidates: Candidates) -> Sequence[Part]:
+        """Return what every batch reaches with what was accepted; a journal, which holds sums alone, may lack it."""
+        if not candidates:
+            return self.baseline.parts
+        if candidates not in self.parts:
+            self._measure(phase, candidates, _never)
+        return self.parts[candidates]
+
+    def _ends(self, phase: Phase, candidates: Candidates, best: Score, has_parts: bool) -> Ends:
+        """Return what tells whether a candidate need not be evaluated any further."""
+        clause = phase.rule.loss_clause
+        bar = clause and clause.bar(best, self.baseline.score, phase.rule.tolerance)
+        if not self.stops_early or bar is None:
+            return _never
+        assert best.loss is not None
+        inspection = inspection_bar(best.loss, phase.inspection_factor) if has_parts else None
+        bounds = Bounds(phase.rule, best.loss, bar, inspection, self.baseline.score.samples_seen)
+        if self.settings.early_stop == "exact":
+            return lambda parts: is_lost(parts, bounds)
+        watch = Watch(bounds, self._parts_of(phase, candidates[:-1]), self.settings.confidence)
+        # Both are asked of every batch: the watch has to see each.
+        return lambda parts: any([watch.is_surely_lost(parts), is_lost(parts, bounds)])
+
+
+def _never(parts: Sequence[Part]) -> bool:
+    return False
