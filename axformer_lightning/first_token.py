@@ -171,15 +171,16 @@ def _skipping(model: PreTrainedModel, anatomy: Anatomy, layers: Sequence[LayerPl
             undo.enter_context(layer.get_submodule(family.after_attention).register_forward_pre_hook(_cut))
             if layers[i].attention == "removed":
                 continue
-            attention, writer = layer.get_submodule(family.self_attention), layer.get_submodule(family.head_writer)
+            attention = layer.get_submodule(family.self_attention)
+            out_projection = layer.get_submodule(family.head_out_projection)
             if i == top:
-                undo.enter_context(writer.register_forward_pre_hook(_cut))
+                undo.enter_context(out_projection.register_forward_pre_hook(_cut))
                 undo.callback(_query_first(layer, family))
                 if family.attention_dropout is None:
                     _attend_first(attention, undo)
             else:  # it has no head and writes its bias, but would stumble over one token
-                inside = family.head_writer.startswith(f"{family.self_attention}.")
-                undo.callback(replaced(attention, partial(_without_heads, writer, inside)))
+                inside = family.head_out_projection.startswith(f"{family.self_attention}.")
+                undo.callback(replaced(attention, partial(_without_heads, out_projection, inside)))
         yield
 
 
@@ -193,19 +194,20 @@ def can_ask_once(layer: nn.Module, family: Family) -> bool:
 
     Where a layer lacks what would project relative positions, its query does that too.
     """
-    return {name for name, _ in layer.named_modules()}.issuperset(family.optional_readers)
+    return {name for name, _ in layer.named_modules()}.issuperset(family.optional_in_projections)
 
 
 def _query_first(layer: nn.Module, family: Family) -> Callable[[], object]:
-    reader, fused = layer.get_submodule(family.head_readers[0]), family.fused.get(family.head_readers[0], 1)
-    forward = reader.forward
+    name = family.head_in_projections[0]
+    query, fused = layer.get_submodule(name), family.fused.get(name, 1)
+    forward = query.forward
     if not can_ask_once(layer, family):
         pass
     elif fused == 1:
         forward = partial(_first_row, forward)
-    elif type(reader) is nn.Linear and "forward" not in vars(reader):  # else only what wraps it knows its weights
-        forward = partial(_first_row_of_query, reader, reader.out_features // fused)
-    return replaced(reader, forward)
+    elif type(query) is nn.Linear and "forward" not in vars(query):  # else only what wraps it knows its weights
+        forward = partial(_first_row_of_query, query, query.out_features // fused)
+    return replaced(query, forward)
 
 
 def _first_row(forward: Callable[[Tensor], Tensor], x_BTC: Tensor) -> Tensor:
@@ -242,9 +244,9 @@ def _attend(
 AttentionInterface.register(IMPLEMENTATION, _attend)
 
 
-def _without_heads(writer: Any, inside: bool, x_BTC: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    heads_B1C = x_BTC.new_zeros((x_BTC.shape[0], 1, writer.in_features))
-    return writer(heads_B1C) if inside else heads_B1C, None
+def _without_heads(out_projection: Any, inside: bool, x_BTC: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    heads_B1C = x_BTC.new_zeros((x_BTC.shape[0], 1, out_projection.in_features))
+    return out_projection(heads_B1C) if inside else heads_B1C, None
 
 
 def _small_batch(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -81,16 +81,16 @@ def _gates_of_layer(
                 yield replaced(model.get_submodule(anatomy.name(i, part)), stub.forward)
         elif units_had != units_wanted:
             open_U = _is_member(units_had, units_wanted)
-            module = model.get_submodule(anatomy.name(i, block.writer))
+            module = model.get_submodule(anatomy.name(i, block.out_projection))
             yield module.register_forward_pre_hook(partial(_close_units, open_U=open_U)).remove
 
 
 def stand_ins(block: Block) -> dict[str, Removed]:
     """Return what takes the place of each module of a removed ``block``."""
-    return {part: Removed(outputs, part in block.without_units) for part, outputs in block.stubs.items()}
+    return {part: Removed(outputs, part in block.without_units) for part, outputs in block.modules.items()}
 
 
-def _close_units(writer: nn.Module, args: tuple[Tensor, ...], open_U: Tensor) -> tuple[Tensor, ...]:
+def _close_units(out_projection: nn.Module, args: tuple[Tensor, ...], open_U: Tensor) -> tuple[Tensor, ...]:
     x_BTC, *rest = args
     closed_C = ~open_U.to(x_BTC.device).repeat_interleave(x_BTC.shape[-1] // open_U.numel())
     return (x_BTC.masked_fill(closed_C, 0), *rest)

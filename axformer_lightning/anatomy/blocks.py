@@ -8,32 +8,33 @@ from axformer_lightning.anatomy.layers import LayerPlan
 
 @dataclass(frozen=True)
 class Block:
-    """An attention or feed-forward block: linear layers that write units, and one that reads them.
+    """An attention or feed-forward block: linear layers that produce units, and one that consumes them.
 
     Args:
         kind: which half of the layer; also the name of its field in a :class:`LayerPlan`.
         num_units: heads, or intermediate neurons.
         width: features of a unit.
-        readers: linear layers whose output features are the units, with the number of them that each holds fused.
-        optional: those readers that only some configs have.
-        writer: linear layer whose input features are the units.
-        stubs: modules that together are the block, with the number of values each returns.
+        in_projections: linear layers that produce the units, with the number of linear layers that each fuses. Their
+            rows are cut.
+        optional: those of them that only some configs have.
+        out_projection: linear layer that consumes the units. Its columns are cut.
+        modules: modules that together are the block, with the number of values each returns.
         without_units: modules to take the place of once no unit is left.
     """
 
     kind: Literal["attention", "feed_forward"]
     num_units: int
     width: int
-    readers: dict[str, int] = field(hash=False)
+    in_projections: dict[str, int] = field(hash=False)
     optional: tuple[str, ...]
-    writer: str
-    stubs: dict[str, int] = field(hash=False)
+    out_projection: str
+    modules: dict[str, int] = field(hash=False)
     without_units: tuple[str, ...]
 
     @property
     def num_linears(self) -> int:
         """How many linear layers every configuration has, the fused ones counted one by one."""
-        return 1 + sum(fused for reader, fused in self.readers.items() if reader not in self.optional)
+        return 1 + sum(fused for name, fused in self.in_projections.items() if name not in self.optional)
 
     def left(self, layer: LayerPlan) -> list[int] | None:
         """Return the units that ``layer`` keeps, ascending, or None where the block is removed."""

@@ -1,6 +1,10 @@
 """The table of model families: a row of names each, no code."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -8,22 +12,22 @@ class Family:
     """Where one model family keeps its parts; names are relative to a layer unless stated otherwise.
 
     A removed block must add nothing to the residual stream. In a post-norm family its norm stays; in a pre-norm
-    family the norm in front of a block belongs to its stubs, as nothing else reads what it puts out.
+    family the norm in front of a block is one of its modules, as nothing else reads what it returns.
 
     Args:
         layers: the list of layers, relative to the base model; a ``*`` stands for every index of a list on the way.
         self_attention: the module that attends.
-        head_readers: linear layers whose output features are the heads, in order (query, key, value).
-        head_writer: linear layer that reads the heads and writes the attention block's result.
-        neuron_readers: linear layers whose output features are the intermediate neurons.
-        neuron_writer: linear layer that reads the neurons and writes the feed-forward block's result.
-        attention_stubs: modules that together are the attention block without its residual path,
+        head_in_projections: linear layers that produce the heads, in order (query, key, value).
+        head_out_projection: linear layer that consumes the heads and returns the attention block's result.
+        neuron_in_projections: linear layers that produce the intermediate neurons.
+        neuron_out_projection: linear layer that consumes the neurons and returns the feed-forward block's result.
+        attention_modules: modules that together are the attention block without its residual path,
             with the number of values each returns.
-        feed_forward_stubs: likewise for the feed-forward block.
+        feed_forward_modules: likewise for the feed-forward block.
         intermediate_size: name of the config field that counts the intermediate neurons.
-        fused: readers that are several linear layers in one, with their number: a query, key and value projection
-            in one matrix, or the two halves of a gated feed-forward block.
-        optional_readers: further head readers, which only some configs have.
+        fused: in-projections that are several linear layers in one, with their number: a query, key and value
+            projection in one matrix, or the two halves of a gated feed-forward block.
+        optional_in_projections: further in-projections of heads, which only some configs have.
         without_heads: modules that cannot run, or need not, once no head is left; their stand-in returns no features.
         attention_dropout: the dropout that the attention weights pass through, in families that do not attend
             through the attention interface of transformers.
@@ -36,15 +40,15 @@ class Family:
 
     layers: str
     self_attention: str
-    head_readers: tuple[str, ...]
-    head_writer: str
-    neuron_readers: tuple[str, ...]
-    neuron_writer: str
-    attention_stubs: dict[str, int] = field(hash=False)
-    feed_forward_stubs: dict[str, int] = field(hash=False)
+    head_in_projections: tuple[str, ...]
+    head_out_projection: str
+    neuron_in_projections: tuple[str, ...]
+    neuron_out_projection: str
+    attention_modules: dict[str, int] = field(hash=False)
+    feed_forward_modules: dict[str, int] = field(hash=False)
     intermediate_size: str = "intermediate_size"
     fused: dict[str, int] = field(default_factory=dict, hash=False)
-    optional_readers: tuple[str, ...] = ()
+    optional_in_projections: tuple[str, ...] = ()
     without_heads: tuple[str, ...] = ()
     attention_dropout: str | None = None
     position_bias: int | None = None
@@ -52,15 +56,41 @@ class Family:
     embeddings: str = "embeddings"
 
 
+RENAMED = {  # fields of a Family by their former names
+    "head_readers": "head_in_projections",
+    "head_writer": "head_out_projection",
+    "neuron_readers": "neuron_in_projections",
+    "neuron_writer": "neuron_out_projection",
+    "attention_stubs": "attention_modules",
+    "feed_forward_stubs": "feed_forward_modules",
+    "optional_readers": "optional_in_projections",
+}
+
+
+def _with_former_names(init: Callable[..., None]) -> Callable[..., None]:
+    """Let rows that were written before fields were renamed be read, with a warning."""
+
+    @wraps(init)
+    def read(self: Family, *args: Any, **fields: Any) -> None:
+        for old in fields.keys() & RENAMED.keys():
+            warnings.warn(f"The field `{old}` of a Family is now `{RENAMED[old]}`.", DeprecationWarning, stacklevel=2)
+        init(self, *args, **{RENAMED.get(name, name): value for name, value in fields.items()})
+
+    return read
+
+
+Family.__init__ = _with_former_names(Family.__init__)  # type: ignore[method-assign]
+
+
 BERT = Family(
     layers="encoder.layer",
     self_attention="attention.self",
-    head_readers=("attention.self.query", "attention.self.key", "attention.self.value"),
-    head_writer="attention.output.dense",
-    neuron_readers=("intermediate.dense",),
-    neuron_writer="output.dense",
-    attention_stubs={"attention.self": 2, "attention.output.dense": 1},
-    feed_forward_stubs={"intermediate": 1, "output.dense": 1},
+    head_in_projections=("attention.self.query", "attention.self.key", "attention.self.value"),
+    head_out_projection="attention.output.dense",
+    neuron_in_projections=("intermediate.dense",),
+    neuron_out_projection="output.dense",
+    attention_modules={"attention.self": 2, "attention.output.dense": 1},
+    feed_forward_modules={"intermediate": 1, "output.dense": 1},
     after_attention="attention.output",
 )
 
@@ -69,12 +99,12 @@ FAMILIES: dict[str, Family] = {
     "albert": Family(
         layers="encoder.albert_layer_groups.*.albert_layers",
         self_attention="attention",
-        head_readers=("attention.query", "attention.key", "attention.value"),
-        head_writer="attention.dense",
-        neuron_readers=("ffn",),
-        neuron_writer="ffn_output",
-        attention_stubs={"attention.query": 1, "attention.key": 1, "attention.value": 1, "attention.dense": 1},
-        feed_forward_stubs={"ffn": 1, "ffn_output": 1},
+        head_in_projections=("attention.query", "attention.key", "attention.value"),
+        head_out_projection="attention.dense",
+        neuron_in_projections=("ffn",),
+        neuron_out_projection="ffn_output",
+        attention_modules={"attention.query": 1, "attention.key": 1, "attention.value": 1, "attention.dense": 1},
+        feed_forward_modules={"ffn": 1, "ffn_output": 1},
         without_heads=("attention.query", "attention.key", "attention.value"),
     ),
     "bert": BERT,
@@ -83,13 +113,13 @@ FAMILIES: dict[str, Family] = {
     "deberta-v2": Family(
         layers="encoder.layer",
         self_attention="attention.self",
-        head_readers=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
-        head_writer="attention.output.dense",
-        neuron_readers=("intermediate.dense",),
-        neuron_writer="output.dense",
-        attention_stubs={"attention.self": 2, "attention.output.dense": 1},
-        feed_forward_stubs={"intermediate": 1, "output.dense": 1},
-        optional_readers=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+        head_in_projections=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        head_out_projection="attention.output.dense",
+        neuron_in_projections=("intermediate.dense",),
+        neuron_out_projection="output.dense",
+        attention_modules={"attention.self": 2, "attention.output.dense": 1},
+        feed_forward_modules={"intermediate": 1, "output.dense": 1},
+        optional_in_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
         without_heads=("attention.self",),
         attention_dropout="attention.self.dropout",
         after_attention="attention.output",
@@ -97,12 +127,12 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family(
         layers="transformer.layer",
         self_attention="attention",
-        head_readers=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        head_writer="attention.out_lin",
-        neuron_readers=("ffn.lin1",),
-        neuron_writer="ffn.lin2",
-        attention_stubs={"attention": 2},
-        feed_forward_stubs={"ffn": 1},
+        head_in_projections=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        head_out_projection="attention.out_lin",
+        neuron_in_projections=("ffn.lin1",),
+        neuron_out_projection="ffn.lin2",
+        attention_modules={"attention": 2},
+        feed_forward_modules={"ffn": 1},
         intermediate_size="hidden_dim",
         after_attention="sa_layer_norm",
     ),
@@ -110,12 +140,12 @@ FAMILIES: dict[str, Family] = {
     "modernbert": Family(
         layers="layers",
         self_attention="attn",
-        head_readers=("attn.Wqkv",),
-        head_writer="attn.Wo",
-        neuron_readers=("mlp.Wi",),
-        neuron_writer="mlp.Wo",
-        attention_stubs={"attn_norm": 1, "attn": 2},
-        feed_forward_stubs={"mlp_norm": 1, "mlp": 1},
+        head_in_projections=("attn.Wqkv",),
+        head_out_projection="attn.Wo",
+        neuron_in_projections=("mlp.Wi",),
+        neuron_out_projection="mlp.Wo",
+        attention_modules={"attn_norm": 1, "attn": 2},
+        feed_forward_modules={"mlp_norm": 1, "mlp": 1},
         fused={"attn.Wqkv": 3, "mlp.Wi": 2},
         after_attention="mlp_norm",
     ),
@@ -123,12 +153,12 @@ FAMILIES: dict[str, Family] = {
     "mpnet": Family(
         layers="encoder.layer",
         self_attention="attention.attn",
-        head_readers=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
-        head_writer="attention.attn.o",
-        neuron_readers=("intermediate.dense",),
-        neuron_writer="output.dense",
-        attention_stubs={"attention.attn": 2},
-        feed_forward_stubs={"intermediate": 1, "output.dense": 1},
+        head_in_projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+        head_out_projection="attention.attn.o",
+        neuron_in_projections=("intermediate.dense",),
+        neuron_out_projection="output.dense",
+        attention_modules={"attention.attn": 2},
+        feed_forward_modules={"intermediate": 1, "output.dense": 1},
         attention_dropout="attention.attn.dropout",
         position_bias=2,
         after_attention="attention.LayerNorm",
@@ -137,12 +167,12 @@ FAMILIES: dict[str, Family] = {
     "vit": Family(
         layers="layers",
         self_attention="attention",
-        head_readers=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-        head_writer="attention.o_proj",
-        neuron_readers=("mlp.fc1",),
-        neuron_writer="mlp.fc2",
-        attention_stubs={"layernorm_before": 1, "attention": 2},
-        feed_forward_stubs={"layernorm_after": 1, "mlp": 1},
+        head_in_projections=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+        head_out_projection="attention.o_proj",
+        neuron_in_projections=("mlp.fc1",),
+        neuron_out_projection="mlp.fc2",
+        attention_modules={"layernorm_before": 1, "attention": 2},
+        feed_forward_modules={"layernorm_after": 1, "mlp": 1},
         after_attention="layernorm_after",
     ),
     "xlm-roberta": BERT,

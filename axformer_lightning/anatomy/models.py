@@ -46,26 +46,26 @@ class Anatomy:
     def blocks(self) -> tuple[Block, Block]:
         """The attention and the feed-forward block of every layer."""
         family = self.family
-        readers = (*family.head_readers, *family.optional_readers)
+        projections = (*family.head_in_projections, *family.optional_in_projections)
         return (
             Block(
                 kind="attention",
                 num_units=self.num_heads,
                 width=self.head_size,
-                readers={reader: family.fused.get(reader, 1) for reader in readers},
-                optional=family.optional_readers,
-                writer=family.head_writer,
-                stubs=family.attention_stubs,
+                in_projections={name: family.fused.get(name, 1) for name in projections},
+                optional=family.optional_in_projections,
+                out_projection=family.head_out_projection,
+                modules=family.attention_modules,
                 without_units=family.without_heads,
             ),
             Block(
                 kind="feed_forward",
                 num_units=self.intermediate_size,
                 width=1,
-                readers={reader: family.fused.get(reader, 1) for reader in family.neuron_readers},
+                in_projections={name: family.fused.get(name, 1) for name in family.neuron_in_projections},
                 optional=(),
-                writer=family.neuron_writer,
-                stubs=family.feed_forward_stubs,
+                out_projection=family.neuron_out_projection,
+                modules=family.feed_forward_modules,
                 without_units=(),
             ),
         )
@@ -75,7 +75,8 @@ class Anatomy:
 
         Example:
             >>> from axformer_lightning.anatomy import BERT
-            >>> Anatomy("bert", BERT, ("encoder.layer.0", "encoder.layer.1"), 4, 8, 64).name(1, BERT.head_writer)
+            >>> anatomy = Anatomy("bert", BERT, ("encoder.layer.0", "encoder.layer.1"), 4, 8, 64)
+            >>> anatomy.name(1, BERT.head_out_projection)
             'encoder.layer.1.attention.output.dense'
         """
         return f"{self.layers[layer]}.{part}"
@@ -136,7 +137,7 @@ def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
         {family.attention_dropout, family.after_attention} - {None}
     )
     for block in anatomy.blocks:
-        names |= {*block.readers, block.writer, *block.stubs} - {*block.optional}
+        names |= {*block.in_projections, block.out_projection, *block.modules} - {*block.optional}
     for layer in anatomy.layers:
         module = model.get_submodule(layer)
         if missing := sorted(name for name in names if name and not _has(module, name)):

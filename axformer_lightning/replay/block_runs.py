@@ -22,7 +22,7 @@ Undo = Callable[[], object]
 
 
 def features_of(block: Block, units: Sequence[int], gone: Collection[int]) -> Features:
-    """Return which inputs of the block's writer belong to the units that are ``gone``.
+    """Return which inputs of the block's out-projection belong to the units that are ``gone``.
 
     Args:
         block: the block.
@@ -42,7 +42,7 @@ class BlockRun:
     Args:
         block: the block.
         layer: the layer that it is in.
-        closed: inputs of the writer that accepted candidates close, in the order accepted.
+        closed: inputs of the out-projection that accepted candidates close, in the order accepted.
         tried: those that the candidate closes.
         known: returns what is known of the block in this call, or None; asked only where `keep` is given.
         keep: takes down what becomes known.
@@ -60,7 +60,7 @@ class BlockRun:
     def install(self) -> Iterator[Undo]:
         """Let the block run this way; yield what undoes each step."""
         if self.closed or self.tried or self.keep:
-            yield replaced(self.writer, partial(self._write, self.writer.forward))
+            yield replaced(self.out_projection, partial(self._write, self.out_projection.forward))
         if self.keep is None:
             return
         *others, (last, stub) = stand_ins(self.block).items()
@@ -71,9 +71,9 @@ class BlockRun:
         yield replaced(module, partial(self._unless_known, module.forward, partial(self._recall, stub.num_outputs)))
 
     @property
-    def writer(self) -> nn.Linear:
-        """The linear layer that reads the units."""
-        return self.layer.get_submodule(self.block.writer)  # type: ignore[return-value]
+    def out_projection(self) -> nn.Linear:
+        """The linear layer that consumes the units."""
+        return self.layer.get_submodule(self.block.out_projection)  # type: ignore[return-value]
 
     def _write(self, forward: Callable[[Tensor], Tensor], z_BTC: Tensor) -> Tensor:
         y_BTC = self._without(forward(z_BTC), z_BTC, self.closed)
@@ -95,5 +95,5 @@ class BlockRun:
         for features in parts:
             part_BTC = z_BTC[..., features]
             self.count(part_BTC.numel() * y_BTC.shape[-1])
-            y_BTC = y_BTC - functional.linear(part_BTC, self.writer.weight[:, features])
+            y_BTC = y_BTC - functional.linear(part_BTC, self.out_projection.weight[:, features])
         return y_BTC

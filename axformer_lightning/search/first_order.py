@@ -102,8 +102,8 @@ def _values(
         for i, layer in enumerate(layers):
             for block in anatomy.blocks:
                 if block.left(layer) is not None:
-                    writer = transformer.get_submodule(anatomy.name(i, block.writer))
-                    undo.callback(writer.register_forward_hook(partial(note, place=(i, block.kind))).remove)
+                    out_projection = transformer.get_submodule(anatomy.name(i, block.out_projection))
+                    undo.callback(out_projection.register_forward_hook(partial(note, place=(i, block.kind))).remove)
         yield values
 
 

@@ -132,7 +132,7 @@ class Round:
     def _ends(self, phase: Phase, candidates: Candidates, best: Score, has_parts: bool) -> Ends:
         """Return what tells whether a candidate need not be evaluated any further."""
         clause = phase.rule.loss_clause
-        bar = clause and clause.bar(best, self.baseline.score, phase.rule.tolerance)
+        bar = clause.bar(best, self.baseline.score, phase.rule.tolerance) if clause else None
         if not self.stops_early or bar is None:
             return _never
         assert best.loss is not None

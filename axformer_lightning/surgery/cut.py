@@ -133,7 +133,7 @@ def _positions_of_layer(
             )
         if had is None or had == wants:
             continue
-        gone = tuple(block.stubs) if wants is None else () if wants else block.without_units
+        gone = tuple(block.modules) if wants is None else () if wants else block.without_units
         for part in gone:
             name = anatomy.name(i, part)
             yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
@@ -141,19 +141,19 @@ def _positions_of_layer(
             continue
         place = {unit: index for index, unit in enumerate(had)}
         kept = [place[unit] * block.width + offset for unit in wants for offset in range(block.width)]
-        for reader, fused in _readers(model, anatomy, i, block).items():
-            if reader.startswith(gone):
+        for name_in_layer, fused in _in_projections_of(model, anatomy, i, block).items():
+            if name_in_layer.startswith(gone):
                 continue
-            name = anatomy.name(i, reader)
+            name = anatomy.name(i, name_in_layer)
             rows = [part * len(had) * block.width + row for part in range(fused) for row in kept]
             yield from ((f"{name}.{own}", {0: rows}) for own, _ in model.get_submodule(name).named_parameters())
-        yield f"{anatomy.name(i, block.writer)}.weight", {1: kept}
+        yield f"{anatomy.name(i, block.out_projection)}.weight", {1: kept}
 
 
-def _readers(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block) -> dict[str, int]:
-    """Return the readers that a layer of this very model has."""
+def _in_projections_of(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block) -> dict[str, int]:
+    """Return the in-projections that a layer of this very model has."""
     parts = {name for name, _ in model.get_submodule(anatomy.layers[i]).named_modules()}
-    return {reader: fused for reader, fused in block.readers.items() if reader in parts or reader not in block.optional}
+    return {name: fused for name, fused in block.in_projections.items() if name in parts or name not in block.optional}
 
 
 def _rebuild(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block, left: list[int] | None) -> None:
@@ -229,7 +229,7 @@ def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Seq
             left = block.left(now)
             if not left or now == wanted:
                 continue
-            for part, fused in (_readers(model, anatomy, i, block) | {block.writer: 1}).items():
+            for part, fused in (_in_projections_of(model, anatomy, i, block) | {block.out_projection: 1}).items():
                 name = anatomy.name(i, part)
                 linear = model.get_submodule(name)
                 kind = type(linear)
@@ -238,7 +238,7 @@ def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Seq
                         f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
                         " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
                     )
-                size = linear.in_features if part == block.writer else linear.out_features
+                size = linear.in_features if part == block.out_projection else linear.out_features
                 if size != (expected := fused * len(left) * block.width):
                     raise ValueError(
                         f"Expected {expected} features at {name!r}, got {size}: something else has cut the model."

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForTokenClassification, GPT2Config,
 from axformer_lightning.anatomy import (
     BERT,
     FAMILIES,
+    Family,
     HardAttention,
     LayerPlan,
     anatomy_of,
@@ -38,10 +39,10 @@ def test_the_numbers_are_those_of_the_config(model, family):
 def test_every_name_of_every_layer_leads_to_a_module(tiny, family, auto):
     model = tiny.model(family, auto=auto)
     anatomy, row = anatomy_of(model), FAMILIES[family]
-    linears = (*row.head_readers, row.head_writer, *row.neuron_readers, row.neuron_writer)
+    linears = (*row.head_in_projections, row.head_out_projection, *row.neuron_in_projections, row.neuron_out_projection)
     for layer in range(3):
         assert {type(model.get_submodule(anatomy.name(layer, part))) for part in linears} == {nn.Linear}
-        for part in (row.self_attention, *row.attention_stubs, *row.feed_forward_stubs):
+        for part in (row.self_attention, *row.attention_modules, *row.feed_forward_modules):
             model.get_submodule(anatomy.name(layer, part))
 
 
@@ -50,13 +51,13 @@ def test_names_lead_to_the_parts_they_are_named_after(model, family, names, part
     for layer in range(3):
         at = {
             name: model.get_submodule(anatomy.name(layer, getattr(row, name)))
-            for name in ("head_writer", "neuron_writer", "self_attention")
+            for name in ("head_out_projection", "neuron_out_projection", "self_attention")
         }
-        assert at["head_writer"] is part(model, layer, "attention")
-        assert at["neuron_writer"] is part(model, layer, "feed_forward")
+        assert at["head_out_projection"] is part(model, layer, "attention")
+        assert at["neuron_out_projection"] is part(model, layer, "feed_forward")
         assert at["self_attention"] is part(model, layer, "self_attention")
-    assert row.head_readers == names.readers
-    assert row.neuron_readers == (names.first,)
+    assert row.head_in_projections == names.readers
+    assert row.neuron_in_projections == (names.first,)
 
 
 def test_layers_go_from_input_to_output(model, names):
@@ -165,3 +166,10 @@ def test_a_removed_block_keeps_no_unit_and_names_none():
 def test_hard_attention_without_keys_is_refused(k):
     with pytest.raises(ValueError, match=f"k >= 1 .*got k={k}.*hard_attention_k=None"):
         HardAttention(k)
+
+
+def test_a_row_with_the_former_names_of_fields_is_read_with_a_warning():
+    fields = dict(vars(BERT))
+    fields["head_writer"] = fields.pop("head_out_projection")
+    with pytest.warns(DeprecationWarning, match="`head_writer` of a Family is now `head_out_projection`"):
+        assert Family(**fields) == BERT

@@ -7,11 +7,6 @@ from hypothesis import strategies as st
 
 from axformer_lightning.anatomy import Candidate, HardAttention, LayerPlan, SearchSpace, neuron_groups, with_candidates
 from axformer_lightning.search import Outcome, greedy_search, ordered, repeat_sweeps, steps_of
-    Outcome,
-    greedy_search,
-    ordered,
-    repeat_sweeps,
-)
 
 STEPS = [("A", "ab"), ("B", "cd"), ("C", "ef")]
 GROUPS = ((0, 4), (4, 8), (8, 12))
