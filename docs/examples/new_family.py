@@ -1,4 +1,4 @@
-"""A family that is not built in: ESM, an encoder of proteins with a norm in front of each block."""
+"""A family that is not built in: ESM, a protein encoder with a norm before each block."""
 
 import torch
 from transformers import EsmConfig, EsmForSequenceClassification
@@ -11,12 +11,12 @@ register_family(
     Family(
         layers="encoder.layer",
         self_attention="attention.self",
-        head_readers=("attention.self.query", "attention.self.key", "attention.self.value"),
-        head_writer="attention.output.dense",
-        neuron_readers=("intermediate.dense",),
-        neuron_writer="output.dense",
-        attention_stubs={"attention.LayerNorm": 1, "attention.self": 2, "attention.output.dense": 1},
-        feed_forward_stubs={"LayerNorm": 1, "intermediate": 1, "output.dense": 1},
+        head_in_projections=("attention.self.query", "attention.self.key", "attention.self.value"),
+        head_out_projection="attention.output.dense",
+        neuron_in_projections=("intermediate.dense",),
+        neuron_out_projection="output.dense",
+        attention_modules={"attention.LayerNorm": 1, "attention.self": 2, "attention.output.dense": 1},
+        feed_forward_modules={"LayerNorm": 1, "intermediate": 1, "output.dense": 1},
     ),
 )
 

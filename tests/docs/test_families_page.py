@@ -42,7 +42,7 @@ def test_the_program_cuts_a_model_that_comes_back(example, tmp_path):
 def test_the_check_of_a_row_passes_and_fails_with_a_wrong_row(example, tiny, batch):
     known = {"torch": torch, "apply_plan_": apply_plan_, "batch": batch}
     exec(BLOCKS[1], known | {"model": tiny.model("bert")})
-    wrong = dataclasses.replace(FAMILIES["bert"], head_readers=FAMILIES["bert"].head_readers[::2])
+    wrong = dataclasses.replace(FAMILIES["bert"], head_in_projections=FAMILIES["bert"].head_in_projections[::2])
     FAMILIES["bert"] = wrong
     with pytest.raises((AssertionError, RuntimeError)):
         exec(BLOCKS[1], known | {"model": tiny.model("bert")})
