@@ -50,6 +50,7 @@ def greedy_search(
     *,
     best: S,
     accepted: tuple[C, ...] = (),
+    is_left: Callable[[tuple[C, ...], C], bool] = lambda accepted, candidate: True,
     on_trial: Callable[[Trial[C, S]], None] = lambda trial: None,
 ) -> Outcome[C, S]:
     """Try every step once, in order: the whole first, and its parts where the whole nearly made it.
@@ -63,7 +64,8 @@ def greedy_search(
         inspects: tells from the score of a rejected whole whether its parts are tried, one at a time.
         best: score of ``accepted``.
         accepted: what has been accepted already.
-        on_trial: is told of each trial.
+        is_left: tells whether a candidate is still there with what has been accepted; others are passed over.
+        on_trial: is called with each trial.
 
     Example:
         >>> cost = lambda letters, best, parts: sum({"A": 3, "a": -1, "b": 1}[letter] for letter in letters)
@@ -84,6 +86,8 @@ def greedy_search(
         return trial
 
     for whole, parts in steps:
+        if not is_left(accepted, whole):
+            continue
         trial = attempt(whole, bool(parts))
         if not trial.accepted and parts and inspects(trial.score, best):
             for part in parts:

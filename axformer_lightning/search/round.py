@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from axformer_lightning.anatomy import Candidate, LayerPlan, SearchSpace, with_candidates
+from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, SearchSpace, with_candidates
 from axformer_lightning.criteria import inspection_bar, votes_suffice
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
@@ -86,8 +86,13 @@ class Round:
             partial(self._inspects, phase),
             best=best,
             accepted=accepted,
+            is_left=self._is_left,
             on_trial=on_trial,
         )
+
+    def _is_left(self, accepted: Candidates, candidate: Candidate) -> bool:
+        layer = self.layers_with(accepted)[candidate.layer]
+        return candidate.index in KINDS[candidate.kind].offers(layer, self.space)
 
     def _steps(self, phase: Phase, accepted: Candidates) -> Iterable[Step[Candidate]]:
         layers = self.layers_with(accepted)

@@ -1,4 +1,4 @@
-"""A family that is not built in: ESM, an encoder of proteins with a norm in front of each block."""
+"""A family that is not built in: ESM, a protein encoder with a norm before each block."""
 
 import torch
 from transformers import EsmConfig, EsmForSequenceClassification

@@ -96,6 +96,11 @@ def test_every_trial_is_announced_in_order():
     assert tuple(announced) == outcome.trials
 
 
+def test_what_is_no_longer_there_is_passed_over():
+    outcome = search({"A": -1}, is_left=lambda accepted, letter: not ("A" in accepted and letter == "B"))
+    assert tried(outcome) == "ACef"
+
+
 def test_a_search_of_nothing_changes_nothing():
     outcome = search({}, steps=[], best=7)
     assert (outcome.accepted, outcome.best, outcome.trials) == ((), 7, ())
