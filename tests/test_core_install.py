@@ -3,12 +3,8 @@
 import subprocess
 import sys
 
-APP = (
-    "datasets",
-    "hydra",
-    "omegaconf",
-    "sentencepiece",
-)  # lightning and torchmetrics import rich and matplotlib where they are
+# Not rich and matplotlib, which Lightning and torchmetrics import where they are there.
+APP = ("datasets", "hydra", "omegaconf", "sentencepiece")
 SCRIPT = f"""
 import sys
 for name in {APP!r}:

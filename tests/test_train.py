@@ -121,7 +121,7 @@ def test_the_metric_that_decides_is_the_one_that_is_reported(overrides, criterio
     settings = settings_of(callbacks, callbacks)
     rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
     assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
-    assert {(rule.with_loss, rule.majority) for rule in rules} == {(criterion != "metric", 0.0)}
+    assert {(rule.criterion, rule.majority) for rule in rules} == {(criterion or "loss_and_metric", 0.0)}
 
 
 def test_gradients_are_clipped_alike_in_a_run_and_when_rules_are_compared():

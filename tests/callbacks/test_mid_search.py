@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.callbacks import round as round_of_fit
-from axformer_lightning.search.round import Round
+from axformer_lightning.search import find
+from axformer_lightning.search.baseline import Baseline
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 
@@ -24,15 +25,23 @@ def evaluated(monkeypatch):
     class Evaluated(list):
         dies_at = None
 
-    seen, measure = Evaluated(), Round._measure
+    seen, measure, measure_base = Evaluated(), Baseline.measure, find.measure_baseline
 
-    def record(self, candidates, *args):
+    def note(candidates):
         if len(seen) == seen.dies_at:
             raise PowerCutError
         seen.append(candidates)
+
+    def record(self, candidates, *args):
+        note(candidates)
         return measure(self, candidates, *args)
 
-    monkeypatch.setattr(Round, "_measure", record)
+    def record_base(*args):
+        note(())
+        return measure_base(*args)
+
+    monkeypatch.setattr(Baseline, "measure", record)
+    monkeypatch.setattr(find, "measure_baseline", record_base)
     return seen
 
 

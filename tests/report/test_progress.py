@@ -44,7 +44,7 @@ def test_the_counts_follow_the_trials(num_trials):
 
 def test_the_best_loss_of_a_rejected_start_is_the_one_before():
     progress = SearchProgress(console=console())
-    progress.on_trial(trial(None, 0.7, False))
+    progress.on_trial(trial(None, 0.7, False, index=0))
     assert progress.best_loss == 0.7
 
 
