@@ -1,21 +1,25 @@
 """Make fine-tuned transformer encoders smaller, faster and more accurate, decided by measured accuracy."""
 
+from axformer_lightning.anatomy import Family, register_family
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
-from axformer_lightning.training import apply_checkpoint_plans_, load_from_checkpoint
+from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_, load_from_checkpoint
 
 __version__ = "0.1.0"
 __all__ = [
     "AccuracyDrivenPruningCallback",
+    "Family",
     "HardAttentionCallback",
     "Plan",
     "apply_checkpoint_plans_",
     "apply_plan_",
     "find_plan",
+    "follow_workers_",
     "load_from_checkpoint",
     "load_pretrained",
+    "register_family",
     "save_pretrained",
 ]

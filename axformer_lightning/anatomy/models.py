@@ -98,7 +98,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     if family is None:
         raise ValueError(
             f"Expected a model of one of the families {sorted(FAMILIES)}, got model_type {config.model_type!r}."
-            " Add its row with `axformer_lightning.anatomy.register_family(model_type, Family(...))`."
+            " Add its row with `axformer_lightning.register_family(model_type, axformer_lightning.Family(...))`."
         )
     if getattr(config, "is_decoder", False):
         raise ValueError(

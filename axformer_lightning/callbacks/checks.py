@@ -74,7 +74,7 @@ def check_strategy(trainer: L.Trainer) -> None:
         raise ValueError(
             "Expected processes that run the whole script, got a strategy that spawns or forks them: the module of the"
             ' main process would stay uncut. Use `Trainer(strategy="ddp")`; in a notebook call'
-            " `axformer_lightning.training.follow_workers_(module)` before `fit`."
+            " `axformer_lightning.follow_workers_(module)` before `fit`."
         )
 
 
