@@ -3,6 +3,9 @@
 import inspect
 import json
 import logging
+import os
+import sys
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import hydra
 import lightning as L
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -170,13 +174,22 @@ def main(cfg: DictConfig) -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # lightning 2.6 on torch 2.13
     directory = Path(HydraConfig.get().runtime.output_dir)
-    results = train(cfg, directory)
+    try:
+        results = train(cfg, directory)
+    except (ValueError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # of several runs one that ends the process would take the others along
+        sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
     console = Console()
     console.print(results_table(results))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {directory}: results.json, plan.json, plan.png, finetuned/ and model/.", soft_wrap=True
+        f"Everything is in {directory}: results.json, plan.json, plan.png (what is left), finetuned/ and model/.",
+        "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
+        sep="\n",
+        soft_wrap=True,
     )
 
 

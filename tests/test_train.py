@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,20 @@ def test_an_unknown_choice_lists_the_known_ones(choice, known):
     )
     assert done.returncode != 0
     assert known in done.stderr
+
+
+def test_a_mistake_of_the_user_ends_in_a_sentence_and_not_in_a_traceback(tmp_path):
+    command = [sys.executable, "train.py", "task=mrpc", f"data_dir={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    for full, traceback in (("0", False), ("1", True)):
+        ran = subprocess.run(
+            command,
+            cwd=Path(train.__file__).parent,
+            env={**environment, "HYDRA_FULL_ERROR": full},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 1
+        assert "Expected the official file" in ran.stderr
+        assert ("Traceback" in ran.stderr) is traceback

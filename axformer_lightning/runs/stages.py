@@ -1,6 +1,7 @@
 """The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -32,6 +33,7 @@ from axformer_lightning.tasks.task_data import TaskData
 from axformer_lightning.training import StartingPoint
 
 REPORT_LENGTH = 128
+logger = logging.getLogger(__name__)
 
 MakeTrainer = Callable[[str, int], L.Trainer]  # stage, epochs -> trainer
 
@@ -68,6 +70,7 @@ def fine_tune(run: Run, epochs: int) -> dict[str, float]:
     """Fine-tune, save the dense model to `finetuned/`, and return its metrics on the dev set."""
 
     def stage() -> dict[str, float]:
+        logger.info("Fine-tune: %s.", _epochs(epochs))
         trainer = _fit(run, "finetune", epochs)
         save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
         return dev_metrics(run, trainer)
@@ -137,6 +140,8 @@ def _fit(run: Run, stage: str, epochs: int) -> L.Trainer:
 
 def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
+    tried = [name for name, on in (("hard attention", settings.hard_attention), ("pruning", settings.pruning)) if on]
+    logger.info("Search and cut: %s.", ", then ".join(tried))
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
     with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
         padding = run.model.config.pad_token_id or 0
@@ -159,15 +164,21 @@ def _added_up(counts: SearchCounts) -> dict[str, Any]:
 
 
 def _retrain(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
+    logger.info("Retrain: %s%s.", _epochs(epochs), "" if start is None else ", from the first weights")
     if start is not None:
         start.rewind_(run.module, run.model)
     _fit(run, stage, epochs)
+
+
+def _epochs(number: int) -> str:
+    return "1 epoch" if number == 1 else f"{number} epochs"
 
 
 def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[str, float]:
     """Return the metrics of the model as it stands on the dev set, and write its predictions for each test set."""
 
     def stage() -> dict[str, float]:
+        logger.info("Report: the dev set, sizes and latencies of the dense and the cut model.")
         metrics = dev_metrics(run, trainer)
         predict_test(run, trainer, test)
         return metrics
