@@ -51,9 +51,14 @@ def test_each_excerpt_on_the_page_is_part_of_the_program_linked_above_it():
     assert shown.keys() == EXAMPLES.keys()
     assert all(shown.values())
     for name, path in EXAMPLES.items():
-        program = path.read_text(encoding="utf-8")
+        program = plain(path.read_text(encoding="utf-8"))
         assert [lines for lines in excerpts(common) + shown[name] if lines not in program] == []
 
 
 def excerpts(text):
-    return re.findall(r"```python\n(.*?)```", text, re.S)
+    return [plain(excerpt) for excerpt in re.findall(r"```python\n(.*?)```", text, re.S)]
+
+
+def plain(code):
+    """Lines of code one below the other: a formatter moves methods of an excerpt to the margin and spaces them."""
+    return "".join(f"{line.strip()}\n" for line in code.splitlines() if line.strip())
