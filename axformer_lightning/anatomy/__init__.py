@@ -6,7 +6,15 @@ numbers, and a :class:`LayerPlan` says what is left of one layer. Names become m
 
 from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import BERT, FAMILIES, Family, register_family
-from axformer_lightning.anatomy.kinds import KINDS, Candidate, Kind, Phase, SearchSpace, neuron_groups, with_candidates
+from axformer_lightning.anatomy.kinds import (
+    KINDS,
+    Candidate,
+    Kind,
+    PhaseName,
+    SearchSpace,
+    neuron_groups,
+    with_candidates,
+)
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
 from axformer_lightning.anatomy.models import Anatomy, anatomy_of, find_transformer, layer_modules, layers_left
 
@@ -21,7 +29,7 @@ __all__ = [
     "HardAttention",
     "Kind",
     "LayerPlan",
-    "Phase",
+    "PhaseName",
     "SearchSpace",
     "anatomy_of",
     "find_transformer",

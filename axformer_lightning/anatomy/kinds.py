@@ -8,7 +8,7 @@ from typing import Any, Literal
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
 
 BLOCKS = ("attention", "feed_forward")  # of a layer, in the order in which they run
-Phase = Literal["hard_attention", "pruning"]
+PhaseName = Literal["hard_attention", "pruning"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Kind:
     apply: Callable[[LayerPlan, Any, SearchSpace], LayerPlan]
     units: Callable[[int, SearchSpace], Collection[int]] | None = None
     parts: str | None = None
-    phase: Phase | None = None
+    phase: PhaseName | None = None
     index_below: Literal["num_heads", "intermediate_size"] | None = None
 
     @property
@@ -78,7 +78,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if (self.index is None) != (KINDS[self.kind].index_below is None):
-            raise ValueError(f"Expected an index of parts alone, got {self.index} for a {self}.")
+            raise ValueError(f"Expected an index for a part, and for nothing else, got {self.index} for {self}.")
 
     def __str__(self) -> str:
         part = "" if self.index is None else f" {self.index}"

@@ -38,11 +38,6 @@ class Anatomy:
         return len(self.layers)
 
     @property
-    def hidden_size(self) -> int:
-        """Features of a token between the layers."""
-        return self.num_heads * self.head_size
-
-    @property
     def blocks(self) -> tuple[Block, Block]:
         """The attention and the feed-forward block of every layer."""
         family = self.family

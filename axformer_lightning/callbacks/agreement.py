@@ -78,7 +78,7 @@ def settings_of(
     Args:
         callbacks: those that take part in the round.
         partners: all callbacks that share the model, those that take part among them.
-        max_length: see :class:`~axformer_lightning.finding.SearchSettings`.
+        max_length: see :class:`~axformer_lightning.search.SearchSettings`.
     """
     hard = next((callback for callback in callbacks if isinstance(callback.settings, HardAttention)), None)
     pruning = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), None)

@@ -89,7 +89,11 @@ class Rule:
 
 
 def make_rule(
-    criterion: str | Metric, metric: Metric | None, majority: float, tolerance: float, vote: Vote = Rule.vote
+    criterion: str | Metric = Rule.criterion,
+    metric: Metric | None = None,
+    majority: float = Rule.majority,
+    tolerance: float = Rule.tolerance,
+    vote: Vote = Rule.vote,
 ) -> Rule:
     """Return the rule that a user's arguments describe.
 

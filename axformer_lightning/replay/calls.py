@@ -94,4 +94,4 @@ class Call:
         self.known = known or {}
         self.layer_calls = [0] * num_layers
         self.embed_calls = 0
-        self.tokens = 0  # of each sample, once the first layer has been entered
+        self.per_token = 1.0  # multiply-adds of an uncut layer, once the first layer has been entered

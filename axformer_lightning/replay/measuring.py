@@ -58,6 +58,11 @@ class Part(NamedTuple):
 Ends = Callable[[Sequence[Part]], bool]
 
 
+def never(parts: Sequence[Part]) -> bool:
+    """Let a pass go on to its end."""
+    return False
+
+
 @dataclass(frozen=True)
 class Base:
     """What the fine-tuned model reached on every batch of this process, with which votes compare.

@@ -53,6 +53,11 @@ class Replay:
         return layer_modules(self.transformer)
 
     @cached_property
+    def embeddings(self) -> nn.Module | None:
+        """What makes the first layer's input, where the family names it."""
+        return dict(self.transformer.base_model.named_modules()).get(self.anatomy.family.embeddings)
+
+    @cached_property
     def top(self) -> int | None:
         """The highest layer that attends when the round begins.
 

@@ -53,7 +53,7 @@ class AppliedModel:
 
     def install(self) -> Iterator[Undo]:
         """Let the model run this way; yield what undoes each step."""
-        embeddings = dict(self.replay.transformer.base_model.named_modules()).get(self.replay.anatomy.family.embeddings)
+        embeddings = self.replay.embeddings
         if embeddings is not None:
             yield replaced(embeddings, partial(self._embed, embeddings.forward))
         for i, layer in enumerate(self.applied.layers):
@@ -93,7 +93,7 @@ class AppliedModel:
         )
 
     def _count(self, macs: float) -> None:
-        self.replay.work.add(macs, macs_per_token(self.replay.anatomy, self.call.tokens))
+        self.replay.work.add(macs, self.call.per_token)
 
     def _embed(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = self.call
@@ -109,14 +109,15 @@ class AppliedModel:
         call = self.call
         call.layer_calls[i] += 1
         x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        *_, tokens, hidden = x_BTC.shape
         if i == 0:
-            call.tokens = x_BTC.shape[-2]
+            call.per_token = macs_per_token(self.replay.anatomy, tokens)
         if i >= call.start:
             rows = math.prod(x_BTC.shape[:-2])
             known = call.known if i == self.applied.layer else ()
             for block in self.runs.units[i]:
                 if block.kind not in known:
-                    self._count(rows * self.runs.macs(i, block, call.tokens))
+                    self._count(rows * self.runs.macs(i, block, tokens, hidden))
 
     def _layer_below(self, i: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = self.call

@@ -25,6 +25,7 @@ from axformer_lightning.replay import (
     Work,
     first_pass,
     free_memory,
+    never,
     running,
     size_of,
 )
@@ -125,7 +126,7 @@ def measure_baseline(
         device,
     )
     results = _results(found, step, batches)
-    reached, parts = meter.measure(results.__getitem__, lambda parts: False, "the model before the search")
+    reached, parts = meter.measure(results.__getitem__, never, "the model before the search")
     return Baseline(
         score=reached,
         parts=parts,

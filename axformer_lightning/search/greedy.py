@@ -91,7 +91,8 @@ def greedy_search(
         trial = attempt(whole, bool(parts))
         if not trial.accepted and parts and inspects(trial.score, best):
             for part in parts:
-                attempt(part, False)
+                if is_left(accepted, part):
+                    attempt(part, False)
     return Outcome(accepted, best, tuple(trials))
 
 

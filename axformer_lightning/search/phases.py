@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from axformer_lightning.anatomy import Phase as PhaseName
+from axformer_lightning.anatomy import PhaseName
 from axformer_lightning.criteria import Rule
 from axformer_lightning.search.settings import SearchSettings, Strategy
 

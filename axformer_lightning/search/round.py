@@ -8,7 +8,7 @@ from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, SearchSpace,
 from axformer_lightning.criteria import inspection_bar, votes_suffice
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
-from axformer_lightning.replay import Ends, Part, Score
+from axformer_lightning.replay import Ends, Part, Score, never
 from axformer_lightning.search.baseline import Baseline
 from axformer_lightning.search.first_order import predicted_changes
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
@@ -131,7 +131,7 @@ class Round:
         if not candidates:
             return self.baseline.parts
         if candidates not in self.parts:
-            self._measure(phase, candidates, _never)
+            self._measure(phase, candidates, never)
         return self.parts[candidates]
 
     def _ends(self, phase: Phase, candidates: Candidates, best: Score, has_parts: bool) -> Ends:
@@ -139,7 +139,7 @@ class Round:
         clause = phase.rule.loss_clause
         bar = clause.bar(best, self.baseline.score, phase.rule.tolerance) if clause else None
         if not self.stops_early or bar is None:
-            return _never
+            return never
         assert best.loss is not None
         inspection = inspection_bar(best.loss, phase.inspection_factor) if has_parts else None
         bounds = Bounds(phase.rule, best.loss, bar, inspection, self.baseline.score.samples_seen)
@@ -148,7 +148,3 @@ class Round:
         watch = Watch(bounds, self._parts_of(phase, candidates[:-1]), self.settings.confidence)
         # Both are asked of every batch: the watch has to see each.
         return lambda parts: any([watch.is_surely_lost(parts), is_lost(parts, bounds)])
-
-
-def _never(parts: Sequence[Part]) -> bool:
-    return False

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, Phase, SearchSpace
+from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, PhaseName, SearchSpace
 from axformer_lightning.search.greedy import Step
 
 C = TypeVar("C")
 
 
-def steps_of(phase: Phase, layers: Sequence[LayerPlan], space: SearchSpace) -> Iterator[Step[Candidate]]:
+def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) -> Iterator[Step[Candidate]]:
     """Yield everything that a phase tries, with its parts.
 
     Hard attention goes from the first layer to the last, pruning from the last to the first. Within a layer the order

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.costs import count_encoder_parameters
-from axformer_lightning.criteria import CRITERIA, Rule, fit_temperature
+from axformer_lightning.criteria import fit_temperature, make_rule
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import score_logits, to_device
 from axformer_lightning.search import Pruning, SearchCounts, SearchSettings, search_plan
@@ -30,7 +30,7 @@ class Setting:
     """One way to decide.
 
     Args:
-        rule: arguments of :class:`~axformer_lightning.criteria.Rule`, but for the metric.
+        rule: arguments of :func:`~axformer_lightning.criteria.make_rule`, but for the metric.
         pruning: how pruning goes.
         hard: whether hard attention is searched for.
         tempers: whether the losses are those of logits that were divided by the dense model's temperature.
@@ -181,8 +181,7 @@ def _searched(
     model: PreTrainedModel, task: Task, headline: str, search: Sequence[Mapping[str, Tensor]], setting: Setting
 ) -> tuple[Plan, SearchCounts]:
     scored = Tempered(model, _temperature(model, search)) if setting.tempers else model
-    has_metric = any(clause.total == "metric" for clause in CRITERIA[setting.rule.get("criterion", "loss")])
-    rule = Rule(**setting.rule, metric=task.metric(headline) if has_metric else None)
+    rule = make_rule(**setting.rule, metric=task.metric(headline))
     settings = SearchSettings(HardAttention() if setting.hard else None, setting.pruning, rule)
     return search_plan(scored, model, search, settings)
 

@@ -101,6 +101,11 @@ def test_what_is_no_longer_there_is_passed_over():
     assert tried(outcome) == "ACef"
 
 
+def test_a_part_that_went_with_another_is_passed_over_too():
+    outcome = search({"a": -1}, is_left=lambda accepted, letter: not ("a" in accepted and letter == "b"))
+    assert tried(outcome) == "AaBcdCef"
+
+
 def test_a_search_of_nothing_changes_nothing():
     outcome = search({}, steps=[], best=7)
     assert (outcome.accepted, outcome.best, outcome.trials) == ((), 7, ())
