@@ -109,7 +109,7 @@ def test_every_name_that_people_override_exists():
     hard, pruning = train._callbacks(cfg)
     assert (hard.settings.k, hard.settings.renormalize) == (4, True)
     assert (pruning.settings.neuron_groups, pruning.settings.inspection_factor, pruning.rounds) == (6, 1.2, 2)
-    assert pruning.judged_by["metric"] is not None
+    assert pruning.options["metric"] is not None
     assert cfg.trainer.max_time == "00:00:01:00"
 
 
@@ -196,7 +196,7 @@ def test_the_headline_decides_and_is_one_of_the_metrics(task):
     assert cfg.task.headline in metrics
     if TASKS[task].kind in ("classification", "regression"):
         assert cfg.task.headline == metrics[0]  # by which rules are compared
-    assert train._callbacks(cfg)[1].judged_by["metric"] is not None
+    assert train._callbacks(cfg)[1].options["metric"] is not None
 
 
 def test_a_headline_that_the_task_has_not_is_refused(run):

@@ -1,73 +1,82 @@
-"""What the callbacks that share a round agree on."""
+"""The options of a callback, and what the callbacks that share a round agree on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torchmetrics import Metric
 
 from axformer_lightning.anatomy import HardAttention
-from axformer_lightning.criteria import Rule, make_rule
-from axformer_lightning.search import Pruning, SearchSettings
+from axformer_lightning.search import PUBLISHED, Pruning, SearchOptions, SearchSettings, make_settings
 
-CRITERION, MAJORITY = "loss_and_metric", 0.0  # what served best on real tasks (docs/rules.md)
-DEFAULTS: dict[str, Any] = {
-    "criterion": CRITERION,
-    "metric": None,
-    "majority": MAJORITY,
-    "tolerance": Rule.tolerance,
-    "vote": Rule.vote,
-    "full_scores": SearchSettings.full_scores,
-    "early_stop": SearchSettings.early_stop,
-    "confidence": SearchSettings.confidence,
-    "batch_tokens": SearchSettings.batch_tokens,
-    "cache_memory": SearchSettings.cache_memory,
+OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
+
+
+class CallbackOptions(SearchOptions, total=False):
+    """When a callback searches, and on what.
+
+    Args:
+        retrain: ``"continue"`` with the weights, or ``"rewind"`` to those at the start of fit.
+        first_epoch: epoch, counted from 0, at the end of whose validation the first round runs.
+        rounds: how many rounds there are.
+        every_n_epochs: epochs from one round to the next.
+        search_dataloader: samples that decide; by default the validation dataloader.
+        model: dotted attribute path of the Hugging Face model, needed where the module holds several.
+    """
+
+    retrain: Literal["continue", "rewind"]
+    first_epoch: int
+    rounds: int
+    every_n_epochs: int
+    search_dataloader: Iterable[Any] | None
+    model: str | None
+
+
+SCHEDULE: dict[str, Any] = {
+    "first_epoch": 0,
+    "rounds": 1,
+    "every_n_epochs": 1,
+    "search_dataloader": None,
+    "model": None,
+}
+SHARED: dict[str, Any] = PUBLISHED | {  # what served best on real tasks (docs/rules.md)
+    "criterion": "loss_and_metric",
+    "majority": 0.0,
     "retrain": "continue",
 }
 
 
 class Searches(Protocol):
-    """A callback that takes part in rounds.
-
-    `judged_by` has the keys of :data:`DEFAULTS`; None is as the other callback's, or the default.
-    """
+    """A callback that takes part in rounds."""
 
     @property
     def settings(self) -> HardAttention | Pruning:
         """What it searches for."""
 
     @property
-    def judged_by(self) -> Mapping[str, Any]:
-        """How candidates are judged."""
+    def options(self) -> Mapping[str, Any]:
+        """The options it was given."""
 
 
-def agreement(callbacks: Iterable[Searches], name: str) -> Any:
-    """Return what all callbacks of one round say of a setting, or its default.
+def agreed(callbacks: Iterable[Searches]) -> dict[str, Any]:
+    """Return all options that callbacks of one model share: those given, and the defaults of the others.
+
+    Of what each may judge in its own way, the first callback's count.
 
     Raises:
         ValueError: if two of them say different things.
     """
-    said = [callback.judged_by[name] for callback in callbacks if callback.judged_by[name] is not None]
-    if not all(_same(value, said[0]) for value in said):
-        raise ValueError(
-            f"Expected the callbacks that share a model to agree on `{name}`, got {said}. Leave it out in"
-            " HardAttentionCallback."
-        )
-    return said[0] if said else DEFAULTS[name]
-
-
-def rule_of(callback: Searches, partners: Sequence[Searches]) -> Rule:
-    """Return the rule by which a callback accepts: its own settings, its partners' for those that it leaves at None.
-
-    Raises:
-        ValueError: if they disagree on what is compared, or a setting is out of range.
-    """
-    majority, tolerance = (
-        next((c.judged_by[name] for c in (callback, *partners) if c.judged_by[name] is not None), DEFAULTS[name])
-        for name in ("majority", "tolerance")
-    )
-    criterion, metric, vote = (agreement(partners, name) for name in ("criterion", "metric", "vote"))
-    return make_rule(criterion, metric, majority, tolerance, vote)
+    given: dict[str, Any] = {}
+    for callback in callbacks:
+        for name in SHARED.keys() & callback.options.keys():
+            value = callback.options[name]
+            if name not in OWN and not _same(value, given.get(name, value)):
+                raise ValueError(
+                    f"Expected the callbacks that share a model to agree on `{name}`, got {[given[name], value]}."
+                    " Leave it out in HardAttentionCallback."
+                )
+            given.setdefault(name, value)
+    return SHARED | given
 
 
 def settings_of(
@@ -77,26 +86,23 @@ def settings_of(
 
     Args:
         callbacks: those that take part in the round.
-        partners: all callbacks that share the model, those that take part among them.
+        partners: all callbacks that share the model, including those that take part.
         max_length: see :class:`~axformer_lightning.search.SearchSettings`.
+
+    Raises:
+        ValueError: if they disagree, or an option is out of range.
     """
+    found: dict[type, Any] = {type(callback.settings): callback.settings for callback in callbacks}
     hard = next((callback for callback in callbacks if isinstance(callback.settings, HardAttention)), None)
     pruning = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), None)
-    rule = rule_of(pruning or callbacks[0], partners)
-    return SearchSettings(
-        hard_attention=hard.settings if hard and isinstance(hard.settings, HardAttention) else None,
-        pruning=pruning.settings if pruning and isinstance(pruning.settings, Pruning) else None,
-        rule=rule,
-        hard_rule=replace(rule_of(hard, partners), metric=rule.metric) if hard else None,
-        full_scores=agreement(partners, "full_scores"),
-        early_stop=agreement(partners, "early_stop"),
-        confidence=agreement(partners, "confidence"),
-        batch_tokens=agreement(partners, "batch_tokens"),
-        cache_memory=agreement(partners, "cache_memory"),
-        max_length=max_length,
-    )
+    options = agreed([pruning or callbacks[0], *partners])
+    settings = make_settings(found.get(HardAttention), found.get(Pruning), options, max_length=max_length)
+    if hard is None or pruning is None:
+        return settings
+    own = agreed([hard, *partners])
+    return replace(settings, hard_rule=replace(settings.rule, **{name: own[name] for name in OWN}))
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Compare two settings; metrics by identity, as `==` of metrics makes a new metric."""
+    """Compare two options; metrics by identity, as `==` of metrics makes a new metric."""
     return value is other or (not isinstance(value, Metric) and bool(value == other))

@@ -7,7 +7,7 @@ import lightning as L
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
-from axformer_lightning.callbacks.agreement import agreement, settings_of
+from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, settings_of
 from axformer_lightning.callbacks.checks import (
     check_module,
     check_schedule,
@@ -33,13 +33,8 @@ class SearchCallback(L.Callback):
 
     Args:
         settings: what is searched for.
-        judged_by: the settings that callbacks which share a model have in common, see
-            :data:`~axformer_lightning.callbacks.agreement.DEFAULTS`; None is as the other callback's, or the default.
-        first_epoch: epoch of the first round, counted from 0.
-        rounds: how many rounds there are.
-        every_n_epochs: epochs from one round to the next.
-        search_dataloader: samples that decide.
-        model: dotted attribute path of the Hugging Face model.
+        options: those given of :class:`~axformer_lightning.callbacks.agreement.CallbackOptions`; one that is None is
+            as the other callback's, or the default.
 
     Attributes:
         plan: what has been decided so far, None before the first round.
@@ -49,29 +44,21 @@ class SearchCallback(L.Callback):
         restart_due: whether a cut has come after the last validation, so that monitors start anew at the next.
     """
 
-    def __init__(
-        self,
-        settings: HardAttention | Pruning,
-        *,
-        judged_by: Mapping[str, Any],
-        first_epoch: int,
-        rounds: int,
-        every_n_epochs: int,
-        search_dataloader: Iterable[Any] | None,
-        model: str | None,
-    ) -> None:
-        check_schedule(first_epoch, rounds, every_n_epochs, judged_by["retrain"])
-        self.judged_by = dict(judged_by)
+    def __init__(self, settings: HardAttention | Pruning, options: Mapping[str, Any]) -> None:
         self.settings = settings
-        settings_of([self], [self])  # out-of-range settings are refused here, not after training
-        self.first_epoch = first_epoch
-        self.rounds = rounds
-        self.every_n_epochs = every_n_epochs
-        self.search_dataloader = search_dataloader
-        self.model = model
+        self.options = {name: value for name, value in options.items() if value is not None}
+        schedule = SCHEDULE | self.options
+        self.first_epoch: int = schedule["first_epoch"]
+        self.rounds: int = schedule["rounds"]
+        self.every_n_epochs: int = schedule["every_n_epochs"]
+        self.search_dataloader: Iterable[Any] | None = schedule["search_dataloader"]
+        self.model: str | None = schedule["model"]
+        # Out of range is refused here, not after training.
+        check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
+        settings_of([self], [self])
         self.plan: Plan | None = None
         self.rounds_done = 0
-        self.next_epoch = first_epoch
+        self.next_epoch = self.first_epoch
         self.pending_epoch: int | None = None
         self.restart_due = False
         self._start: StartingPoint | None = None
@@ -90,13 +77,12 @@ class SearchCallback(L.Callback):
         if stage != "fit" or _is_dry_run(trainer):
             return
         num_epochs = epochs_needed(self.next_epoch, self._remaining(), self.every_n_epochs, trainer)
-        num_epochs += int(self.judged_by["retrain"] == "rewind")  # to retrain in
+        num_epochs += int(self._shared(trainer)["retrain"] == "rewind")  # to retrain in
         check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
         settings_of([self], self._partners(trainer))
-        agreement(self._partners(trainer), "retrain")
         self._is_checked = False
         try:
             check_module(pl_module, self.model)
@@ -127,7 +113,7 @@ class SearchCallback(L.Callback):
             )
             if trainer.val_dataloaders is not None:
                 check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None)
-        if agreement(partners, "retrain") == "rewind":
+        if self._shared(trainer)["retrain"] == "rewind":
             start = starting_point(trainer, pl_module, self.model)
             for other in partners:
                 other._start = start
@@ -222,6 +208,10 @@ class SearchCallback(L.Callback):
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
+
+    def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
+        """Return the options that it shares with its partners."""
+        return agreed([self] if trainer is None else self._partners(trainer))
 
     def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the first of the partners score a batch of the search loader, for all of them."""

@@ -147,8 +147,7 @@ def _share(
     is_common = read_alike(batches, ranks)
     if not batches and not is_common:
         return []
-    pad_token_id = getattr(transformer.config, "pad_token_id", None) or 0
-    arranged = search_batches(pl_module, batches, batch_tokens, pad_token_id)
+    arranged = search_batches(pl_module, batches, batch_tokens, transformer.config)
     return arranged[ranks.rank :: ranks.size] if is_common else arranged
 
 

@@ -74,7 +74,7 @@ def can_rebatch(batch: Any) -> bool:
 
 
 def search_batches(
-    module: nn.Module, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS, pad_token_id: int = 0
+    module: nn.Module, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS, config: Any = None
 ) -> list[Any]:
     """Return the search set in the batches that ``module`` is scored on: by length where that is safe, else as it came.
 
@@ -85,7 +85,7 @@ def search_batches(
         module: what is scored.
         batches: the search set.
         batch_tokens: see :func:`batches_by_length`.
-        pad_token_id: see :func:`batches_by_length`.
+        config: of the transformer; its `pad_token_id`, or 0, fills.
 
     Raises:
         ValueError: as :func:`batches_by_length`.
@@ -93,7 +93,7 @@ def search_batches(
     batches = list(batches)
     if hasattr(module, "axformer_step") or not all(map(can_rebatch, batches)):
         return batches
-    return list(batches_by_length(batches, batch_tokens, pad_token_id))
+    return list(batches_by_length(batches, batch_tokens, getattr(config, "pad_token_id", None) or 0))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

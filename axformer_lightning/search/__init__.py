@@ -2,16 +2,19 @@
 
 from axformer_lightning.search.find import find_plan, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
+from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
 from axformer_lightning.search.round import OnTrial
 from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Shortcuts, Strategy
 from axformer_lightning.search.steps import ordered, steps_of
 
 __all__ = [
+    "PUBLISHED",
     "EarlyStop",
     "OnTrial",
     "Outcome",
     "Pruning",
     "SearchCounts",
+    "SearchOptions",
     "SearchSettings",
     "Shortcuts",
     "Step",
@@ -19,8 +22,11 @@ __all__ = [
     "Trial",
     "find_plan",
     "greedy_search",
+    "make_settings",
+    "meanings",
     "ordered",
     "repeat_sweeps",
     "search_plan",
+    "spelled_out",
     "steps_of",
 ]

@@ -13,10 +13,10 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import Candidate, HardAttention, SearchSpace, anatomy_of, find_transformer
 from axformer_lightning.anatomy import neuron_groups as groups_of
-from axformer_lightning.criteria import Rule, Vote, make_rule
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.replay.measuring import Score, scoring, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
@@ -24,12 +24,14 @@ from axformer_lightning.scoring import losses_are_nonnegative, search_batches
 from axformer_lightning.search.baseline import measure_baseline
 from axformer_lightning.search.greedy import Outcome, Trial
 from axformer_lightning.search.journal import Journal, fingerprint
+from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, spelled_out
 from axformer_lightning.search.round import OnTrial, Round
-from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Strategy
+from axformer_lightning.search.settings import Pruning, SearchCounts, SearchSettings, Strategy
 
 logger = logging.getLogger(__name__)
 
 
+@spelled_out(SearchOptions, PUBLISHED)
 def find_plan(
     model: nn.Module,
     batches: Iterable[Any],
@@ -38,20 +40,11 @@ def find_plan(
     renormalize: bool = HardAttention.renormalize,
     neuron_groups: int = Pruning.neuron_groups,
     inspection_factor: float = Pruning.inspection_factor,
-    majority: float = Rule.majority,
-    tolerance: float = Rule.tolerance,
-    criterion: str | Metric = "loss",
-    metric: Metric | None = None,
-    vote: Vote = Rule.vote,
     strategy: Strategy = Pruning.strategy,
     sweeps: int | None = Pruning.sweeps,
-    full_scores: bool = False,
-    early_stop: EarlyStop = SearchSettings.early_stop,
-    confidence: float = SearchSettings.confidence,
-    batch_tokens: int = SearchSettings.batch_tokens,
-    cache_memory: int | None = None,
     max_length: int | None = None,
     on_trial: OnTrial = lambda trial: None,
+    **options: Unpack[SearchOptions],
 ) -> Plan:
     """Search for what a fine-tuned model can do without. The model is unchanged afterwards.
 
@@ -66,55 +59,26 @@ def find_plan(
             together. Other batches, and those for an `axformer_step`, are used as they are.
         hard_attention_k: keys that a hard query keeps; None tries no hard attention.
         renormalize: whether the kept attention weights are scaled to sum to one.
-        neuron_groups: how many groups the intermediate neurons of a layer form; where their number is no multiple
-            of it, the first groups take one neuron more.
-        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
-        majority: the share of samples of which strictly more must be not worse; 0 switches the vote off.
-        tolerance: how far the total may fall behind the fine-tuned model, see
-            :class:`~axformer_lightning.criteria.Rule`.
-        criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains, the metric does not fall), or a
-            metric.
-        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
-            :class:`~axformer_lightning.criteria.LabelAccuracy`.
-        vote: when a sample is worse: ``"loss"``, if its loss is higher; ``"prediction"``, if its prediction turns
-            wrong.
-        strategy: ``"reference"``, the published order; or ``"best_first"``: blocks by how much the loss is predicted to
-            fall without them, to first order, and the parts of a block likewise.
-        sweeps: how often what is left is tried again, at most, while something is accepted; None for as often as it
-            takes.
-        full_scores: whether candidates that cannot be accepted any more are evaluated to the end, so that every
-            decision carries its scores.
-        early_stop: ``"exact"``: a candidate is given up once nothing can accept it any more, which changes no decision;
-            ``"statistical"``: once that is unlikely.
-        confidence: with which a candidate that would be accepted is not given up by ``"statistical"``.
-        batch_tokens: most tokens evaluated at once, where samples are batched here; on a GPU more are faster.
-        cache_memory: bytes for what is kept from one candidate to the next, by default a quarter of what is free;
-            changes no decision.
+        neuron_groups: see :class:`~axformer_lightning.search.Pruning`.
+        inspection_factor: see there.
+        strategy: see there.
+        sweeps: see there.
         max_length: length to which the reference procedure would pad; changes no decision.
-        on_trial: is told of every candidate.
+        on_trial: is called with every candidate.
+        options: see :class:`~axformer_lightning.search.SearchOptions`.
 
     Returns:
-        The plan, with every decision in the order tried. Hand it to :func:`~axformer_lightning.apply_plan_`.
+        The plan, with every decision in the order tried. Pass it to :func:`~axformer_lightning.apply_plan_`.
 
     Raises:
         ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
             labels, or a loss is not finite (the candidate is named).
     """
-    settings = SearchSettings(
-        hard_attention=None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize),
-        pruning=Pruning(neuron_groups, inspection_factor, strategy, sweeps),
-        rule=make_rule(criterion, metric, majority, tolerance, vote),
-        full_scores=full_scores,
-        early_stop=early_stop,
-        confidence=confidence,
-        batch_tokens=batch_tokens,
-        max_length=max_length,
-        cache_memory=cache_memory,
-    )
+    hard_attention = None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize)
+    pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
+    settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
     transformer = find_transformer(model)
-    arranged = search_batches(
-        model, batches, settings.batch_tokens, getattr(transformer.config, "pad_token_id", None) or 0
-    )
+    arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)
     return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
 

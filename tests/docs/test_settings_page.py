@@ -1,15 +1,16 @@
-"""The page of settings names what train.py takes."""
+"""The page of settings follows from the definitions: `python tests/docs/test_settings_page.py` writes its table."""
 
+import re
 from pathlib import Path
 
-import pytest
-
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.callbacks.agreement import CallbackOptions
+from axformer_lightning.search import Pruning, meanings
 from train import ELSEWHERE, WITH_PRUNING, _arguments
 
-PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-PRUNING = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
-HARD = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(PRUNING))
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+BEGIN, END = "<!-- from the definitions -->\n", "<!-- to here -->\n"
 
 
 def shown(value):
@@ -19,11 +20,27 @@ def shown(value):
     return "null" if value is None else str(value).lower()
 
 
-@pytest.mark.parametrize("name", PRUNING)
-def test_every_setting_of_pruning_is_on_the_page_with_its_default(name):
-    assert f"pruning.{name}={shown(PRUNING[name])}" in PAGE
+def readable(meaning):
+    """As Markdown, without the marks of docstrings."""
+    meaning = re.sub(r":class:`~?(?:\w+\.)*(\w+)`", r"`\1`", meaning).replace("``", "`")
+    return meaning.replace("`\"", "`").replace("\"`", "`").replace("None for", "`null` for")
 
 
-@pytest.mark.parametrize("name", HARD)
-def test_every_setting_of_hard_attention_is_on_the_page_with_its_default(name):
-    assert f"hard_attention.{name}={shown(HARD[name])}" in PAGE
+def rows():
+    yield "| setting and default | meaning |\n|---|---|\n"
+    said = meanings(Pruning) | meanings(HardAttention) | meanings(CallbackOptions)
+    pruning = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
+    hard = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
+    for group, arguments in (("pruning", pruning), ("hard_attention", hard)):
+        for name, default in arguments.items():
+            yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
+
+
+def test_the_table_of_the_page_is_what_the_definitions_say():
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0] == "".join(rows()), "run this file to write it"
+
+
+if __name__ == "__main__":
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(before + BEGIN + "".join(rows()) + END + rest.partition(END)[2], encoding="utf-8")
