@@ -70,6 +70,17 @@ class Anatomy:
             ),
         )
 
+    def block(self, kind: str) -> Block:
+        """Return the block of a kind.
+
+        Raises:
+            ValueError: if there is no such kind.
+        """
+        by_kind: dict[str, Block] = {block.kind: block for block in self.blocks}
+        if kind not in by_kind:
+            raise ValueError(f"Expected a block of one of the kinds {list(by_kind)}, got {kind!r}.")
+        return by_kind[kind]
+
     def name(self, layer: int, part: str) -> str:
         """Return the dotted name, from the model, of a ``part`` of a layer.
 
