@@ -173,7 +173,7 @@ def _relative_positions(model: PreTrainedModel, inside: str, family: Family) -> 
     table, directions = family.relative_positions
     if not _has(model, inside + table):
         return 0
-    rows: int = model.get_submodule(inside + table).weight.shape[0]  # type: ignore[union-attr, assignment, index]
+    rows = model.get_parameter(f"{inside}{table}.weight").shape[0]
     return rows * len(set(getattr(model.config, directions) or ()))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -110,19 +111,17 @@ def _inputs_of_layers(model: PreTrainedModel) -> list[list[torch.Size]]:
     shapes: list[list[torch.Size]] = [[] for _ in layer_modules(model)]
     with ExitStack() as undo, eval_mode(model), torch.no_grad():
         for layer, own in zip(layer_modules(model), shapes, strict=True):
-
-            def note(
-                _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], own: list[torch.Size] = own
-            ) -> None:
-                own.append(next(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
-
-            undo.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
+            undo.callback(layer.register_forward_pre_hook(partial(_note, own), with_kwargs=True).remove)
         model(**uniform_batch(model, 1, 1))
     return shapes
 
 
+def _note(shapes: list[torch.Size], _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    shapes.append(next(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
+
+
 def _layer_size(anatomy: Anatomy, layer: nn.Module, applications: int) -> LayerSize:
-    blocks = {block.kind: _block_size(block, layer) for block in anatomy.blocks}
+    blocks: dict[str, BlockSize] = {block.kind: _block_size(block, layer) for block in anatomy.blocks}
     in_blocks = sum(blocks[block.kind].parameters(block.num_units) for block in anatomy.blocks)
     return LayerSize(blocks, count_parameters(layer) - in_blocks, applications)
 
