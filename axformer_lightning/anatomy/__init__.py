@@ -16,12 +16,21 @@ from axformer_lightning.anatomy.kinds import (
     with_candidates,
 )
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
-from axformer_lightning.anatomy.models import Anatomy, anatomy_of, find_transformer, layer_modules, layers_left
+from axformer_lightning.anatomy.models import (
+    ORIGINAL,
+    Anatomy,
+    anatomy_of,
+    find_transformer,
+    layer_modules,
+    layers_left,
+    original_layers,
+)
 
 __all__ = [
     "BERT",
     "FAMILIES",
     "KINDS",
+    "ORIGINAL",
     "Anatomy",
     "Block",
     "Candidate",
@@ -36,6 +45,7 @@ __all__ = [
     "layer_modules",
     "layers_left",
     "neuron_groups",
+    "original_layers",
     "register_family",
     "with_candidates",
 ]

@@ -32,6 +32,9 @@ class Family:
         attention_dropout: the dropout that the attention weights pass through, in families that do not attend
             through the attention interface of transformers.
         position_bias: place among the arguments of ``self_attention`` of a bias with an entry for every head.
+        relative_positions: an embedding, relative to the base model, each row of which every head projects and
+            compares with the tokens, and the config field that lists in which directions it does so. A model without
+            that embedding has no such positions.
         after_attention: module that is given all that goes on from attention; its inputs may be cut to the first
             token. None where the first-token rule is not used.
         embeddings: module, relative to the base model, that makes the first layer's input of the tokens. Where there
@@ -52,6 +55,7 @@ class Family:
     without_heads: tuple[str, ...] = ()
     attention_dropout: str | None = None
     position_bias: int | None = None
+    relative_positions: tuple[str, str] | None = None
     after_attention: str | None = None
     embeddings: str = "embeddings"
 
@@ -122,6 +126,7 @@ FAMILIES: dict[str, Family] = {
         optional_in_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
         without_heads=("attention.self",),
         attention_dropout="attention.self.dropout",
+        relative_positions=("encoder.rel_embeddings", "pos_att_type"),
         after_attention="attention.output",
     ),
     "distilbert": Family(

@@ -10,6 +10,8 @@ from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import FAMILIES, Family
 from axformer_lightning.anatomy.layers import LayerPlan
 
+ORIGINAL = "axformer_original"  # where a model that was cut keeps empty copies of its layers
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -23,6 +25,8 @@ class Anatomy:
         num_heads: heads of a layer.
         head_size: features of a head.
         intermediate_size: intermediate neurons of a layer.
+        relative_positions: rows of relative positions that a head projects and compares with the tokens, counted
+            once for each direction in which it does so; 0 in most families.
     """
 
     model_type: str
@@ -31,6 +35,7 @@ class Anatomy:
     num_heads: int
     head_size: int
     intermediate_size: int
+    relative_positions: int = 0
 
     @property
     def num_layers(self) -> int:
@@ -64,6 +69,17 @@ class Anatomy:
                 without_units=(),
             ),
         )
+
+    def block(self, kind: str) -> Block:
+        """Return the block of a kind.
+
+        Raises:
+            ValueError: if there is no such kind.
+        """
+        by_kind: dict[str, Block] = {block.kind: block for block in self.blocks}
+        if kind not in by_kind:
+            raise ValueError(f"Expected a block of one of the kinds {list(by_kind)}, got {kind!r}.")
+        return by_kind[kind]
 
     def name(self, layer: int, part: str) -> str:
         """Return the dotted name, from the model, of a ``part`` of a layer.
@@ -119,6 +135,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         num_heads=config.num_attention_heads,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         intermediate_size=getattr(config, family.intermediate_size),
+        relative_positions=_relative_positions(model, inside, family),
     )
     if getattr(model, "axformer_plan", None) is None:  # of a cut model parts are gone, and its row has been checked
         _check_names(model, anatomy)
@@ -150,6 +167,16 @@ def _has(module: nn.Module, name: str) -> bool:
     return True
 
 
+def _relative_positions(model: PreTrainedModel, inside: str, family: Family) -> int:
+    if family.relative_positions is None:
+        return 0
+    table, directions = family.relative_positions
+    if not _has(model, inside + table):
+        return 0
+    rows = model.get_parameter(f"{inside}{table}.weight").shape[0]
+    return rows * len(set(getattr(model.config, directions) or ()))
+
+
 def _layer_names(model: nn.Module, pattern: str) -> Iterator[str]:
     outer, star, inner = pattern.partition(".*.")
     for index, _ in model.get_submodule(outer).named_children():
@@ -163,6 +190,11 @@ def _layer_names(model: nn.Module, pattern: str) -> Iterator[str]:
 def layer_modules(model: PreTrainedModel) -> Sequence[nn.Module]:
     """Return the transformer layers of ``model``, from input to output."""
     return [model.get_submodule(name) for name in anatomy_of(model).layers]
+
+
+def original_layers(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """Return the layers of ``model`` as they were before any cut; those of a cut model have no weights."""
+    return getattr(model, ORIGINAL, None) or layer_modules(model)
 
 
 def layers_left(model: PreTrainedModel) -> tuple[LayerPlan, ...]:

@@ -3,13 +3,34 @@
 from axformer_lightning.costs.formula import block_macs, macs_per_token
 from axformer_lightning.costs.latency import latencies_ms
 from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, macs_per_sample, num_positions
+from axformer_lightning.costs.plans import (
+    Cost,
+    block_cost,
+    cost_of_layers,
+    encoder_size_ratio,
+    file_bytes,
+    file_size_ratio,
+    rest_cost,
+)
+from axformer_lightning.costs.sizes import BlockSize, LayerSize, Sizes, sizes_of
 
 __all__ = [
+    "BlockSize",
+    "Cost",
+    "LayerSize",
+    "Sizes",
+    "block_cost",
     "block_macs",
+    "cost_of_layers",
     "count_encoder_parameters",
     "count_parameters",
+    "encoder_size_ratio",
+    "file_bytes",
+    "file_size_ratio",
     "latencies_ms",
     "macs_per_sample",
     "macs_per_token",
     "num_positions",
+    "rest_cost",
+    "sizes_of",
 ]

@@ -1,6 +1,6 @@
-"""Multiply-adds of a plan by formula, without building a model.
+"""Multiply-adds of blocks by formula, without building a model.
 
-Shape suffixes: ``T`` tokens, ``Q`` the tokens whose result anything reads.
+Shape suffixes: ``T`` tokens, ``Q`` the tokens whose result anything reads, ``P`` relative positions.
 """
 
 from axformer_lightning.anatomy import Anatomy, Block
@@ -13,23 +13,27 @@ def block_macs(
     tokens: int,
     hidden: int,
     *,
+    samples: int = 1,
     read: int | None = None,
     asked: int | None = None,
 ) -> int:
-    """Return the multiply-adds of a block's matrix products in one sample.
+    """Return the multiply-adds of a block's matrix products in one batch.
 
     An attention block with ``u = units * head_size`` features, hidden size ``h``, ``T`` tokens, of which ``Q`` are
-    read, does ``u * (h * (2T + asked + Q) + 2 * T * Q)``: keys and values, queries, the out-projection; scores and
-    contexts. A feed-forward block does ``Q * h * u`` in each of its linear layers.
+    read, does ``u * (h * (2T + asked + Q) + 2 * T * Q)`` in each sample: keys and values, queries, the
+    out-projection; scores and contexts. With ``P`` relative positions (DeBERTa, arXiv 2006.03654, equation 4) it
+    does ``u * T * P`` more in each sample, and ``u * h * P`` in each batch. A feed-forward block does ``Q * h * u``
+    in each of its linear layers.
 
     Args:
         anatomy: the model's parts.
         block: one of its blocks.
         units: heads or neurons that it computes.
-        tokens: of the sample.
+        tokens: of a sample.
         hidden: features of a token between the layers.
-        read: how many tokens' results anything reads; by default all.
-        asked: how many tokens' queries are computed; by default those that are read.
+        samples: of the batch.
+        read: how many tokens' results anything reads, in each sample; by default all.
+        asked: how many tokens' queries are computed, in each sample; by default those that are read.
 
     Example:
         >>> from axformer_lightning.anatomy import BERT
@@ -40,16 +44,17 @@ def block_macs(
     features = units * block.width
     read = tokens if read is None else read
     if block.kind == "feed_forward":
-        return read * hidden * features * block.num_linears
+        return samples * read * hidden * features * block.num_linears
     asked = read if asked is None else asked
     linears = tokens * (block.num_linears - 2) + asked + read
     # Families outside the attention interface compute the scores of all queries, also of those that nobody reads.
     scores = tokens * (read if anatomy.family.attention_dropout is None else tokens)
-    return features * (hidden * linears + 2 * scores)
+    positions = anatomy.relative_positions
+    return features * (samples * (hidden * linears + 2 * scores + tokens * positions) + hidden * positions)
 
 
-def macs_per_token(anatomy: Anatomy, tokens: int) -> float:
-    """Return the multiply-adds of an uncut layer, per token of a sample of ``tokens``.
+def macs_per_token(anatomy: Anatomy, tokens: int, samples: int = 1) -> float:
+    """Return the multiply-adds of an uncut layer, per token of a batch of ``samples`` with ``tokens`` each.
 
     Example:
         >>> from axformer_lightning.anatomy import BERT
@@ -57,4 +62,6 @@ def macs_per_token(anatomy: Anatomy, tokens: int) -> float:
         672.0
     """
     hidden = anatomy.num_heads * anatomy.head_size
-    return sum(block_macs(anatomy, block, block.num_units, tokens, hidden) for block in anatomy.blocks) / tokens
+    return sum(
+        block_macs(anatomy, block, block.num_units, tokens, hidden, samples=samples) for block in anatomy.blocks
+    ) / (tokens * samples)

@@ -109,15 +109,15 @@ class AppliedModel:
         call = self.call
         call.layer_calls[i] += 1
         x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        *_, tokens, hidden = x_BTC.shape
+        *rows, tokens, hidden = x_BTC.shape
+        samples = math.prod(rows)
         if i == 0:
-            call.per_token = macs_per_token(self.replay.anatomy, tokens)
+            call.per_token = macs_per_token(self.replay.anatomy, tokens, samples)
         if i >= call.start:
-            rows = math.prod(x_BTC.shape[:-2])
             known = call.known if i == self.applied.layer else ()
             for block in self.runs.units[i]:
                 if block.kind not in known:
-                    self._count(rows * self.runs.macs(i, block, tokens, hidden))
+                    self._count(self.runs.macs(i, block, samples, tokens, hidden))
 
     def _layer_below(self, i: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = self.call

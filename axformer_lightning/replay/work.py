@@ -66,10 +66,11 @@ class Computed:
         ]
         return cls(anatomy, units, top, asks_once)
 
-    def macs(self, layer: int, block: Block, tokens: int, hidden: int) -> int:
-        """Return the multiply-adds of a block in one sample, 0 where it is not computed."""
+    def macs(self, layer: int, block: Block, samples: int, tokens: int, hidden: int) -> int:
+        """Return the multiply-adds of a block in a batch of ``samples``, 0 where it is not computed."""
         if block not in self.units[layer]:
             return 0
         read = 1 if self.top is not None and layer >= self.top else tokens
         asked = read if self.asks_once else tokens
-        return block_macs(self.anatomy, block, self.units[layer][block], tokens, hidden, read=read, asked=asked)
+        units = self.units[layer][block]
+        return block_macs(self.anatomy, block, units, tokens, hidden, samples=samples, read=read, asked=asked)

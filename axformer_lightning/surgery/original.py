@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import anatomy_of, layer_modules
-
-ORIGINAL = "axformer_original"
+from axformer_lightning.anatomy import ORIGINAL, anatomy_of, layer_modules
 
 
 def remember_layers(model: PreTrainedModel) -> None:

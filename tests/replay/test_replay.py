@@ -127,7 +127,7 @@ def _losses(model, batch):
     return functional.cross_entropy(logits, batch["labels"], reduction="none")
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "modernbert", "albert"])  # DeBERTa's have positions
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert"])
 @pytest.mark.parametrize(
     ("options", "cut"),
     [

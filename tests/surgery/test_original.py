@@ -3,10 +3,9 @@ import copy
 import pytest
 import torch
 
-from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
+from axformer_lightning.anatomy import ORIGINAL, HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_, restore_layers_
-from axformer_lightning.surgery.original import ORIGINAL
 
 FIRST = (
     LayerPlan(heads_removed=(1,)),

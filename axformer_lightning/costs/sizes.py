@@ -1,0 +1,148 @@
+"""What the parts of one model weigh, read from it once: names and numbers, no modules."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Anatomy, Block, anatomy_of, layer_modules, original_layers
+from axformer_lightning.basics import eval_mode
+from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, uniform_batch
+
+
+@dataclass(frozen=True)
+class BlockSize:
+    """Parameters of one block of one layer.
+
+    Args:
+        per_unit: of a head or neuron, in all linear layers of the block.
+        fixed: of the block while any unit is left: the bias of its out-projection, and a norm that goes with it.
+        without_units: what of ``fixed`` stays where the block is kept without a unit.
+    """
+
+    per_unit: int
+    fixed: int
+    without_units: int
+
+    def parameters(self, units: int | None) -> int:
+        """Return the parameters of the block with so many units; None stands for a block that is removed.
+
+        Example:
+            >>> [BlockSize(per_unit=17, fixed=8, without_units=8).parameters(units) for units in (16, 1, 0, None)]
+            [280, 25, 8, 0]
+        """
+        if units is None:
+            return 0
+        return self.fixed + self.per_unit * units if units else self.without_units
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One layer before any cut.
+
+    Args:
+        blocks: the parameters of its blocks, by kind.
+        others: parameters that no cut removes: norms, and whatever else the layer holds.
+        applications: how often one pass of the model runs the layer.
+    """
+
+    blocks: Mapping[str, BlockSize] = field(hash=False)
+    others: int
+    applications: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that the cost of a plan depends on.
+
+    Args:
+        anatomy: names and numbers of the model before any cut.
+        hidden: features of a token between the layers.
+        layers: of each layer.
+        rest: parameters outside the layers: embeddings, pooler, head.
+        image_tokens: tokens of every sample in a model of images; None where samples differ in length.
+    """
+
+    anatomy: Anatomy
+    hidden: int
+    layers: tuple[LayerSize, ...]
+    rest: int
+    image_tokens: int | None = None
+
+
+def sizes_of(model: PreTrainedModel) -> Sizes:
+    """Return the sizes of ``model`` as it was before any cut; a cut model has the same.
+
+    The model runs once, with a sample of one token, to see how often each layer is applied.
+
+    Args:
+        model: a model of a known family, cut or not.
+
+    Raises:
+        ValueError: if the family is unknown.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
+        >>> sizes_of(BertModel(config, add_pooling_layer=False)).layers[0].blocks["feed_forward"]
+        BlockSize(per_unit=17, fixed=8, without_units=8)
+    """
+    anatomy = anatomy_of(model)
+    inputs = _inputs_of_layers(model)
+    *_, tokens, hidden = inputs[0][0]
+    return Sizes(
+        anatomy=anatomy,
+        hidden=hidden,
+        layers=tuple(
+            _layer_size(anatomy, layer, len(shapes))
+            for layer, shapes in zip(original_layers(model), inputs, strict=True)
+        ),
+        rest=count_parameters(model) - count_encoder_parameters(model),
+        image_tokens=tokens if model.main_input_name == "pixel_values" else None,
+    )
+
+
+def _inputs_of_layers(model: PreTrainedModel) -> list[list[torch.Size]]:
+    """Return the shapes of what each layer is given in one pass."""
+    shapes: list[list[torch.Size]] = [[] for _ in layer_modules(model)]
+    with ExitStack() as undo, eval_mode(model), torch.no_grad():
+        for layer, own in zip(layer_modules(model), shapes, strict=True):
+            undo.callback(layer.register_forward_pre_hook(partial(_note, own), with_kwargs=True).remove)
+        model(**uniform_batch(model, 1, 1))
+    return shapes
+
+
+def _note(shapes: list[torch.Size], _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    shapes.append(next(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
+
+
+def _layer_size(anatomy: Anatomy, layer: nn.Module, applications: int) -> LayerSize:
+    blocks: dict[str, BlockSize] = {block.kind: _block_size(block, layer) for block in anatomy.blocks}
+    in_blocks = sum(blocks[block.kind].parameters(block.num_units) for block in anatomy.blocks)
+    return LayerSize(blocks, count_parameters(layer) - in_blocks, applications)
+
+
+def _block_size(block: Block, layer: nn.Module) -> BlockSize:
+    cut = {name: parameter.numel() for name, parameter in _parameters_in(layer, tuple(block.in_projections))}
+    weight = f"{block.out_projection}.weight"
+    cut[weight] = layer.get_parameter(weight).numel()
+    fixed = {
+        name: parameter.numel() for name, parameter in _parameters_in(layer, tuple(block.modules)) if name not in cut
+    }
+    gone = {name for name, _ in _parameters_in(layer, block.without_units)}
+    return BlockSize(
+        per_unit=sum(cut.values()) // block.num_units,
+        fixed=sum(fixed.values()),
+        without_units=sum(numel for name, numel in fixed.items() if name not in gone),
+    )
+
+
+def _parameters_in(layer: nn.Module, parts: tuple[str, ...]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of those modules of a layer that are there, by their names in the layer."""
+    for name, parameter in layer.named_parameters():
+        if name.startswith(tuple(f"{part}." for part in parts)):
+            yield name, parameter
