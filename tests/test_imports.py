@@ -1,9 +1,12 @@
 """The house as a test: data flows one way, and every host stays behind its wall."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from axformer_lightning.basics import MARKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
@@ -90,3 +93,19 @@ def test_no_file_is_longer_than_260_lines(name):
 
 def test_the_rooms_were_found():
     assert {"gates.py", "anatomy/models.py", "search/find.py", "artifacts/loading.py"} <= set(FILES)
+
+
+MARKED = re.compile(
+    r"""(?:\.|setattr\(\w+, |getattr\(\w+, |register_\w+\(|")(axformer_(?!lightning|step|losses|plans\b)\w+)"""
+)
+
+
+def test_the_list_of_marks_names_every_attribute_that_is_hung_on_an_object_of_others():
+    keys = {
+        "axformer_top_k",
+        "axformer_first_query",
+        "axformer_search_",
+        "axformer_start_",
+    }  # of other tables, of files
+    found = {name for path in FILES.values() for name in MARKED.findall(path.read_text(encoding="utf-8"))}
+    assert found - keys == {*MARKS}

@@ -25,7 +25,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.artifacts.sums import check_sums, write_sums
 from axformer_lightning.first_token import set_first_token_
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.surgery.cut import cut_
 
 CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
@@ -78,7 +78,7 @@ def save_pretrained(
     """
     transformer = find_transformer(model)
     anatomy = anatomy_of(transformer)
-    plan = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    plan = plan_of(transformer)
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:

@@ -1,6 +1,7 @@
 """Small tools over torch and files; imports nothing of ours."""
 
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically
+from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import eval_mode, replaced
 
-__all__ = ["digest_of", "eval_mode", "replaced", "replacing", "write_atomically"]
+__all__ = ["MARKS", "digest_of", "eval_mode", "replaced", "replacing", "write_atomically"]

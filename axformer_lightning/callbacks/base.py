@@ -17,7 +17,7 @@ from axformer_lightning.callbacks.checks import (
     has_setup_of_its_own,
     is_ready,
 )
-from axformer_lightning.callbacks.loading import plan_of, unwatch_loading, watch_loading
+from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
 from axformer_lightning.callbacks.sharing import logger
@@ -155,7 +155,7 @@ class SearchCallback(L.Callback):
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         unwatch_loading(pl_module)
-        tell_main_process(trainer, pl_module, self.model, plan_of(pl_module, self.model))
+        tell_main_process(trainer, pl_module, self.model, plan_in(pl_module, self.model))
         release_monitors(trainer)
         if stage == "fit":
             remove_journal(trainer, pl_module, self.model)
@@ -224,7 +224,7 @@ class SearchCallback(L.Callback):
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""
         self.pending_epoch, self.restart_due = None, False
-        plan = plan_of(pl_module, self.model)
+        plan = plan_in(pl_module, self.model)
         if plan != self.plan:
             self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
 

@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 
 from axformer_lightning.anatomy import find_transformer
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.training import apply_checkpoint_plans_, averaged_modules
 
 
@@ -31,9 +31,9 @@ def unwatch_loading(pl_module: L.LightningModule) -> None:
     pl_module.__dict__.pop("on_load_checkpoint", None)
 
 
-def plan_of(pl_module: L.LightningModule, model: str | None) -> Plan | None:
+def plan_in(pl_module: L.LightningModule, model: str | None) -> Plan | None:
     """Return the plan that the transformer was cut by, None where there is none or the transformer is made later."""
     try:
-        return getattr(find_transformer(pl_module, model), "axformer_plan", None)
+        return applied_plan(find_transformer(pl_module, model))
     except (TypeError, ValueError):
         return None

@@ -7,12 +7,13 @@ from axformer_lightning.costs.plans import (
     Cost,
     block_cost,
     cost_of_layers,
+    encoder_parameters,
     encoder_size_ratio,
     file_bytes,
     file_size_ratio,
     rest_cost,
 )
-from axformer_lightning.costs.sizes import BlockSize, LayerSize, Sizes, sizes_of
+from axformer_lightning.costs.sizes import BlockSize, LayerSize, Sizes, layer_sizes, sizes_of
 
 __all__ = [
     "BlockSize",
@@ -24,10 +25,12 @@ __all__ = [
     "cost_of_layers",
     "count_encoder_parameters",
     "count_parameters",
+    "encoder_parameters",
     "encoder_size_ratio",
     "file_bytes",
     "file_size_ratio",
     "latencies_ms",
+    "layer_sizes",
     "macs_per_sample",
     "macs_per_token",
     "num_positions",

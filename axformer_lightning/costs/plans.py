@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import LayerPlan, layers_left
+from axformer_lightning.anatomy import Anatomy, LayerPlan, layers_left
 from axformer_lightning.costs.formula import block_macs
 from axformer_lightning.costs.measured import macs_per_sample
-from axformer_lightning.costs.sizes import Sizes
+from axformer_lightning.costs.sizes import LayerSize, Sizes
 from axformer_lightning.first_token import RULE
 
 
@@ -109,6 +109,32 @@ def cost_of_layers(sizes: Sizes, layers: Sequence[LayerPlan], tokens: int) -> Co
     return cost
 
 
+def encoder_parameters(anatomy: Anatomy, sizes: Sequence[LayerSize], layers: Sequence[LayerPlan]) -> int:
+    """Return the parameters of what ``layers`` leave of the encoder.
+
+    Args:
+        anatomy: the model's parts.
+        sizes: of its layers, by :func:`axformer_lightning.costs.layer_sizes`.
+        layers: what is left of each.
+
+    Example:
+        >>> from axformer_lightning.anatomy import anatomy_of
+        >>> from axformer_lightning.costs import layer_sizes
+        >>> from transformers import BertConfig, BertModel
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
+        >>> model = BertModel(config)
+        >>> encoder_parameters(anatomy_of(model), layer_sizes(model), [LayerPlan("removed")])
+        312
+    """
+    left = (
+        (size, block, block.left(layer)) for size, layer in zip(sizes, layers, strict=True) for block in anatomy.blocks
+    )
+    blocks = sum(
+        size.blocks[block.kind].parameters(None if units is None else len(units)) for size, block, units in left
+    )
+    return blocks + sum(size.others for size in sizes)
+
+
 def rest_cost(model: PreTrainedModel, sizes: Sizes, tokens: int) -> Cost:
     """Return the cost of all that no plan changes: embeddings, pooler, head. The model runs once.
 
@@ -191,4 +217,4 @@ def file_size_ratio(sizes: Sizes, layers: Sequence[LayerPlan]) -> float:
 
 
 def _encoder_parameters(sizes: Sizes, layers: Sequence[LayerPlan]) -> int:
-    return cost_of_layers(sizes, layers, tokens=1).parameters
+    return encoder_parameters(sizes.anatomy, sizes.layers, layers)

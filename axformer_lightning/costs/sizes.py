@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -52,7 +52,7 @@ class LayerSize:
 
     blocks: Mapping[str, BlockSize] = field(hash=False)
     others: int
-    applications: int
+    applications: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,23 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
         anatomy=anatomy,
         hidden=hidden,
         layers=tuple(
-            _layer_size(anatomy, layer, len(shapes))
-            for layer, shapes in zip(original_layers(model), inputs, strict=True)
+            replace(size, applications=len(shapes)) for size, shapes in zip(layer_sizes(model), inputs, strict=True)
         ),
         rest=count_parameters(model) - count_encoder_parameters(model),
         image_tokens=tokens if model.main_input_name == "pixel_values" else None,
     )
+
+
+def layer_sizes(model: PreTrainedModel) -> tuple[LayerSize, ...]:
+    """Return what each layer weighed before any cut, without running the model: each counts as applied once.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> layer_sizes(BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4)))[0].others
+        32
+    """
+    anatomy = anatomy_of(model)
+    return tuple(_layer_size(anatomy, layer) for layer in original_layers(model))
 
 
 def _inputs_of_layers(model: PreTrainedModel) -> list[list[torch.Size]]:
@@ -120,10 +131,10 @@ def _note(shapes: list[torch.Size], _: nn.Module, args: tuple[object, ...], kwar
     shapes.append(next(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
 
 
-def _layer_size(anatomy: Anatomy, layer: nn.Module, applications: int) -> LayerSize:
+def _layer_size(anatomy: Anatomy, layer: nn.Module) -> LayerSize:
     blocks: dict[str, BlockSize] = {block.kind: _block_size(block, layer) for block in anatomy.blocks}
     in_blocks = sum(blocks[block.kind].parameters(block.num_units) for block in anatomy.blocks)
-    return LayerSize(blocks, count_parameters(layer) - in_blocks, applications)
+    return LayerSize(blocks, count_parameters(layer) - in_blocks)
 
 
 def _block_size(block: Block, layer: nn.Module) -> BlockSize:

@@ -26,6 +26,8 @@ class Decision:
         metric: the rule's metric on the search set; None without one, if the candidate was stopped early, or if the
             metric is no finite number.
         metric_before: that of the model with everything accepted before.
+        encoder_parameters: parameters of the layers with the candidate and everything accepted before; None in plans
+            of version 1.
     """
 
     round: int
@@ -39,6 +41,7 @@ class Decision:
     samples_seen: int
     metric: float | None = None
     metric_before: float | None = None
+    encoder_parameters: int | None = None
 
 
 def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size: int) -> None:
@@ -104,9 +107,10 @@ def read_layer(data: object, where: str) -> LayerPlan:
 
 def read_decision(data: object, where: str) -> Decision:
     """Return the decision that a JSON object describes."""
-    item = read_fields(data, where, names_of(Decision), optional={"metric", "metric_before"})
+    item = read_fields(data, where, names_of(Decision))
     if item["kind"] not in list(KINDS):  # a list, as what a file holds may not be hashable
         raise ValueError(f"Expected {where}.kind to be one of {list(KINDS)}, got {short(item['kind'])}.")
+    parameters = item["encoder_parameters"]
     return Decision(
         round=read_count(item["round"], f"{where}.round", 1),
         kind=item["kind"],
@@ -119,9 +123,10 @@ def read_decision(data: object, where: str) -> Decision:
         samples_seen=read_count(item["samples_seen"], f"{where}.samples_seen"),
         metric=_number_or_none(item, "metric", where),
         metric_before=_number_or_none(item, "metric_before", where),
+        encoder_parameters=None if parameters is None else read_count(parameters, f"{where}.encoder_parameters"),
     )
 
 
 def _number_or_none(item: Mapping[str, Any], name: str, where: str) -> float | None:
-    value = item.get(name)
+    value = item[name]
     return None if value is None else read_number(value, f"{where}.{name}")

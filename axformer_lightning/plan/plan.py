@@ -6,16 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short
 from typing import Any
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.basics.files import write_atomically
 from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_json, read_list, read_typed
 from axformer_lightning.plan.entries import Decision, check_decision, check_layer, read_decision, read_layer
-
-FORMAT = "axformer-plan"
-VERSION = 1
+from axformer_lightning.plan.versions import FORMAT, VERSION, upgraded
 
 
 @dataclass(frozen=True)
@@ -103,19 +100,12 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: object) -> "Plan":
-        """Return the plan that :meth:`to_dict` described.
+        """Return the plan that :meth:`to_dict` described, in this version or an earlier one.
 
         Raises:
             ValueError: if format, version, a field, a type or a range is not as expected.
         """
-        top = read_fields(data, "the plan", {"format", "version", *names_of(cls)})
-        if top["format"] != FORMAT:
-            raise ValueError(f"Expected `format` {FORMAT!r}, got {short(top['format'])}.")
-        if type(top["version"]) is not int or top["version"] != VERSION:
-            raise ValueError(
-                f"Expected a plan of version {VERSION}, got {short(top['version'])}. Update axformer-lightning to read"
-                " it."
-            )
+        top = upgraded(read_fields(data, "the plan", {"format", "version", *names_of(cls)}))
         return cls(
             model_type=read_typed(top["model_type"], str, "model_type"),
             num_layers=read_count(top["num_layers"], "num_layers", 1),

@@ -19,7 +19,7 @@ import torch
 from typing_extensions import override
 
 from axformer_lightning.basics import replacing, write_atomically
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
@@ -72,7 +72,7 @@ class Progress:
             return finished
         value = do()
         if self.folder is not None:
-            plan = getattr(module.model, "axformer_plan", None)
+            plan = applied_plan(module.model)
             state = {
                 "done": {**self.done, stage: value},
                 "plan": None if plan is None else plan.to_dict(),

@@ -14,12 +14,11 @@ from datasets import Dataset
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from axformer_lightning.anatomy import anatomy_of
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
 from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.scoring import batches_by_length
@@ -118,7 +117,7 @@ def search_and_cut(
             again = partial(_retrain, run, f"retrain{round_}", retrain_epochs, back_to)
             run.progress.once(f"retrain{round_}", run.module, again)
     save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
-    plan = getattr(run.model, "axformer_plan", None) or Plan.dense(anatomy_of(run.model))
+    plan = plan_of(run.model)
     plan.save(run.directory / "plan.json")
     draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
     return total

@@ -17,7 +17,8 @@ from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import Candidate, HardAttention, SearchSpace, anatomy_of, find_transformer
 from axformer_lightning.anatomy import neuron_groups as groups_of
-from axformer_lightning.plan import Decision, Plan
+from axformer_lightning.costs import encoder_parameters, layer_sizes
+from axformer_lightning.plan import Decision, Plan, plan_of
 from axformer_lightning.replay.measuring import Score, scoring, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
 from axformer_lightning.scoring import losses_are_nonnegative, search_batches
@@ -113,7 +114,7 @@ def search_plan(
     """
     began = time.perf_counter()
     anatomy = anatomy_of(transformer)
-    before = getattr(transformer, "axformer_plan", None) or Plan.dense(anatomy)
+    before = plan_of(transformer)
     groups = groups_of(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
     if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
         logger.warning(
@@ -132,7 +133,13 @@ def search_plan(
             settings.hard_attention.k, baseline.longest,
         )  # fmt: skip
     round_ = 1 + max((decision.round for decision in before.decisions), default=0)
-    decisions = tuple(_decision(trial, settings.rule.metric, baseline.score, round_) for trial in outcome.trials)
+    sizes, decisions = layer_sizes(transformer), []
+    accepted: list[Candidate] = []
+    for trial in outcome.trials:
+        layers = search.layers_with([*accepted, trial.candidate])
+        size = encoder_parameters(anatomy, sizes, layers)
+        decisions.append(_decision(trial, settings.rule.metric, baseline.score, round_, size))
+        accepted += [trial.candidate] * trial.accepted
     plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
     if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
         raise RuntimeError(
@@ -166,7 +173,7 @@ def _run(
         return search.run(note, kept.recorded)
 
 
-def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score, round_: int) -> Decision:
+def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score, round_: int, size: int) -> Decision:
     candidate, score = trial.candidate, trial.score
     assert trial.best_before.loss is not None
     return Decision(
@@ -181,6 +188,7 @@ def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score
         samples_seen=score.samples_seen,
         metric=_as_given(score.metric, metric),
         metric_before=_as_given(trial.best_before.metric, metric),
+        encoder_parameters=size,
     )
 
 

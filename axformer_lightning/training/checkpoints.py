@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.basics.reading import read_fields, read_list, read_typed
 from axformer_lightning.hard_attention import check_can_attend_hard
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery import apply_plan_, check_plan, restore_layers_
 
 PLANS_KEY = "axformer_plans"
@@ -42,7 +42,7 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
     for transformer, plan in plans.items():
         if _is_cut_further(transformer, plan):
             restore_layers_(transformer)
-        if plan is not None and getattr(transformer, "axformer_plan", None) != plan:
+        if plan is not None and applied_plan(transformer) != plan:
             apply_plan_(transformer, plan)
 
 
@@ -62,7 +62,7 @@ def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Modul
 
 
 def _is_cut_further(transformer: PreTrainedModel, plan: Plan | None) -> bool:
-    now: Plan | None = getattr(transformer, "axformer_plan", None)
+    now = applied_plan(transformer)
     return now is not None and (plan is None or not plan.removes_all_of(now))
 
 

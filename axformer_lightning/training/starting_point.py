@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.plan import applied_plan
 from axformer_lightning.surgery import keep, kept_positions
 
 
@@ -83,7 +84,7 @@ class StartingPoint:
         """Put the weights back into a module that has been cut since, or into a copy of it."""
         start = load_file(self.path)
         prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
-        now = getattr(transformer, "axformer_plan", None)
+        now = applied_plan(transformer)
         positions = kept_positions(transformer, self.layers, self.layers if now is None else now.layers)
         kept = {prefix + name: where for name, where in positions.items()}
         with torch.inference_mode(False), torch.no_grad():

@@ -23,7 +23,7 @@ def shown(value):
 def readable(meaning):
     """As Markdown, without the marks of docstrings."""
     meaning = re.sub(r":class:`~?(?:\w+\.)*(\w+)`", r"`\1`", meaning).replace("``", "`")
-    return meaning.replace("`\"", "`").replace("\"`", "`").replace("None for", "`null` for")
+    return meaning.replace('`"', "`").replace('"`', "`").replace("None for", "`null` for")
 
 
 def rows():

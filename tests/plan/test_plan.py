@@ -1,6 +1,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from axformer_lightning.anatomy import BERT, Anatomy, HardAttention, LayerPlan
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.plan import Decision, Plan
+from axformer_lightning.plan.versions import UPGRADES, VERSION
+
+GOLDEN = Path(__file__).parent / "golden"
 
 PLAN = Plan(
     "bert",
@@ -20,8 +24,8 @@ PLAN = Plan(
         LayerPlan("removed", (), "kept", ((0, 8), (16, 48))),
     ),
     (
-        Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192, 0.875, 0.75),
-        Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64),
+        Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192, 0.875, 0.75, 1000),
+        Decision(2, "feed_forward", 0, None, None, None, 0.5, False, 64, None, None, 800),
     ),
 )
 ANATOMY = Anatomy(
@@ -51,6 +55,7 @@ DECISIONS = st.builds(
     st.integers(0, 10**6),
     st.none() | NUMBERS,
     st.none() | NUMBERS,
+    st.none() | st.integers(0, 10**9),
 )
 PLANS = st.builds(
     lambda layers, decisions: Plan("bert", 2, 4, 48, layers, tuple(decisions)),
@@ -82,34 +87,30 @@ def test_a_plan_survives_its_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
-def test_the_json_has_exactly_the_documented_fields():
-    data = json.loads(PLAN.to_json())
-    assert data == {
-        "format": "axformer-plan", "version": 1, "model_type": "bert",
-        "num_layers": 2, "num_heads": 4, "intermediate_size": 48,
-        "layers": [
-            {"attention": "kept", "heads_removed": [1, 3], "feed_forward": "removed", "neurons_removed": [],
-             "hard_attention": {"k": 7, "renormalize": True}},
-            {"attention": "removed", "heads_removed": [], "feed_forward": "kept", "neurons_removed": [[0, 8], [16, 48]],
-             "hard_attention": None},
-        ],
-        "decisions": [
-            {"round": 1, "kind": "head", "layer": 0, "index": 1, "loss": 0.5, "share_not_worse": 0.75,
-             "best_before": 0.625, "accepted": True, "samples_seen": 192, "metric": 0.875, "metric_before": 0.75},
-            {"round": 2, "kind": "feed_forward", "layer": 0, "index": None, "loss": None, "share_not_worse": None,
-             "best_before": 0.5, "accepted": False, "samples_seen": 64, "metric": None, "metric_before": None},
-        ],
-    }  # fmt: skip
-    assert list(data)[:6] == ["format", "version", "model_type", "num_layers", "num_heads", "intermediate_size"]
+def test_this_version_writes_its_golden_file():
+    assert PLAN.to_json() == (GOLDEN / f"version{VERSION}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_plans_of_every_version_load_for_ever(version):
+    """The decisions of version 1 have no size; those from before metrics were kept, which it also covers, no metric."""
+    lacking = ("encoder_parameters",) if version == 1 else ()
+    decisions = [replace(decision, **dict.fromkeys(lacking)) for decision in PLAN.decisions]
+    assert Plan.load(GOLDEN / f"version{version}.json") == replace(PLAN, decisions=tuple(decisions))
+
+
+def test_every_older_version_has_what_upgrades_it():
+    assert sorted(UPGRADES) == list(range(1, VERSION))
 
 
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
         (["format"], "plan", "`format` 'axformer-plan', got 'plan'"),
-        (["version"], 2, "version 1, got 2.*Update"),
-        (["version"], True, "version 1, got True"),
-        (["version"], "1", "version 1, got '1'"),
+        (["version"], VERSION + 1, f"version 1 to {VERSION}, got {VERSION + 1}.*Update"),
+        (["version"], 0, "got 0"),
+        (["version"], True, "got True"),
+        (["version"], "1", "got '1'"),
         (["author"], "me", "the plan .*unknown ones: ..author"),
         (["layers", 1, "rank"], 3, r"layers\[1\] .*unknown ones: ..rank"),
         (["layers", 0, "hard_attention", "tau"], 1, r"layers\[0\].hard_attention .*unknown ones: ..tau"),
@@ -188,10 +189,12 @@ def test_a_missing_field_is_named(field):
 
 
 def test_a_plan_from_before_metrics_were_kept_is_read():
-    data = PLAN.to_dict()
+    data = PLAN.to_dict() | {"version": 1}
+    later = ("metric", "metric_before", "encoder_parameters")
     for decision in data["decisions"]:
-        del decision["metric"], decision["metric_before"]
-    decisions = [replace(decision, metric=None, metric_before=None) for decision in PLAN.decisions]
+        for name in later:
+            del decision[name]
+    decisions = [replace(decision, **dict.fromkeys(later)) for decision in PLAN.decisions]
     assert Plan.from_dict(data) == replace(PLAN, decisions=tuple(decisions))
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 import random
 import sys
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -15,7 +16,8 @@ from torchmetrics.regression import MeanSquaredError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from axformer_lightning import apply_plan_, find_plan
-from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.anatomy import Candidate, HardAttention, LayerPlan, SearchSpace, anatomy_of, with_candidates
+from axformer_lightning.costs import count_encoder_parameters
 from axformer_lightning.criteria import Rule
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay.measuring import Meter
@@ -186,6 +188,18 @@ def test_applied_the_plan_reaches_the_loss_that_the_search_measured(model, searc
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_every_decision_says_what_the_encoder_would_weigh(model, search_set):
+    plan = find_plan(model, [search_set], majority=0, **SMALL)
+    space = SearchSpace(plan.num_heads, GROUPS, HardAttention(4))
+    kept = []
+    for decision in plan.decisions:
+        candidate = Candidate(decision.kind, decision.layer, decision.index)
+        layers = with_candidates(anatomy_of(model).dense_layers(), [*kept, candidate], space)
+        kept += [candidate] * decision.accepted
+        cut = apply_plan_(copy.deepcopy(model), replace(plan, layers=layers))
+        assert decision.encoder_parameters == count_encoder_parameters(cut)
+
+
 def test_the_model_is_unchanged_afterwards(model, search_set, state):
     model.train()
     model.classifier.eval()
