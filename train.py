@@ -85,7 +85,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         run,
         callbacks,
         rounds=rounds,
-        retrain=retrain,
+        how=retrain,
         retrain_epochs=cfg.retrain_epochs,
         retrain_on_all=cfg.retrain_on_all,
         start=start,

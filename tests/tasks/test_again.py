@@ -1,12 +1,15 @@
 """Training a model once more, outside of a run."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from omegaconf import OmegaConf
 
 from axformer_lightning.runs import train_again
+from axformer_lightning.runs.retraining import GRADIENT_CLIP
 from axformer_lightning.tasks import TASKS, load_model, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
 
@@ -58,6 +61,11 @@ def test_global_random_states_stay(make):
     state = torch.get_rng_state()
     trained()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_gradients_are_clipped_as_in_a_run():
+    trainer = OmegaConf.load(Path(__file__).parents[2] / "conf" / "trainer" / "default.yaml")
+    assert trainer.gradient_clip_val == GRADIENT_CLIP
 
 
 def test_a_batch_has_samples(make):
