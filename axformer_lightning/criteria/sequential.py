@@ -76,8 +76,8 @@ def surely_positive(excess: Excess, num_samples: int, error: float) -> bool:
 
     * Without replacement, ``n`` of ``m`` units: the sum under the hypothesis is a Brownian bridge (Rosen), so
       ``sum * m / (m - n)`` is a Brownian motion at the time ``n * m / (m - n)`` (Doob's transformation).
-    * The variance is taken about zero, the hypothesis, and not about the mean. The worse a candidate, the larger it is, so
-      after a few units nothing is rejected yet. (With the variance about the mean: 10 to 20 %, see below.)
+    * The variance is taken about zero, the hypothesis, and not about the mean. The worse a candidate, the larger it is,
+      so after a few units nothing is rejected yet. (With the variance about the mean: 10 to 20 %, see below.)
     * One more unit is counted, in which every sample is as good as an average sample can be. Otherwise candidates that
       fix few samples by much and harm many by little would be stopped before the first of those few is seen. (Without
       it: up to 27 %; with it 0 to 4 %; with it, but by single samples instead of units: up to 56 %.)
