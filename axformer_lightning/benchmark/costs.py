@@ -1,4 +1,4 @@
-"""The commands `search` and `growth`: what a search costs."""
+"""The commands `search` and `growth`: the cost of a search."""
 
 import argparse
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ GROWTH_NOTE = "One candidate per layer (hard attention), evaluated to the end: n
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the same search exhaustively and with each feature switched on, and show what each cost."""
+    """Run the same search exhaustively and with one feature more at a time, and show the costs."""
     rows = labelled_rows(args.task, args.data_dir).train
     model, tokenizer = load_model(TASKS[args.task], pretrained=args.model, max_length=args.max_length)
     chosen = rows.select(
@@ -58,7 +58,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def growth(args: argparse.Namespace) -> dict[str, Any]:
-    """Show how the cost of a search grows with the search set and with the model's layers."""
+    """Show how the cost of a search grows with the search set and with the number of layers."""
     rows = labelled_rows(args.task, args.data_dir).train
     if not args.sizes and not args.layers:
         raise ValueError("Expected `--sizes` or `--layers` or both, got neither. Pass --sizes 500,2000,8000.")

@@ -1,4 +1,4 @@
-"""The command `latency`: how long models take, all with the same tricks."""
+"""The command `latency`: the time that saved models take."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ from axformer_lightning.runs.stages import device_name
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:
-    """Time saved models in turns, and show how much faster each is than the first; all skip the same."""
+    """Time saved models in turns, and show how much faster each is than the first; all under the same settings."""
     models = {
         path: load_pretrained(path, first_token_only=args.first_token_only, dtype="float32").to(args.device)
         for path in args.models

@@ -1,4 +1,4 @@
-"""The commands `rules` and `summary`: which rule serves users best."""
+"""The commands `rules` and `summary`: a comparison of rules."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ GAIN_COLUMNS = {
 
 
 def rules(args: argparse.Namespace) -> dict[str, Any]:
-    """Cut one dense model by each rule, retrain it, and show what the dev set says of them."""
+    """Cut one dense model by each rule, retrain it, and show the results on the dev set."""
     rows, task = labelled_rows(args.task, args.data_dir), TASKS[args.task]
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)  # refused now, not in the middle
@@ -75,7 +75,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(args: argparse.Namespace) -> dict[str, Any]:
-    """Show what rules gain over the dense models, from the files that `rules` has written."""
+    """Show the gains of rules over the dense models, from the files that `rules` has written."""
     found = gains([_run_in(path) for path in args.files])
     show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
     for gain in found:
@@ -87,7 +87,7 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleResult]:
-    """Return what a run of the same circumstances has left in the file, if it is to go on."""
+    """Return the results of the same run in the file, if it is to be resumed."""
     if not (args.resume and args.out and args.out.exists()):
         return {}
     found = _run_in(args.out)
@@ -100,7 +100,7 @@ def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleRe
 
 
 def _still_known(known: Mapping[str, RuleResult], done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the file had and has not come up again, so that nothing is lost if the run is killed."""
+    """Return the file's results that are still to come, so that none is lost if the run is killed."""
     names = {entries["name"] for entries in done}
     return [asdict(result) for name, result in known.items() if name not in names]
 
@@ -110,7 +110,7 @@ def _run_in(path: Path) -> dict[str, Any]:
         run = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(run, dict) and {"task", "metric", "rules"} <= run.keys():
             return run
-    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass such files alone.")
+    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass only such files.")
 
 
 def _cells(report: Report | None, metric: str) -> Sequence[str]:
