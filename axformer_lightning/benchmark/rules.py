@@ -25,14 +25,16 @@ from axformer_lightning.sweeps import (
 )
 from axformer_lightning.tasks import TASKS, load_model, split_off
 
-RULE_COLUMNS = (
-    "rule", "accepted", "encoder parameters", "metric", "loss", "calibration error", "retrained: metric", "loss",
-    "calibration error",
-)  # fmt: skip
+CONFIDENCE = ("loss", "calibration error")
+RULE_COLUMNS = ("rule", "accepted", "encoder parameters", "metric", *CONFIDENCE, "retrained: metric", *CONFIDENCE)
 GAIN_COLUMNS = {
-    "searched": "search set: metric, points", "metric": "metric, points", "retrained": "retrained, points",
-    "loss": "loss, %", "calibration_error": "calibration error, points", "parameters": "encoder parameters, %",
-}  # fmt: skip
+    "searched": "search set: metric, points",
+    "metric": "metric, points",
+    "retrained": "retrained, points",
+    "loss": "loss, %",
+    "calibration_error": "calibration error, points",
+    "parameters": "encoder parameters, %",
+}
 
 
 def rules(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,13 +47,24 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
     train, held_out = _split(args, rows.train)
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     retrain = partial(
-        train_again, task=task, train=train, tokenizer=tokenizer, epochs=args.retrain_epochs,
-        learning_rate=args.learning_rate, max_length=args.max_length, seed=args.seed,
-    )  # fmt: skip
+        train_again,
+        task=task,
+        train=train,
+        tokenizer=tokenizer,
+        epochs=args.retrain_epochs,
+        learning_rate=args.learning_rate,
+        max_length=args.max_length,
+        seed=args.seed,
+    )
     results = {
-        **circumstances(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
-        "retrain_epochs": args.retrain_epochs, "learning_rate": args.learning_rate, "rules": [],
-    }  # fmt: skip
+        **circumstances(args),
+        "seed": args.seed,
+        "metric": metric,
+        "samples": len(held_out),
+        "retrain_epochs": args.retrain_epochs,
+        "learning_rate": args.learning_rate,
+        "rules": [],
+    }
     known = _known(args, results)
     search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
     show_head(args.console, results, RULE_COLUMNS)
@@ -66,10 +79,8 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         known,
     ):
         results["rules"].append(asdict(result))
-        args.console.print(row(
-            result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}",
-            *_cells(result.report, metric), *_cells(result.retrained, metric),
-        ))  # fmt: skip
+        head = result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}"
+        args.console.print(row(*head, *_cells(result.report, metric), *_cells(result.retrained, metric)))
         keep(args.out, {**results, "rules": [*results["rules"], *_still_known(known, results["rules"])]})
     return results
 

@@ -132,13 +132,12 @@ def _number(value: float | None, unit: float, digits: int) -> str:
 
 
 def _removed(plan: Plan) -> Iterator[str]:
-    neurons, heads = plan.intermediate_size, plan.num_heads
+    neurons = [len(layer.kept_neurons(plan.intermediate_size)) for layer in plan.layers if layer.feed_forward == "kept"]
+    heads = [len(layer.kept_heads(plan.num_heads)) for layer in plan.layers if layer.attention == "kept"]
     for blocks, units, size, left in (
-        ("feed-forward", "neurons", neurons,
-         [len(layer.kept_neurons(neurons)) for layer in plan.layers if layer.feed_forward == "kept"]),
-        ("attention", "heads", heads,
-         [len(layer.kept_heads(heads)) for layer in plan.layers if layer.attention == "kept"]),
-    ):  # fmt: skip
+        ("feed-forward", "neurons", plan.intermediate_size, neurons),
+        ("attention", "heads", plan.num_heads, heads),
+    ):
         blocks_gone, total = plan.num_layers - len(left), size * len(left)
         if blocks_gone:
             yield f"{blocks_gone} of {plan.num_layers} {blocks} blocks"
