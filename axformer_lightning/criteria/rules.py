@@ -19,8 +19,8 @@ class Rule:
     Args:
         majority: strictly more than this share of the samples must not be worse than with the fine-tuned model; in
             ``[0, 1)``, 0 switches the vote off.
-        tolerance: how far the total may fall behind the fine-tuned model: as a share of its mean loss, or, with
-            a ``metric``, as an absolute drop of the metric. With 0 every accepted step has to be a gain.
+        tolerance: how far the totals may fall behind the fine-tuned model: as a share of its mean loss, and as an
+            absolute drop of its metric. With 0 every accepted step has to be a gain.
         metric: the task metric that the criterion uses, if it uses one.
         vote: when a sample counts as worse: ``"loss"``, if its loss is higher than with the fine-tuned model;
             ``"prediction"``, if the fine-tuned model's prediction is right and the candidate's is wrong.
