@@ -6,7 +6,7 @@ import re
 import pytest
 
 from axformer_lightning.tasks import TASKS, load_rows, rows
-from tests.tasks.runs import QUIET, run
+from tests.runs.runs import QUIET, run
 
 GLUE = [name for name, task in TASKS.items() if task.test]
 METRICS = {name: ["accuracy"] for name in GLUE} | {
