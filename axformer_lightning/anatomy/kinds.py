@@ -18,7 +18,7 @@ class SearchSpace:
     Args:
         num_heads: heads of an uncut layer.
         groups: the neuron groups, as half-open ranges of the intermediate dimension.
-        hard_attention: settings that candidates of that kind apply, or None where there are none.
+        hard_attention: settings for candidates of that kind, or None if there are none.
     """
 
     num_heads: int
@@ -64,7 +64,7 @@ class Candidate:
     """One change that the search may make.
 
     Args:
-        kind: what is changed, a key of :data:`KINDS`.
+        kind: the kind of component, a key of :data:`KINDS`.
         layer: index of the layer, 0 nearest the input.
         index: which part of its block; None for whole blocks and hard attention.
 

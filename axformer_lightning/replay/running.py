@@ -141,7 +141,7 @@ class AppliedModel:
 
 @contextmanager
 def running(replay: Replay, candidates: tuple[Candidate, ...]) -> Iterator[AppliedModel]:
-    """Run a model as if ``candidates`` had been applied, by :meth:`AppliedModel.step`.
+    """Run a model as if ``candidates`` had been applied; each step is a call of :meth:`AppliedModel.step`.
 
     Args:
         replay: runs the model.

@@ -18,7 +18,7 @@ class Work:
     layer_tokens: float = 0.0
 
     def add(self, macs: float, per_token: float) -> None:
-        """Count multiply-adds, of which an uncut layer does ``per_token`` for a token."""
+        """Count multiply-adds; an uncut layer does ``per_token`` for a token."""
         self.layer_tokens += macs / per_token
 
 
@@ -68,7 +68,7 @@ class Computed:
         return cls(anatomy, units, top, asks_once)
 
     def macs(self, layer: int, block: Block, tokens: int, hidden: int) -> int:
-        """Return the multiply-adds of a block in one sample, 0 where it is not computed."""
+        """Return the multiply-adds of a block in one sample, 0 if it is not computed."""
         if block not in self.units[layer]:
             return 0
         read = 1 if self.top is not None and layer >= self.top else tokens
