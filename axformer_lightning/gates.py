@@ -20,7 +20,7 @@ class Removed(nn.Module):
 
     Args:
         num_outputs: how many values the part returns; those after the first are None.
-        featureless: whether the first has the shape of the input but for the features, of which it has none.
+        featureless: whether the first has the shape of the input, except that it has no features.
 
     Example:
         >>> Removed(2)(torch.ones(3))
@@ -35,7 +35,7 @@ class Removed(nn.Module):
         self.featureless = featureless
 
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
-        """Return a zero without dimensions, or a tensor without features, of the device and dtype of ``x``."""
+        """Return a zero-dimensional zero, or a tensor without features, on the device and of the dtype of ``x``."""
         nothing = x.new_zeros((*x.shape[:-1], 0) if self.featureless else ())
         return nothing if self.num_outputs == 1 else (nothing, *(None,) * (self.num_outputs - 1))
 
@@ -52,11 +52,11 @@ def closed(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[None
     the block's last linear layer reads it, so that layer's bias stays (arXiv 2010.03688, section 3.2).
 
     Args:
-        model: a model of a known family; what is cut already stays cut.
+        model: a model of a known family; parts that are cut stay cut.
         layers: what is to be left of each layer, in indices of the original model.
 
     Raises:
-        ValueError: if ``layers`` has not one entry per layer.
+        ValueError: if ``layers`` does not have one entry per layer.
     """
     anatomy = anatomy_of(model)
     if len(layers) != anatomy.num_layers:
@@ -71,7 +71,7 @@ def closed(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[None
 def _gates_of_layer(
     model: PreTrainedModel, anatomy: Anatomy, i: int, wanted: LayerPlan, now: LayerPlan
 ) -> Iterator[Callable[[], object]]:
-    """Close what ``wanted`` lacks and ``now`` has; yield what undoes each step."""
+    """Close the parts that ``now`` has and ``wanted`` lacks; yield what undoes each step."""
     for block in anatomy.blocks:
         units_had, units_wanted = block.left(now), block.left(wanted)
         if units_had is None:
@@ -86,7 +86,7 @@ def _gates_of_layer(
 
 
 def stand_ins(block: Block) -> dict[str, Removed]:
-    """Return what takes the place of each module of a removed ``block``."""
+    """Return the stand-in for each module of a removed ``block``."""
     return {part: Removed(outputs, part in block.without_units) for part, outputs in block.modules.items()}
 
 

@@ -1,12 +1,12 @@
 """ATTEND: attention that keeps the k largest weights of each query, layer by layer, reversibly.
 
 transformers looks its attention function up by a name in the config *that the attention module holds*. A hard
-layer therefore gets a copy of the config that names our function, while the model's own config, and with it
-masks, other layers and ``save_pretrained``, stays as it was. So padding is masked as ever, and a later
+layer therefore gets a copy of the config that names our function. The model's own config stays as it is, and so do
+masks, other layers and ``save_pretrained``: padding is masked as usual, and a later
 ``set_attn_implementation("eager" | "sdpa")`` does not switch hard attention off.
 
-Families that do not attend through that interface have one module through which their attention weights pass and
-nothing else: the dropout. In a hard layer a :class:`TopKDropout` stands in its place.
+In families that do not use that interface, one module receives the attention weights and nothing else: the dropout.
+A hard layer has a :class:`TopKDropout` in its place.
 
 Shape suffixes: ``B`` batch, ``H`` heads, ``Q`` queries, ``K`` keys, ``D`` width of a head.
 """
@@ -51,13 +51,13 @@ def top_k_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend with the ``k`` largest weights of each query, or as the model would where there are at most ``k`` keys.
+    """Attend with the ``k`` largest weights of each query, or as the model does if there are at most ``k`` keys.
 
-    An attention function of transformers. Settings and the model's config are read from ``module``, where
+    An attention function for transformers. Settings and the model's config are read from ``module``, where
     :func:`set_hard_attention_` put them.
 
     Args:
-        module: the attention module that calls.
+        module: the calling attention module.
         query_BHQD: queries.
         key_BHKD: keys.
         value_BHKD: values.
@@ -104,7 +104,7 @@ class TopKDropout(nn.Module):
     """Dropout of attention weights that also keeps only the ``k`` largest of each query.
 
     Args:
-        soft: the dropout in whose place this stands.
+        soft: the dropout that this one replaces.
         settings: how many weights a query keeps, and whether they are scaled to sum to one.
 
     Example:
@@ -119,7 +119,7 @@ class TopKDropout(nn.Module):
         self.axformer_hard_attention = settings
 
     def forward(self, weights_BHQK: Tensor) -> Tensor:
-        """Return the weights, dropped and hard, where there are more than ``k`` keys."""
+        """Return the weights after dropout, and hard if there are more than ``k`` keys."""
         settings = self.axformer_hard_attention
         dropped: Tensor
         if weights_BHQK.shape[-1] <= settings.k:
@@ -132,20 +132,20 @@ class TopKDropout(nn.Module):
         return dropped
 
 
-# No mask function goes with it: masks are made by the model's own implementation, which keeps its name.
+# Without a mask function of its own: the model's own implementation, which keeps its name, makes the masks.
 AttentionInterface.register(IMPLEMENTATION, top_k_attention)
 
 
 def check_can_attend_hard(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
-    """Raise unless ``model`` can attend hard where ``layers`` say so.
+    """Raise unless ``model`` can have hard attention where ``layers`` say so.
 
     Raises:
-        ValueError: if a layer is to be hard and the model attends by something else than eager or sdpa.
+        ValueError: if a layer is to be hard and the attention implementation is neither eager nor sdpa.
     """
     base = model.config._attn_implementation
     if base not in BASES and any(layer.hard_attention for layer in layers):
         raise ValueError(
-            f"Expected a model that attends by one of {BASES} for hard attention, got {base!r}."
+            f"Expected an attention implementation out of {BASES} for hard attention, got {base!r}."
             ' Call `model.set_attn_implementation("sdpa")` first.'
         )
 
@@ -154,7 +154,7 @@ def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> 
     """Switch hard attention on or off in every layer of ``model``, as ``layers`` say.
 
     Raises:
-        ValueError: if a layer is to be hard and the model attends by something else than eager or sdpa.
+        ValueError: if a layer is to be hard and the attention implementation is neither eager nor sdpa.
     """
     check_can_attend_hard(model, layers)
     anatomy = anatomy_of(model)
@@ -170,7 +170,7 @@ def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> 
 
 @contextmanager
 def attending(model: PreTrainedModel, layers: Sequence[LayerPlan], before: Sequence[LayerPlan]) -> Iterator[None]:
-    """Run ``model`` with the hard attention of ``layers``, then with that of ``before`` again."""
+    """Run ``model`` with the hard attention of ``layers``, and restore that of ``before`` afterwards."""
     set_hard_attention_(model, layers)
     try:
         yield
@@ -182,8 +182,8 @@ def attending(model: PreTrainedModel, layers: Sequence[LayerPlan], before: Seque
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Run ``model`` with eager attention in every layer, so that soft and hard layers share their kernels.
 
-    Hard attention has to compute its weights. Were soft layers to run sdpa meanwhile, a hard layer that changes
-    nothing would differ from them by rounding, and a strict comparison of losses would be a toss of a coin.
+    Hard attention has to compute its weights. If soft layers ran sdpa, a hard layer that changes nothing would differ
+    from them by rounding, and rounding would decide a strict comparison of losses.
     """
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")

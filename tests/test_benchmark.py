@@ -154,7 +154,7 @@ def test_what_cannot_be_measured_is_refused(run, search, growth, tmp_path):
         growth()
     with pytest.raises(ValueError, match=r"Expected `--model` with `--sizes`, got none"):
         run("growth", "--sizes", "1")
-    with pytest.raises(ValueError, match=r"Expected an existing directory for '.*', got none. Make it first"):
+    with pytest.raises(ValueError, match=r"Expected an existing directory for '.*', got none. Create it first"):
         search("--samples", 1, "--out", tmp_path / "nowhere" / "search.json")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"Expected a GPU that torch can use for `--device cuda`, got none"):

@@ -58,11 +58,11 @@ PRIVATE = {
         lambda: isinstance(inspect.getattr_static(Trainer, "num_val_batches"), property),
     ),
     "config._attn_implementation_internal": (
-        "hard_attention.py, first_token.py: one layer attends by a function of ours",
+        "hard_attention.py, first_token/skipping.py: one layer attends by a function of ours",
         lambda: hasattr(BertConfig(), "_attn_implementation_internal"),
     ),
     "eager_attention_forward": (
-        "hard_attention.py, first_token.py: soft attention where there are at most k keys",
+        "hard_attention.py, first_token/skipping.py: soft attention where there are at most k keys",
         lambda: callable(modeling_bert.eager_attention_forward),
     ),
     "attention.config": (

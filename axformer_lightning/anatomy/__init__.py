@@ -1,7 +1,7 @@
 """FIND: which layers, blocks, heads and neurons a transformer encoder has, by name.
 
 Nothing here holds a module: a :class:`Family` is a row of dotted names, an :class:`Anatomy` is names and
-numbers, and a :class:`LayerPlan` says what is left of one layer. Names become modules at the moment of use.
+numbers, and a :class:`LayerPlan` says what is left of one layer. Names are resolved to modules when they are used.
 """
 
 from axformer_lightning.anatomy.blocks import Block

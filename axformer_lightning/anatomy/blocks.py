@@ -1,4 +1,4 @@
-"""The two halves of a layer, told by what they have in common."""
+"""The two halves of a layer, described in the same terms."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,8 +18,8 @@ class Block:
             rows are cut.
         optional: those of them that only some configs have.
         out_projection: linear layer that consumes the units. Its columns are cut.
-        modules: modules that together are the block, with the number of values each returns.
-        without_units: modules to take the place of once no unit is left.
+        modules: modules that together form the block, with the number of values each returns.
+        without_units: modules to replace once no unit is left.
     """
 
     kind: Literal["attention", "feed_forward"]

@@ -12,33 +12,33 @@ class Family:
     """Where one model family keeps its parts; names are relative to a layer unless stated otherwise.
 
     A removed block must add nothing to the residual stream. In a post-norm family its norm stays; in a pre-norm
-    family the norm in front of a block is one of its modules, as nothing else reads what it returns.
+    family the norm in front of a block is one of its modules, as nothing else reads its output.
 
     Args:
         layers: the list of layers, relative to the base model; a ``*`` stands for every index of a list on the way.
-        self_attention: the module that attends.
+        self_attention: the module that computes attention.
         head_in_projections: linear layers that produce the heads, in order (query, key, value).
         head_out_projection: linear layer that consumes the heads and returns the attention block's result.
         neuron_in_projections: linear layers that produce the intermediate neurons.
         neuron_out_projection: linear layer that consumes the neurons and returns the feed-forward block's result.
-        attention_modules: modules that together are the attention block without its residual path,
+        attention_modules: modules that together form the attention block without its residual path,
             with the number of values each returns.
         feed_forward_modules: likewise for the feed-forward block.
         intermediate_size: name of the config field that counts the intermediate neurons.
-        fused: in-projections that are several linear layers in one, with their number: a query, key and value
-            projection in one matrix, or the two halves of a gated feed-forward block.
+        fused: in-projections that fuse several linear layers, with their number: a query, key and value projection
+            in one matrix, or the two halves of a gated feed-forward block.
         optional_in_projections: further in-projections of heads, which only some configs have.
-        without_heads: modules that cannot run, or need not, once no head is left; their stand-in returns no features.
+        without_heads: modules that cannot or need not run once no head is left; their stand-in returns no features.
         attention_dropout: the dropout that the attention weights pass through, in families that do not attend
             through the attention interface of transformers.
         position_bias: place among the arguments of ``self_attention`` of a bias with an entry for every head.
         relative_positions: an embedding, relative to the base model, each row of which every head projects and
             compares with the tokens, and the config field that lists in which directions it does so. A model without
             that embedding has no such positions.
-        after_attention: module that is given all that goes on from attention; its inputs may be cut to the first
-            token. None where the first-token rule is not used.
-        embeddings: module, relative to the base model, that makes the first layer's input of the tokens. Where there
-            is none of this name the search computes it again for every candidate.
+        after_attention: module that everything passes through after attention; its inputs may be cut to the first
+            token. None if the first-token rule is not used.
+        embeddings: module, relative to the base model, that turns the tokens into the first layer's input. If there is
+            no module of this name, the search runs the embeddings again for every candidate.
     """
 
     layers: str
@@ -72,7 +72,7 @@ RENAMED = {  # fields of a Family by their former names
 
 
 def _with_former_names(init: Callable[..., None]) -> Callable[..., None]:
-    """Let rows that were written before fields were renamed be read, with a warning."""
+    """Accept the former names of fields, with a warning."""
 
     @wraps(init)
     def read(self: Family, *args: Any, **fields: Any) -> None:
@@ -99,7 +99,7 @@ BERT = Family(
 )
 
 FAMILIES: dict[str, Family] = {
-    # One layer serves many applications here, so what is cut is cut in each of them.
+    # One layer is applied many times here, so a cut is a cut in every application.
     "albert": Family(
         layers="encoder.albert_layer_groups.*.albert_layers",
         self_attention="attention",
@@ -113,7 +113,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "bert": BERT,
     "camembert": BERT,
-    # Every head has its own view of the relative positions, and an empty list of heads is divided by.
+    # Every head projects the relative positions for itself; and the code divides by the number of heads.
     "deberta-v2": Family(
         layers="encoder.layer",
         self_attention="attention.self",
@@ -154,7 +154,7 @@ FAMILIES: dict[str, Family] = {
         fused={"attn.Wqkv": 3, "mlp.Wi": 2},
         after_attention="mlp_norm",
     ),
-    # One relative position bias, made in front of the first layer, serves the heads of all layers.
+    # One relative position bias, computed before the first layer, serves the heads of all layers.
     "mpnet": Family(
         layers="encoder.layer",
         self_attention="attention.attn",
@@ -185,14 +185,14 @@ FAMILIES: dict[str, Family] = {
 
 
 def register_family(model_type: str, family: Family) -> None:
-    """Make a model family known for the rest of the process.
+    """Add the row of a model family for the rest of the process.
 
     Args:
         model_type: ``config.model_type`` of its models.
         family: where its parts are.
 
     Raises:
-        ValueError: if the family is known already.
+        ValueError: if the family has a row already.
 
     Example:
         >>> register_family("bert", BERT)

@@ -1,4 +1,4 @@
-"""The table of kinds of components that a search may change: a row each."""
+"""The table of the kinds of components that a search may change, one row each."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,7 +18,7 @@ class SearchSpace:
     Args:
         num_heads: heads of an uncut layer.
         groups: the neuron groups, as half-open ranges of the intermediate dimension.
-        hard_attention: settings that candidates of that kind apply, or None where there are none.
+        hard_attention: settings for candidates of that kind, or None if there are none.
     """
 
     num_heads: int
@@ -28,14 +28,14 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Kind:
-    """What search, plan and replay need to know of one kind of component.
+    """What search, plan and replay need to know about one kind of component.
 
     Args:
         block: the block of its layer that it changes, one of :data:`BLOCKS`.
         offers: the indices that a layer still offers; ``[None]`` for a kind without an index.
         apply: returns the layer with the candidate of an index applied.
         units: the heads or neurons that an index closes; None for a kind that changes its block as a whole.
-        parts: kind of the parts that are tried where a candidate was rejected and nearly made it.
+        parts: kind of the parts that are tried if a candidate is rejected narrowly.
         phase: the phase of a search that tries it by itself; None for a kind that is only tried as a part.
         index_below: field of a plan that bounds the index; None for a kind without an index.
     """
@@ -50,9 +50,9 @@ class Kind:
 
     @property
     def steady(self) -> tuple[str, ...]:
-        """The blocks of its layer that get and compute the same with a candidate as without it.
+        """The blocks of its layer that receive and compute the same with a candidate as without it.
 
-        All that run before its own; its own as well where only some of its units are closed, which are subtracted
+        All that run before its own; its own, too, if only some of its units are closed, as those are subtracted
         afterwards.
         """
         own = BLOCKS.index(self.block)
@@ -64,12 +64,12 @@ class Candidate:
     """One change that the search may make.
 
     Args:
-        kind: what is changed, a key of :data:`KINDS`.
+        kind: the kind of component, a key of :data:`KINDS`.
         layer: index of the layer, 0 nearest the input.
         index: which part of its block; None for whole blocks and hard attention.
 
     Raises:
-        ValueError: if a part has no index, or a whole has one.
+        ValueError: if a part has no index, or anything else has one.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if (self.index is None) != (KINDS[self.kind].index_below is None):
-            raise ValueError(f"Expected an index for a part, and for nothing else, got {self.index} for {self}.")
+            raise ValueError(f"Expected an index for parts and for nothing else, got {self.index} for {self}.")
 
     def __str__(self) -> str:
         part = "" if self.index is None else f" {self.index}"
@@ -139,7 +139,7 @@ KINDS: dict[str, Kind] = {
 
 
 def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, int], ...]:
-    """Split the intermediate dimension into equal groups; the first take one neuron more where it does not divide.
+    """Split the intermediate dimension into equal groups; if it does not divide evenly, the first ones get one more.
 
     Raises:
         ValueError: if there are no groups, or more groups than neurons.
@@ -151,7 +151,7 @@ def neuron_groups(intermediate_size: int, num_groups: int) -> tuple[tuple[int, i
     if not 1 <= num_groups <= intermediate_size:
         raise ValueError(
             f"Expected `neuron_groups` between 1 and the intermediate size {intermediate_size}, got {num_groups}."
-            " Where the size is no multiple of it, the first groups take one neuron more."
+            " If the size is not a multiple of it, the first groups get one neuron more."
         )
     size, more = divmod(intermediate_size, num_groups)
     starts = [g * size + min(g, more) for g in range(num_groups + 1)]

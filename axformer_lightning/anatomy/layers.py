@@ -13,7 +13,7 @@ class HardAttention:
 
     Args:
         k: how many keys a query keeps.
-        renormalize: whether the kept weights are scaled to sum to one (the reference form does not).
+        renormalize: whether the kept weights are scaled to sum to one (not so in the reference).
 
     Raises:
         ValueError: if ``k`` is less than one.
@@ -31,7 +31,7 @@ class HardAttention:
         if self.k < 1:
             raise ValueError(
                 f"Expected hard attention to keep k >= 1 keys of each query, got k={self.k}."
-                " To do without hard attention pass `hard_attention=none` (train.py), leave out the"
+                " To switch hard attention off, pass `hard_attention=none` (train.py), leave out the"
                 " callback (Lightning) or pass `hard_attention_k=None` (find_plan)."
             )
 
@@ -56,7 +56,7 @@ class LayerPlan:
 
     @property
     def is_hard(self) -> bool:
-        """Tell whether the layer attends, and does so hard."""
+        """Whether the layer has an attention block, and that block hard attention."""
         return self.attention == "kept" and self.hard_attention is not None
 
     def kept_heads(self, num_heads: int) -> list[int]:

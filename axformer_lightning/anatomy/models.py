@@ -15,13 +15,13 @@ ORIGINAL = "axformer_original"  # where a model that was cut keeps empty copies 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Names and numbers of one model as it was before anything was cut.
+    """Names and numbers of one model before any cut.
 
     Args:
         model_type: ``config.model_type``, the key of its family.
         family: the row of :data:`FAMILIES`.
-        layers: dotted names, from the model, of its transformer layers, from input to output. A layer that several
-            applications share is named once.
+        layers: dotted names of its transformer layers, relative to the model, from input to output. A layer that is
+            applied several times is named once.
         num_heads: heads of a layer.
         head_size: features of a head.
         intermediate_size: intermediate neurons of a layer.
@@ -82,7 +82,7 @@ class Anatomy:
         return by_kind[kind]
 
     def name(self, layer: int, part: str) -> str:
-        """Return the dotted name, from the model, of a ``part`` of a layer.
+        """Return the dotted name of a ``part`` of a layer, relative to the model.
 
         Example:
             >>> from axformer_lightning.anatomy import BERT
@@ -93,7 +93,7 @@ class Anatomy:
         return f"{self.layers[layer]}.{part}"
 
     def dense_layers(self) -> tuple[LayerPlan, ...]:
-        """Return the plan in which nothing is removed."""
+        """Return the layers of a plan with nothing removed."""
         return (LayerPlan(),) * self.num_layers
 
 
@@ -101,8 +101,8 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return the names and numbers of ``model``, cut or not.
 
     Raises:
-        ValueError: if the family is unknown, its row names what the model has not, the model is a decoder, or its
-            config asks for head pruning by ``pruned_heads``, which transformers 5 ignores.
+        ValueError: if the family is unknown, its row names modules that the model does not have, the model is a
+            decoder, or its config has ``pruned_heads``, which transformers 5 ignores.
     """
     config = model.config
     family = FAMILIES.get(config.model_type)
@@ -137,13 +137,13 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         intermediate_size=getattr(config, family.intermediate_size),
         relative_positions=_relative_positions(model, inside, family),
     )
-    if getattr(model, "axformer_plan", None) is None:  # of a cut model parts are gone, and its row has been checked
+    if getattr(model, "axformer_plan", None) is None:  # a cut model lacks parts, and its row was checked before
         _check_names(model, anatomy)
     return anatomy
 
 
 def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
-    """Refuse a row that names modules which the model has not."""
+    """Refuse a row that names modules that the model does not have."""
     family = anatomy.family
     names = {family.self_attention, *family.without_heads} | (
         {family.attention_dropout, family.after_attention} - {None}
@@ -155,7 +155,7 @@ def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
         if missing := sorted(name for name in names if name and not _has(module, name)):
             raise ValueError(
                 f"Expected the modules {missing} in {layer!r} of a {anatomy.model_type!r} model, as the row of its"
-                " family names them; they are not there. Mend the row, or undo what replaced them."
+                " family names them, but they are missing. Fix the row, or undo what replaced them."
             )
 
 
@@ -233,7 +233,7 @@ def find_transformer(module: nn.Module, name: str | None = None) -> PreTrainedMo
     if len(outermost) > 1:
         raise ValueError(
             f"Expected one Hugging Face model in {type(module).__name__}, found {outermost}."
-            f' Name the one to prune: `model="{outermost[0]}"` in a callback; hand that model itself to a function.'
+            f' Name the one to prune: `model="{outermost[0]}"` in a callback; pass that model itself to a function.'
         )
     return models[outermost[0]]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, also after a crash."""
+    """Write a text file so that a reader sees either the old content or the new, even after a crash."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a file to write to, which takes the place of ``path`` when it is whole and on the disk.
+    """Yield a temporary file to write to; it replaces ``path`` once it is complete and on the disk.
 
-    A process that is killed leaves a file whose name ends in `.tmp`, and ``path`` as it was.
+    A killed process leaves a file whose name ends in `.tmp`, and ``path`` unchanged.
 
     Example:
         >>> target = Path(tempfile.mkdtemp(), "weights.bin")
@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def digest_of(parts: Iterable[bytes]) -> bytes:
-    """Return the SHA-256 of several byte strings, of each with its length.
+    """Return the SHA-256 of several byte strings, each with its length.
 
     Example:
         >>> digest_of([b"ab", b"c"]) == digest_of([b"a", b"bc"])

@@ -1,4 +1,4 @@
-"""Modules that are something else for a while."""
+"""Changes to modules that are undone afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run ``model`` in eval mode, then each of its modules in the mode that it had.
+    """Run ``model`` in eval mode, and restore the mode of each of its modules afterwards.
 
     Example:
         >>> dropout = nn.Dropout()
@@ -27,7 +27,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
-    """Let ``forward`` run in place of that of ``module``, whose name, hooks and parameters stay; return what undoes it.
+    """Replace the forward of ``module``, whose name, hooks and parameters stay; return what undoes it.
 
     Example:
         >>> identity = nn.Identity()
@@ -36,7 +36,7 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], Non
         >>> before, after
         (2, 1)
     """
-    before = module.__dict__.get("forward")  # somebody else may have replaced it, too
+    before = module.__dict__.get("forward")  # someone else may have replaced it, too
     module.forward = forward
 
     def undo() -> None:

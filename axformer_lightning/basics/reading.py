@@ -13,10 +13,10 @@ from typing import Any
 
 
 def read_json(text: str) -> Any:
-    """Return the value of a JSON text, without what Python's reader adds to JSON or lets pass.
+    """Return the value of a JSON text, read strictly: Python's reader accepts more than JSON.
 
     Raises:
-        ValueError: if the text is not JSON, nested too deep, holds NaN or infinities, or an object has a key twice.
+        ValueError: if the text is not JSON, is nested too deep, holds NaN or infinities, or an object has a key twice.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object_of)
@@ -32,7 +32,7 @@ def names_of(cls: Any) -> set[str]:
 def read_fields(
     data: object, where: str, names: set[str], optional: AbstractSet[str] = frozenset()
 ) -> Mapping[str, Any]:
-    """Return a JSON object that has exactly the fields ``names``, of which those in ``optional`` may be missing."""
+    """Return a JSON object that has exactly the fields ``names``; those in ``optional`` may be missing."""
     if not isinstance(data, Mapping):
         raise ValueError(f"Expected {where} to be a JSON object, got {type(data).__name__}.")
     if unknown := sorted(set(data) - names, key=str):
@@ -73,11 +73,11 @@ def read_number(value: Any, where: str) -> float:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object with a key twice: readers of JSON differ in which value they take."""
+    """Refuse an object with a key twice: JSON readers differ in which value they take."""
     data: dict[str, Any] = {}
     for key, value in pairs:
         if key in data:

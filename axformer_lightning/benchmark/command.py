@@ -1,4 +1,4 @@
-"""What a search costs, and what rules are worth, on your model and data.
+"""Measure the cost of a search, the rules, and saved models, on your model and data.
 
 `python -m axformer_lightning.benchmark search --model DIR --task mrpc --rows FILE:KEY`
 """
@@ -21,14 +21,14 @@ from axformer_lightning.sweeps import RULES
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command, and return what it writes to ``--out``."""
+    """Run a command, and return the numbers that it writes to ``--out``."""
     args = _parser().parse_args(arguments)
     args.console = Console(markup=False, highlight=False, soft_wrap=True)
     if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
     for path in filter(None, (args.out, getattr(args, "plot", None))):
         if not path.parent.is_dir():
-            raise ValueError(f"Expected an existing directory for {str(path)!r}, got none. Make it first.")
+            raise ValueError(f"Expected an existing directory for {str(path)!r}, got none. Create it first.")
     if getattr(args, "threads", None):
         torch.set_num_threads(args.threads)
     results: dict[str, Any] = args.run(args)
@@ -60,48 +60,48 @@ def _parser() -> argparse.ArgumentParser:
     costs, growing, deciding, summing, timing = (
         commands.add_parser(command.__name__, help=text)
         for command, text in {
-            search: "each feature of the search beside the exhaustive procedure",
-            growth: "cost against samples and layers",
-            rules: "one model cut by each rule, before and after training once more",
-            summary: "what rules gain over tasks and seeds, from the files of `rules`",
-            latency: "how long saved models take, in turns",
+            search: "the cost of a search, with its features added one by one",
+            growth: "cost against the numbers of samples and layers",
+            rules: "one model cut by each rule, as cut and retrained",
+            summary: "gains of rules over tasks and seeds, from the files of `rules`",
+            latency: "latency of saved models, measured in turns",
         }.items()
     )
     _add_data(costs, growing, deciding)
     _add_device(costs, growing, deciding, timing)
     which = costs.add_mutually_exclusive_group(required=True)
     which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
-    which.add_argument("--samples", type=_number, help="this many rows of train, the first ones")
+    which.add_argument("--samples", type=_number, help="this many first rows of train")
     costs.add_argument("--majority", type=float, default=Rule.majority, help="share of samples that must be not worse")
     growing.add_argument("--model", help="model for --sizes: directory or hub id")
-    growing.add_argument("--sizes", type=_numbers, default=[], help="numbers of samples, as 500,2000,8000")
-    growing.add_argument("--layers", type=_numbers, default=[], help="numbers of layers of random models, as 6,12,24")
+    growing.add_argument("--sizes", type=_numbers, default=[], help="numbers of samples, such as 500,2000,8000")
+    growing.add_argument("--layers", type=_numbers, default=[], help="layers of random models, such as 6,12,24")
     growing.add_argument("--samples", type=_number, default=500, help="rows of train for --layers")
     growing.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the curves")
     for command in (costs, growing):
-        command.add_argument("--random", action="store_true", help="draw rows at random, and repeat them if need be")
-        command.add_argument("--cache-memory", type=int, default=2**30, help="bytes for what is kept")
+        command.add_argument("--random", action="store_true", help="draw rows at random, repeated if necessary")
+        command.add_argument("--cache-memory", type=int, default=2**30, help="bytes for the cache")
     for command in (costs, deciding):
         command.add_argument("--model", required=True, help="fine-tuned model: directory or hub id")
-    deciding.add_argument("--rules", type=_names, default=list(RULES), help=f"out of {','.join(RULES)}")
-    deciding.add_argument("--metric", help="that rules decide by; the task's first unless given")
+    deciding.add_argument("--rules", type=_names, default=list(RULES), help=f"some of {','.join(RULES)}")
+    deciding.add_argument("--metric", help="metric that rules decide by; by default the first of the task")
     deciding.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of the rows of train that were held out")
     deciding.add_argument(
-        "--search-fraction", type=float, default=0.15, help="held out as train.py does, without --rows"
+        "--search-fraction", type=float, default=0.15, help="share held out, as in train.py; without --rows"
     )
-    deciding.add_argument("--seed", type=int, default=0, help="of what is held out, and of the training")
-    deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of training once more")
-    deciding.add_argument("--learning-rate", type=float, default=2e-5, help="of training once more")
-    deciding.add_argument("--resume", action="store_true", help="take over the rules that --out holds already")
-    summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="each of one dense model")
-    timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the first is what others are compared with")
+    deciding.add_argument("--seed", type=int, default=0, help="seed of the held-out rows and of the training")
+    deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of retraining")
+    deciding.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
+    deciding.add_argument("--resume", action="store_true", help="keep the rules that --out already holds")
+    summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
+    timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the others are compared with the first")
     timing.add_argument("--length", type=_number, default=128, help="tokens of a sample")
-    timing.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples read at once, as 1,32")
+    timing.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples in a batch, such as 1,32")
     timing.add_argument(
-        "--first-token-only", action="store_true", help="all models skip what a head on the first token has no use for"
+        "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
     )
     for command in (costs, growing, deciding, summing, timing):
-        command.add_argument("--out", type=Path, metavar="FILE.json", help="where the numbers go")
+        command.add_argument("--out", type=Path, metavar="FILE.json", help="file for the numbers")
     for command, run in ((costs, search), (growing, growth), (deciding, rules), (summing, summary), (timing, latency)):
         command.set_defaults(run=run)
     return parser
@@ -112,10 +112,10 @@ def _add_data(*commands: argparse.ArgumentParser) -> None:
         command.add_argument("--task", required=True, help="one of GLUE's tasks, or demo")
         command.add_argument("--data-dir", help="directory with the official files")
         command.add_argument("--max-length", type=_number, default=128, help="tokens of a sample")
-        command.add_argument("--batch-tokens", type=_number, default=BATCH_TOKENS, help="of a batch by length")
+        command.add_argument("--batch-tokens", type=_number, default=BATCH_TOKENS, help="tokens in a batch")
 
 
 def _add_device(*commands: argparse.ArgumentParser) -> None:
     for command in commands:
-        command.add_argument("--threads", type=_number, help="of torch")
+        command.add_argument("--threads", type=_number, help="threads of torch")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -1,4 +1,4 @@
-"""The commands `search` and `growth`: what a search costs."""
+"""The commands `search` and `growth`: the cost of a search."""
 
 import argparse
 from collections.abc import Iterator
@@ -17,16 +17,14 @@ from axformer_lightning.sweeps.search_cost import Cost, draw_growth, growth_cost
 from axformer_lightning.tasks import TASKS, load_model, texts_of
 
 RANDOM_MODEL = {"model_type": "bert", "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
-STEPS = (
-    "step", "layer-tokens", "of exhaustive", "seconds", "of exhaustive", "kept MiB", "GPU MiB", "candidates",
-    "accepted", "decisions that differ",
-)  # fmt: skip
+SPENT = ("layer-tokens", "of exhaustive", "seconds", "of exhaustive", "kept MiB", "GPU MiB")
+STEPS = ("step", *SPENT, "candidates", "accepted", "decisions that differ")
 GROWTH = ("grows", "to", "candidates", "layer-tokens", "seconds", "kept MiB", "peak RSS MiB", "GPU MiB")
 GROWTH_NOTE = "One candidate per layer (hard attention), evaluated to the end: not a whole search."
 
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the same search exhaustively and with each feature switched on, and show what each cost."""
+    """Run the same search exhaustively and with one feature more at a time, and show the costs."""
     rows = labelled_rows(args.task, args.data_dir).train
     model, tokenizer = load_model(TASKS[args.task], pretrained=args.model, max_length=args.max_length)
     chosen = rows.select(
@@ -48,17 +46,16 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     for cost in costs:
         results["steps"].append(asdict(cost))
         first = results["steps"][0]
-        args.console.print(row(
-            cost.step, f"{cost.layer_tokens:,.0f}", f"{cost.layer_tokens / first['layer_tokens']:.3f}",
-            f"{cost.seconds:.1f}", f"{cost.seconds / first['seconds']:.3f}", mebibytes(cost.kept_bytes),
-            mebibytes(cost.device_bytes), cost.candidates, cost.accepted, cost.differing,
-        ))  # fmt: skip
+        work = f"{cost.layer_tokens:,.0f}", f"{cost.layer_tokens / first['layer_tokens']:.3f}"
+        time = f"{cost.seconds:.1f}", f"{cost.seconds / first['seconds']:.3f}"
+        memory = mebibytes(cost.kept_bytes), mebibytes(cost.device_bytes)
+        args.console.print(row(cost.step, *work, *time, *memory, cost.candidates, cost.accepted, cost.differing))
         keep(args.out, results)
     return results
 
 
 def growth(args: argparse.Namespace) -> dict[str, Any]:
-    """Show how the cost of a search grows with the search set and with the model's layers."""
+    """Show how the cost of a search grows with the search set and with the number of layers."""
     rows = labelled_rows(args.task, args.data_dir).train
     if not args.sizes and not args.layers:
         raise ValueError("Expected `--sizes` or `--layers` or both, got neither. Pass --sizes 500,2000,8000.")
@@ -80,10 +77,9 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
     for grows, size, cost in _grown(args, rows):
         curves.setdefault(grows, []).append((size, cost))
         results[grows].append({grows: size, **asdict(cost)})
-        args.console.print(row(
-            grows, f"{size:,}", cost.candidates, f"{cost.layer_tokens:,.0f}", f"{cost.seconds:.1f}",
-            mebibytes(cost.kept_bytes), mebibytes(cost.peak_rss), mebibytes(cost.device_bytes),
-        ))  # fmt: skip
+        spent = f"{cost.layer_tokens:,.0f}", f"{cost.seconds:.1f}"
+        memory = map(mebibytes, (cost.kept_bytes, cost.peak_rss, cost.device_bytes))
+        args.console.print(row(grows, f"{size:,}", cost.candidates, *spent, *memory))
         keep(args.out, results)
     args.console.print(f"\n{GROWTH_NOTE}")
     if args.plot:

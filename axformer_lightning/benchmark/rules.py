@@ -1,4 +1,4 @@
-"""The commands `rules` and `summary`: which rule serves users best."""
+"""The commands `rules` and `summary`: a comparison of rules."""
 
 import argparse
 import json
@@ -25,18 +25,20 @@ from axformer_lightning.sweeps import (
 )
 from axformer_lightning.tasks import TASKS, load_model, split_off
 
-RULE_COLUMNS = (
-    "rule", "accepted", "encoder parameters", "metric", "loss", "calibration error", "retrained: metric", "loss",
-    "calibration error",
-)  # fmt: skip
+CONFIDENCE = ("loss", "calibration error")
+RULE_COLUMNS = ("rule", "accepted", "encoder parameters", "metric", *CONFIDENCE, "retrained: metric", *CONFIDENCE)
 GAIN_COLUMNS = {
-    "searched": "search set: metric, points", "metric": "metric, points", "retrained": "retrained, points",
-    "loss": "loss, %", "calibration_error": "calibration error, points", "parameters": "encoder parameters, %",
-}  # fmt: skip
+    "searched": "search set: metric, points",
+    "metric": "metric, points",
+    "retrained": "retrained, points",
+    "loss": "loss, %",
+    "calibration_error": "calibration error, points",
+    "parameters": "encoder parameters, %",
+}
 
 
 def rules(args: argparse.Namespace) -> dict[str, Any]:
-    """Cut one dense model by each rule, retrain it, and show what the dev set says of them."""
+    """Cut one dense model by each rule, retrain it, and show the results on the dev set."""
     rows, task = labelled_rows(args.task, args.data_dir), TASKS[args.task]
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)  # refused now, not in the middle
@@ -45,13 +47,24 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
     train, held_out = _split(args, rows.train)
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     retrain = partial(
-        train_again, task=task, train=train, tokenizer=tokenizer, epochs=args.retrain_epochs,
-        learning_rate=args.learning_rate, max_length=args.max_length, seed=args.seed,
-    )  # fmt: skip
+        train_again,
+        task=task,
+        train=train,
+        tokenizer=tokenizer,
+        epochs=args.retrain_epochs,
+        learning_rate=args.learning_rate,
+        max_length=args.max_length,
+        seed=args.seed,
+    )
     results = {
-        **circumstances(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
-        "retrain_epochs": args.retrain_epochs, "learning_rate": args.learning_rate, "rules": [],
-    }  # fmt: skip
+        **circumstances(args),
+        "seed": args.seed,
+        "metric": metric,
+        "samples": len(held_out),
+        "retrain_epochs": args.retrain_epochs,
+        "learning_rate": args.learning_rate,
+        "rules": [],
+    }
     known = _known(args, results)
     search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
     show_head(args.console, results, RULE_COLUMNS)
@@ -66,16 +79,14 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         known,
     ):
         results["rules"].append(asdict(result))
-        args.console.print(row(
-            result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}",
-            *_cells(result.report, metric), *_cells(result.retrained, metric),
-        ))  # fmt: skip
+        head = result.name, f"{result.accepted} of {result.candidates}", f"{result.report.encoder_parameters:,}"
+        args.console.print(row(*head, *_cells(result.report, metric), *_cells(result.retrained, metric)))
         keep(args.out, {**results, "rules": [*results["rules"], *_still_known(known, results["rules"])]})
     return results
 
 
 def summary(args: argparse.Namespace) -> dict[str, Any]:
-    """Show what rules gain over the dense models, from the files that `rules` has written."""
+    """Show the gains of rules over the dense models, from the files that `rules` has written."""
     found = gains([_run_in(path) for path in args.files])
     show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
     for gain in found:
@@ -87,7 +98,7 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleResult]:
-    """Return what a run of the same circumstances has left in the file, if it is to go on."""
+    """Return the results of the same run in the file, if it is to be resumed."""
     if not (args.resume and args.out and args.out.exists()):
         return {}
     found = _run_in(args.out)
@@ -100,7 +111,7 @@ def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleRe
 
 
 def _still_known(known: Mapping[str, RuleResult], done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the file had and has not come up again, so that nothing is lost if the run is killed."""
+    """Return the file's results that are still to come, so that none is lost if the run is killed."""
     names = {entries["name"] for entries in done}
     return [asdict(result) for name, result in known.items() if name not in names]
 
@@ -110,7 +121,7 @@ def _run_in(path: Path) -> dict[str, Any]:
         run = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(run, dict) and {"task", "metric", "rules"} <= run.keys():
             return run
-    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass such files alone.")
+    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass only such files.")
 
 
 def _cells(report: Report | None, metric: str) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What the commands share: the circumstances, the table on the console, and the file."""
+"""Shared by the commands: the conditions of a measurement, the table on the console, and the file."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 
 def circumstances(args: argparse.Namespace) -> dict[str, Any]:
-    """Return with what something is measured."""
+    """Return the conditions of a measurement."""
     return {
         "task": args.task,
         "model": args.model,
@@ -28,7 +28,7 @@ def circumstances(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show_head(console: Console, results: dict[str, Any], columns: Sequence[str]) -> None:
-    """Show the circumstances, and the head of a table."""
+    """Show the conditions, and the head of a table."""
     console.print(", ".join(f"{name} {value}" for name, value in results.items() if not isinstance(value, list)))
     console.print(f"\n{row(*columns)}\n{row(*['---'] * len(columns))}")
 
@@ -49,6 +49,6 @@ def mebibytes(num_bytes: int | None) -> str:
 
 
 def keep(path: Path | None, results: dict[str, Any]) -> None:
-    """Write what is known so far, if there is a file for it."""
+    """Write the results so far, if there is a file for them."""
     if path:
         write_atomically(path, json.dumps(results, indent=2) + "\n")

@@ -10,7 +10,7 @@ from axformer_lightning.anatomy import Anatomy, LayerPlan, layers_left
 from axformer_lightning.costs.formula import block_macs
 from axformer_lightning.costs.measured import macs_per_sample
 from axformer_lightning.costs.sizes import LayerSize, Sizes
-from axformer_lightning.first_token import RULE
+from axformer_lightning.first_token.inference import RULE
 
 
 @dataclass(frozen=True)

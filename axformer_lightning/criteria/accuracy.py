@@ -1,4 +1,4 @@
-"""The metric that stands beside the loss where a user names none."""
+"""The metric used in addition to the loss if the user names none."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from torchmetrics import Metric
 
 
 class LabelAccuracy(Metric):
-    """Share of the predicted labels that are right: of classes, of several labels, of tokens, of the ends of spans.
+    """Share of the predicted labels that are right: classes, several labels, tokens, or the ends of spans.
 
-    Where predictions are no labels (numbers, texts) none is right and none is wrong, and the share stays 0.
+    Predictions that are not labels (numbers, texts) are neither right nor wrong, and the share stays 0.
 
     Example:
         >>> accuracy = LabelAccuracy()

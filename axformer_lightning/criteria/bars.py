@@ -1,4 +1,4 @@
-"""What has to hold of a candidate's totals, as bars that the verdict and early rejection both ask."""
+"""What a candidate's totals have to fulfil, as bars that the verdict and early rejection share."""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import Literal, Protocol
 
 
 class Totals(Protocol):
-    """What a candidate reached; less is better in both."""
+    """The totals of a candidate; less is better in both."""
 
     @property
     def loss(self) -> float | None:
-        """Mean loss, None if it was never measured to the end."""
+        """Mean loss, None if it was not measured to the end."""
 
     @property
     def metric(self) -> float | None:
-        """The rule's metric turned so that less is better, None without one."""
+        """The rule's metric, negated if higher is better; None without one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Bar:
 
     Args:
         value: the number.
-        reached_is_enough: whether it is enough to reach it.
+        reached_is_enough: whether a total equal to it passes, too.
 
     Example:
         >>> Bar(1.0).passes(1.0), Bar(1.0, reached_is_enough=True).passes(1.0)
@@ -34,17 +34,17 @@ class Bar:
     reached_is_enough: bool = False
 
     def passes(self, total: float) -> bool:
-        """Tell whether a total is good enough; one that is not a number is not."""
+        """Tell whether a total is good enough; NaN never is."""
         return total < self.value or (self.reached_is_enough and total == self.value)
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One thing that has to hold of a candidate: it is below the best so far, or within the tolerance of the base.
+    """One condition on a candidate: a total is below the best so far, or within the tolerance of the base.
 
     Args:
-        total: which total it is about.
-        gains: whether it has to be below the best so far; else a tie is enough.
+        total: which total.
+        gains: whether it has to be below the best so far; if not, a tie is enough.
         absolute: whether the tolerance is a difference rather than a share of the base.
     """
 
@@ -53,13 +53,13 @@ class Clause:
     absolute: bool = False
 
     def bar(self, best: Totals, base: Totals, tolerance: float) -> Bar | None:
-        """Return the bar for the next candidate, None where a total was never measured.
+        """Return the bar for the next candidate, None if a total was not measured.
 
-        ``best``, or ``base + tolerance * |base|`` if that is higher; with a tolerance reaching it is enough.
+        ``best``, or ``base + tolerance * |base|`` if that is higher, which it is then enough to reach.
 
         Args:
-            best: of the model with everything accepted so far.
-            base: of the fine-tuned model.
+            best: totals of the model with everything accepted so far.
+            base: totals of the fine-tuned model.
             tolerance: how far the total may fall behind ``base``.
 
         Example:
@@ -82,7 +82,7 @@ class Clause:
         return total is not None and bar is not None and bar.passes(total)
 
 
-# What a rule can ask for, by name: a row is a new rule.
+# The criteria of a rule, by name; one more row is one more rule.
 CRITERIA: dict[str, tuple[Clause, ...]] = {
     "loss": (Clause("loss"),),
     "metric": (Clause("metric", absolute=True),),
@@ -103,7 +103,7 @@ def votes_suffice(num_not_worse: int, num_samples: int, majority: float) -> bool
 
 
 def votes_needed(num_samples: int, majority: float) -> int:
-    """Return the fewest votes with which :func:`votes_suffice` is content.
+    """Return the fewest votes that satisfy :func:`votes_suffice`.
 
     Example:
         >>> votes_needed(10, 0.5), votes_needed(10, 0)

@@ -1,8 +1,8 @@
-"""Sequential counting: do surely more than so many samples of the search set count as worse?
+"""Sequential counting: is it certain enough that more than a given number of samples of the search set are worse?
 
 Source: Waudby-Smith and Ramdas (2020), "Confidence sequences for sampling without replacement", arXiv 2006.04347: the
-ratio of prior and posterior at the true count is a martingale that begins at one, so by Ville's inequality it is ever
-above ``1 / error`` with probability ``error`` at most. The prior is uniform over all counts, the posterior then
+ratio of prior to posterior at the true count is a martingale that begins at one, so by Ville's inequality it ever
+exceeds ``1 / error`` with probability ``error`` at most. The prior is uniform over all counts, so the posterior is
 beta-binomial.
 """
 
@@ -10,12 +10,12 @@ from math import inf, lgamma, log
 
 
 def surely_more(found: int, seen: int, most: int, num_samples: int, error: float) -> bool:
-    """Tell whether surely more than ``most`` of all samples are of a kind.
+    """Tell whether more than ``most`` of all samples are of a kind, with an error of at most ``error``.
 
-    Asked whenever and however often, it is wrong with probability ``error`` at most, if samples are seen in a random
-    order. Batches of samples of similar length, in a random order, are not quite that. Of 114 candidates of a real
-    search (MRPC, 192 samples in 22 batches), each held against its own true count, where every yes is wrong, 0.9 %
-    were given up on average at ``error=0.05``, and of one whose votes went with the length 17 %.
+    That error covers all calls together, at any times, if samples are seen in a random order. Batches of samples of
+    similar length, in a random order, are not quite that. For 114 candidates of a real search (MRPC, 192 samples in
+    22 batches), each tested against its own true count, so that every yes is wrong, 0.9 % of the tests said yes on
+    average at ``error=0.05``, and 17 % for a candidate whose votes depended on the length.
 
     Args:
         found: samples of the kind among those seen.
@@ -32,7 +32,7 @@ def surely_more(found: int, seen: int, most: int, num_samples: int, error: float
     if found > most:
         return True
     if seen == 0 or left <= 0 or found + (left + 1) * found // seen < most:
-        return False  # below the posterior's mode no count speaks for more
+        return False  # below the posterior's mode no count is evidence for more
     uniform = -log(num_samples + 1)
     return uniform - _log_posterior(most - found, left, found + 1, seen - found + 1) > -log(error)
 

@@ -17,14 +17,14 @@ class Rule:
     """When a candidate is accepted.
 
     Args:
-        majority: the share of samples of which strictly more must be not worse than with the fine-tuned
-            model; in ``[0, 1)``, 0 switches the vote off.
-        tolerance: how far the total may fall behind the fine-tuned model: as a share of its mean loss, or, with
-            a ``metric``, as an absolute drop of the metric. At 0 every accepted step has to be a gain.
-        metric: a task metric to decide by instead of the mean loss.
-        vote: when a sample counts as worse: ``"loss"``, if its loss is above that with the fine-tuned model;
-            ``"prediction"``, if the fine-tuned model's prediction was right and the candidate's is wrong.
-        criterion: what has to get better, a key of :data:`~axformer_lightning.criteria.CRITERIA`.
+        majority: strictly more than this share of the samples must not be worse than with the fine-tuned model; in
+            ``[0, 1)``, 0 switches the vote off.
+        tolerance: how far the totals may fall behind the fine-tuned model: as a share of its mean loss, and as an
+            absolute drop of its metric. With 0 every accepted step has to be a gain.
+        metric: the task metric that the criterion uses, if it uses one.
+        vote: when a sample counts as worse: ``"loss"``, if its loss is higher than with the fine-tuned model;
+            ``"prediction"``, if the fine-tuned model's prediction is right and the candidate's is wrong.
+        criterion: what has to improve, a key of :data:`~axformer_lightning.criteria.CRITERIA`.
 
     Raises:
         ValueError: if ``majority`` or ``tolerance`` is out of range, the metric has no direction, there is no such
@@ -44,21 +44,21 @@ class Rule:
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
-        """What has to hold of a candidate's totals, all of it."""
+        """The conditions on a candidate's totals, all of which have to hold."""
         return CRITERIA[self.criterion]
 
     @property
     def loss_clause(self) -> Clause | None:
-        """What has to hold of the mean loss, by which a candidate can be stopped early; None where it is free."""
+        """The condition on the mean loss, by which a candidate can be stopped early; None if there is none."""
         return next((clause for clause in self.clauses if clause.total == "loss"), None)
 
     def gains(self, score: Totals, best: Totals, base: Totals) -> bool:
-        """Tell whether the totals of a candidate speak for it; the vote is another matter.
+        """Tell whether the totals of a candidate fulfil all clauses; the vote is counted separately.
 
         Args:
-            score: of the candidate.
-            best: of the model with everything accepted so far.
-            base: of the fine-tuned model.
+            score: totals of the candidate.
+            best: totals of the model with everything accepted so far.
+            base: totals of the fine-tuned model.
 
         Example:
             >>> from types import SimpleNamespace as Score
@@ -85,7 +85,7 @@ class Rule:
         needs_metric = any(clause.total == "metric" for clause in self.clauses)
         if needs_metric != (self.metric is not None):
             wanted, got = ("a metric", "none") if needs_metric else ("no metric", type(self.metric).__name__)
-            raise ValueError(f"Expected {wanted} with criterion={self.criterion!r}, got {got}. Pass `metric=` to suit.")
+            raise ValueError(f"Expected {wanted} with criterion={self.criterion!r}, got {got}. Change one of the two.")
 
 
 def make_rule(
@@ -100,14 +100,14 @@ def make_rule(
     Args:
         criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains and the metric is not worse), or
             the metric itself.
-        metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; beside the loss by default
+        metric: the metric for ``"metric"`` and ``"loss_and_metric"``; for the latter by default
             :class:`~axformer_lightning.criteria.LabelAccuracy`.
         majority: see :class:`Rule`.
         tolerance: see :class:`Rule`.
         vote: see :class:`Rule`.
 
     Raises:
-        ValueError: if ``criterion`` is something else, or is ``"metric"`` and there is none.
+        ValueError: if ``criterion`` is none of these, or is ``"metric"`` without a metric.
 
     Example:
         >>> make_rule("loss", None, 0.5, 0.0)

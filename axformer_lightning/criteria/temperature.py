@@ -1,7 +1,6 @@
-"""How sure a model should be: the temperature of its logits.
+"""The temperature of a model's logits, which calibrates its confidence.
 
-Shape suffixes: ``N`` samples, ``C`` classes. How well probabilities are calibrated is told by torchmetrics'
-`CalibrationError`.
+Shape suffixes: ``N`` samples, ``C`` classes. Calibration itself is measured by torchmetrics' `CalibrationError`.
 """
 
 from torch import Tensor
@@ -10,10 +9,10 @@ COLDEST, HOTTEST = 1e-2, 1e2
 
 
 def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
-    """Return the temperature that minimises the mean cross-entropy of ``logits / temperature``.
+    """Return the temperature that minimizes the mean cross-entropy of ``logits / temperature``.
 
     The cross-entropy is convex in ``1 / temperature``, so its slope has one root, which bisection finds to the last
-    digit, with nothing random in it.
+    digit, without randomness.
 
     Source: Guo, Pleiss, Sun, Weinberger (2017), "On calibration of modern neural networks", arXiv 1706.04599.
 
@@ -22,11 +21,11 @@ def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
         labels_N: their classes.
 
     Returns:
-        A number between 0.01 (about which it is where every sample is right, so that being surer is always better)
-        and 100 (where the logits mislead); 1 where all logits of each sample are equal, and no temperature is better.
+        A number between 0.01 (about there if every sample is right, so that more confidence is always better) and 100
+        (if the logits mislead); 1 if all logits of each sample are equal, so that no temperature is better.
 
     Raises:
-        ValueError: if there are no samples, not one label per sample, or logits that are not finite.
+        ValueError: if there are no samples, there is not one label per sample, or a logit is not finite.
 
     Example:
         >>> from torch import tensor
@@ -45,7 +44,7 @@ def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
             f" of shape {tuple(labels_N.shape)}. Pass those of one classification task, without padding."
         )
     if not logits_NC.isfinite().all():
-        raise ValueError("Expected finite logits, got some that are not. Leave out classes that are masked.")
+        raise ValueError("Expected finite logits, got some that are not. Leave out masked classes.")
     if (logits_NC == logits_NC[:, :1]).all():
         return 1.0
     logits_NC = logits_NC.double()

@@ -1,4 +1,4 @@
-"""The vote of every sample: is it worse off than with the fine-tuned model?"""
+"""The vote of every sample: is it worse than with the fine-tuned model?"""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ def not_worse(loss_N: Tensor, base_N: Tensor, tolerance: float = 0.0) -> Tensor:
     Args:
         loss_N: loss of the candidate on each sample.
         base_N: loss of the fine-tuned model on the same samples.
-        tolerance: share of its own loss by which a sample may get worse unnoticed.
+        tolerance: share of its own loss by which a sample may get worse and still count as not worse.
 
     Returns:
         Booleans, shape ``(N,)``.
@@ -23,7 +23,7 @@ def not_worse(loss_N: Tensor, base_N: Tensor, tolerance: float = 0.0) -> Tensor:
 
 
 def correct(preds: Tensor, target: Tensor, num_samples: int) -> Tensor:
-    """Tell which samples are predicted right; of several labels or of a span, all have to be right.
+    """Tell which samples are predicted right; of several labels, or the two ends of a span, all have to be right.
 
     Args:
         preds: predicted labels: ``(N,)``, or ``(N, L)`` for several labels or the ends of a span.
@@ -34,8 +34,8 @@ def correct(preds: Tensor, target: Tensor, num_samples: int) -> Tensor:
         Booleans, shape ``(N,)``.
 
     Raises:
-        ValueError: if that is not defined: predictions that are no labels (regression), or that come not one per
-            sample (token classification, windows of long samples).
+        ValueError: if that is undefined: predictions are not labels (regression), or there is not one per sample (token
+            classification, windows of long samples).
 
     Example:
         >>> from torch import tensor
@@ -49,7 +49,7 @@ def correct(preds: Tensor, target: Tensor, num_samples: int) -> Tensor:
         )
     if preds.is_floating_point() or target.is_floating_point():
         raise ValueError(
-            "Expected predicted labels for vote='prediction', got floating-point numbers, which are never simply right"
+            "Expected predicted labels for vote='prediction', got floating-point numbers, which are not simply right"
             " or wrong. Use vote='loss', or return labels from `axformer_step` (`logits.argmax(-1)`)."
         )
     if preds.shape != target.shape or preds.shape[:1] != (num_samples,):
@@ -62,7 +62,7 @@ def correct(preds: Tensor, target: Tensor, num_samples: int) -> Tensor:
 
 
 def not_turned_wrong(correct_N: Tensor, base_correct_N: Tensor) -> Tensor:
-    """Tell which samples are not worse by prediction: right, or wrong with the fine-tuned model already.
+    """Tell which samples are not worse by prediction: right, or already wrong with the fine-tuned model.
 
     Example:
         >>> from torch import tensor

@@ -1,4 +1,4 @@
-"""Running a block without some of its heads or neurons, which are subtracted from what it puts out.
+"""Running a block without some of its heads or neurons, which are subtracted from its output.
 
 Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features.
 """
@@ -17,7 +17,7 @@ from axformer_lightning.basics import replaced
 from axformer_lightning.gates import stand_ins
 
 Features = slice | Tensor
-Known = tuple[Tensor, Tensor]  # the units of a block, and what it puts out with everything accepted so far
+Known = tuple[Tensor, Tensor]  # the units of a block, and its output with everything accepted so far
 Undo = Callable[[], object]
 
 
@@ -27,7 +27,7 @@ def features_of(block: Block, units: Sequence[int], gone: Collection[int]) -> Fe
     Args:
         block: the block.
         units: the units that it has.
-        gone: those to be left out.
+        gone: those to leave out.
     """
     at = [position for position, unit in enumerate(units) if unit in gone]
     if at[-1] - at[0] + 1 == len(at):
@@ -44,8 +44,8 @@ class BlockRun:
         layer: the layer that it is in.
         closed: inputs of the out-projection that accepted candidates close, in the order accepted.
         tried: those that the candidate closes.
-        known: returns what is known of the block in this call, or None; asked only where `keep` is given.
-        keep: takes down what becomes known.
+        known: returns the cached values of the block in this call, or None; called only if `keep` is given.
+        keep: records the values of a call.
         count: counts multiply-adds.
     """
 
@@ -58,7 +58,7 @@ class BlockRun:
     count: Callable[[float], None]
 
     def install(self) -> Iterator[Undo]:
-        """Let the block run this way; yield what undoes each step."""
+        """Make the block run this way; yield what undoes each step."""
         if self.closed or self.tried or self.keep:
             yield replaced(self.out_projection, partial(self._write, self.out_projection.forward))
         if self.keep is None:

@@ -1,4 +1,4 @@
-"""What a pass over the search set runs with: the candidates, and what is looked up for each batch."""
+"""The input of a pass over the search set: the candidates, and the cached values of each batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from axformer_lightning.replay.reads import Reads
 
 @dataclass(frozen=True)
 class Reading:
-    """What the first pass over the search set found out, by which later passes leave work out.
+    """What the first pass over the search set found out, so that later passes can skip work.
 
     Args:
-        reads: what steps read of the layers' outputs.
+        reads: which of the layers' outputs the steps read.
         num_calls: how often each batch calls the model.
     """
 
@@ -27,14 +27,14 @@ NOTHING_READ = Reading()
 
 @dataclass(frozen=True)
 class Applied:
-    """Candidates that a model runs with, and what follows from them.
+    """The candidates that a model runs with, and what follows from them.
 
     Args:
         accepted: those that were accepted, in order.
-        tried: the one that is tried; None where nothing is.
+        tried: the one that is tried, or None.
         before: what is left of each layer without them.
         layers: what is left of each layer with them.
-        layer: where the tried one is; the number of layers without one.
+        layer: the layer of the tried one; the number of layers if there is none.
         keys: for each layer, the accepted candidates that its output depends on.
         steady: the blocks of that layer that compute the same with the tried one as without it, and are shared.
     """
@@ -51,7 +51,7 @@ class Applied:
     def of(
         cls, candidates: tuple[Candidate, ...], before: tuple[LayerPlan, ...], space: SearchSpace, *, shares: bool
     ) -> "Applied":
-        """Return what follows from ``candidates``, of which the last is tried; ``shares`` allows shared blocks."""
+        """Return what follows from ``candidates``, the last of which is tried; ``shares`` allows shared blocks."""
         accepted, tried = candidates[:-1], candidates[-1] if candidates else None
         return cls(
             accepted=accepted,
@@ -64,21 +64,21 @@ class Applied:
         )
 
     def block_key(self, kind: str) -> tuple[Candidate, ...]:
-        """Return which accepted candidates a block of the tried one's layer depends on."""
+        """Return the accepted candidates that a block of the tried one's layer depends on."""
         key = self.keys[self.layer]
         return tuple(c for c in key if c.layer < self.layer or kind in ("feed_forward", KINDS[c.kind].block))
 
 
 class Call:
-    """One step of one batch, while it runs: what is looked up for it, and how far it is.
+    """One step of one batch, while it runs: the cached values that it uses, and its progress.
 
     Args:
         batch: index of the batch.
         num_layers: layers of the model.
         start: the first layer that runs.
-        below: what the layer below that put out, by call of the model.
-        embedded: what the embeddings put out, by call, or None where that was not kept.
-        known: what is known of the steady blocks, by call.
+        below: outputs of the layer below that one, by call of the model.
+        embedded: outputs of the embeddings, by call, or None if they are not cached.
+        known: cached values of the steady blocks, by call.
     """
 
     def __init__(

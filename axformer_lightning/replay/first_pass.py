@@ -1,4 +1,4 @@
-"""The first pass of a round: what do steps read of the layers, and what do the layers put out?"""
+"""The first pass of a round: which outputs of the layers do steps read, and what are those outputs?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from axformer_lightning.scoring import Scored
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What the first pass over the search set found out.
+    """The result of the first pass over the search set.
 
     Args:
-        replay: leaves out what nothing reads, and holds what was kept.
-        results: what every batch of this process came to.
-        layer_rows: sequences times layers that each goes through, over all processes.
+        replay: skips what nothing reads, and holds the cache.
+        results: the scores of every batch of this process.
+        layer_rows: sequences times the layers that each passes through, over all processes.
         longest: tokens of the longest sequence, over all processes.
     """
 
@@ -33,14 +33,14 @@ class FirstPass:
 def first_pass(
     replay: Replay, score: Callable[[Any], Scored], batches: Sequence[Any], ranks: Ranks, most: Reads
 ) -> FirstPass:
-    """Run every batch once, as the model is; find out what may be left out, and keep what will be needed.
+    """Run every batch once with the model as it is; find out what may be skipped, and cache what will be needed.
 
     Args:
-        replay: runs the model, whole.
+        replay: runs the whole model.
         score: scores a batch of ``batches``.
-        batches: what this process scores.
+        batches: the batches that this process scores.
         ranks: the processes that share the search.
-        most: the most that may be left out.
+        most: the most that may be skipped.
     """
     if replay.anatomy.family.after_attention is None:
         most = min(most, Reads.LAST_LAYER)

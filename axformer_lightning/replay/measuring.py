@@ -24,13 +24,13 @@ from axformer_lightning.scoring import Scored
 
 @dataclass(frozen=True)
 class Score:
-    """What one pass over the search set came to.
+    """The result of one pass over the search set.
 
     Args:
         loss: mean loss, None if the pass was stopped early.
         num_not_worse: samples not worse than with the fine-tuned model.
         samples_seen: samples evaluated.
-        metric: the rule's metric turned so that less is better; None without one.
+        metric: the rule's metric, negated if higher is better; None without one.
     """
 
     loss: float | None
@@ -40,13 +40,13 @@ class Score:
 
 
 class Part(NamedTuple):
-    """What one process measured of one batch.
+    """The measurements of one process on one batch.
 
     Args:
         loss: sum of the losses.
         num_not_worse: samples not worse than with the fine-tuned model.
         samples: samples in the batch.
-        not_finite: a loss that is not finite, 0 where all are.
+        not_finite: a loss that is not finite; 0 if all are finite.
     """
 
     loss: float = 0.0
@@ -59,17 +59,17 @@ Ends = Callable[[Sequence[Part]], bool]
 
 
 def never(parts: Sequence[Part]) -> bool:
-    """Let a pass go on to its end."""
+    """Run a pass to its end."""
     return False
 
 
 @dataclass(frozen=True)
 class Base:
-    """What the fine-tuned model reached on every batch of this process, with which votes compare.
+    """The results of the fine-tuned model on every batch of this process, which votes compare with.
 
     Args:
         losses: the loss of every sample.
-        correct: whether it is predicted right; empty where votes go by the losses.
+        correct: whether each sample is predicted right; empty if votes compare losses.
     """
 
     losses: Sequence[Tensor]
@@ -77,7 +77,7 @@ class Base:
 
     @classmethod
     def of(cls, results: Sequence[Scored], vote: str) -> "Base":
-        """Return what votes need of a whole pass; ``vote`` as of :class:`~axformer_lightning.criteria.Rule`."""
+        """Return what votes need from a whole pass; ``vote`` as in :class:`~axformer_lightning.criteria.Rule`."""
         right = [correct(s.preds, s.target, len(s.loss_N)) for s in results if vote == "prediction"]
         return cls([scored.loss_N for scored in results], right)
 
@@ -93,16 +93,16 @@ class Base:
 class Meter:
     """How a model is scored, pass by pass.
 
-    All processes go through their batches side by side, and each adds up what all of them measured, batch by batch in
-    the order of the ranks: as one process that scores every batch would.
+    All processes go through their batches in step, and each adds up the measurements of all, batch by batch in the
+    order of the ranks, like one process that scores every batch.
 
     Args:
         num_batches: batches of this process.
-        num_steps: those of the process that has most.
+        num_steps: batches of the process that has most.
         metric: the rule's metric, if any.
         ranks: the processes that share the search.
         device: where the model is.
-        base: what votes are compared with; None while it is measured itself, when every sample ties.
+        base: what votes compare with; None while the base itself is measured, when every sample ties.
     """
 
     num_batches: int
@@ -115,12 +115,12 @@ class Meter:
     def measure(
         self, score: Callable[[int], Scored], ends: Ends, what: str, tolerance: float = 0.0
     ) -> tuple[Score, list[Part]]:
-        """Score the model, and return what every batch of every process reached.
+        """Score the model, and return the measurements of every batch of every process, too.
 
         Args:
             score: scores the batch of an index.
-            ends: is called with all parts so far, and tells whether they are enough.
-            what: what is scored, for messages.
+            ends: called with all parts so far; tells whether the pass can stop.
+            what: name of what is scored, for messages.
             tolerance: of the votes.
 
         Raises:
@@ -131,14 +131,14 @@ class Meter:
             self.metric.to(self.device)
         parts: list[Part] = []
         for i in range(self.num_steps):
-            # Every process leaves at the same step, as all see the same numbers.
+            # Every process stops at the same step, as all see the same numbers.
             own = self._part(i, score(i), tolerance) if i < self.num_batches else Part()
             for part in self.ranks.gather(own):
                 parts.append(Part(*part))
                 if not math.isfinite(parts[-1].not_finite):
                     raise ValueError(
                         f"Expected finite losses on the search set, got {parts[-1].not_finite} while scoring {what}."
-                        " The model is as it was. Check its weights, precision and the labels."
+                        " The model is unchanged. Check its weights, its precision and the labels."
                     )
                 if ends(parts):
                     return Score(None, num_not_worse(parts), samples(parts)), parts
@@ -152,7 +152,7 @@ class Meter:
     def _part(self, i: int, scored: Scored, tolerance: float) -> Part:
         loss_N = scored.loss_N
         votes_N = loss_N.new_ones(len(loss_N)) if self.base is None else self.base.votes(i, scored, tolerance)
-        # One transfer from the device for all that is asked of a batch; infinity less itself is not a number.
+        # One transfer from the device for all numbers of a batch; infinity minus infinity is NaN.
         numbers = torch.stack([loss_N.double().sum(), votes_N.sum().double(), (loss_N - loss_N).double().sum()])
         loss, votes, zero = numbers.tolist()
         if zero != 0:
@@ -187,7 +187,7 @@ def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
 
 
 def turned(value: float | None, metric: Metric | None) -> float | None:
-    """Return the value of a metric so that less is better, and such a value as the metric gives it."""
+    """Negate the value of a metric if higher is better, so that less is better; or turn such a value back."""
     return -value if value is not None and metric is not None and metric.higher_is_better else value
 
 

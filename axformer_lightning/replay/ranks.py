@@ -1,4 +1,4 @@
-"""What the processes that share a search tell each other; the one file that knows how they do."""
+"""How the processes that share a search exchange numbers; no other file does."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share a search, as one of them sees them; by default it is alone.
+    """The processes that share a search, as seen by one of them; by default it is the only one.
 
-    Every process has to make the same calls in the same order, or all wait for ever.
+    Every process has to make the same calls in the same order, or all wait forever.
 
     Args:
         rank: number of this process.
-        size: number of processes; `torch.distributed` is up where there are several.
-        device: where tensors have to be to be sent.
+        size: number of processes; `torch.distributed` is initialized if there are several.
+        device: the device that tensors are sent from.
 
     Example:
         >>> Ranks().gather([1.0, 2.0])
@@ -32,13 +32,13 @@ class Ranks:
     device: torch.device = CPU
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """Return the ``values`` of every process, by rank: the same bits everywhere, so all decide alike."""
+        """Return the ``values`` of every process, by rank: the same bits everywhere, so all processes decide alike."""
         if self.size == 1:
             return [list(values)]
         mine = torch.tensor(values, dtype=torch.float64, device=self.device)
         everyones = [torch.empty_like(mine) for _ in range(self.size)]
         distributed.all_gather(everyones, mine)
-        return [told.tolist() for told in everyones]
+        return [theirs.tolist() for theirs in everyones]
 
     def agree(self, parts: Iterable[bytes]) -> bool:
         """Tell whether every process holds the same bytes.

@@ -1,4 +1,4 @@
-"""What a step reads of the layers' outputs, found out by withholding the rest: what is read of NaN is NaN.
+"""Which of the layers' outputs a step reads, found out by withholding the rest: a result that reads NaN is NaN.
 
 Shape suffixes: ``B`` batch, ``T`` tokens, ``C`` features.
 """
@@ -23,7 +23,7 @@ ROUNDING = 1e-4, 1e-6  # relative and absolute
 
 
 class Reads(IntEnum):
-    """What of the layers' outputs the rest of a step may depend on."""
+    """Which of the layers' outputs the rest of a step may depend on."""
 
     EVERYTHING = 0
     LAST_LAYER = 1
@@ -32,14 +32,14 @@ class Reads(IntEnum):
 
 @dataclass
 class Heard:
-    """What the layers did in one step.
+    """The calls of the layers in one step.
 
     Args:
         order: the layers in the order called.
         model_calls: how often the model around them was called.
-        sizes: of every call of a layer, the rows and the tokens of each.
-        inputs: what the first layer was given, by call.
-        outputs: what each layer returned, by layer and call.
+        sizes: rows and tokens per row, for every call of a layer.
+        inputs: input of the first layer, by call.
+        outputs: output of each layer, by layer and call.
     """
 
     order: list[int] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Heard:
 
 @contextmanager
 def listening(model: PreTrainedModel, layers: Sequence[nn.Module]) -> Iterator[Heard]:
-    """Hear what ``layers`` are given and return."""
+    """Record the inputs and outputs of ``layers``."""
     heard = Heard()
 
     def before_model(*_: Any) -> None:
@@ -78,25 +78,25 @@ def listening(model: PreTrainedModel, layers: Sequence[nn.Module]) -> Iterator[H
 def what_is_read(
     score: Callable[[], Scored], result: Scored, model: PreTrainedModel, layers: Sequence[nn.Module], heard: Heard
 ) -> Reads:
-    """Tell what ``score`` reads of the layers' outputs.
+    """Tell which of the layers' outputs ``score`` reads.
 
     Args:
         score: runs the step again.
-        result: what it returned while it was listened to.
+        result: what it returned in the recorded run.
         model: the model that the step calls.
         layers: its layers.
-        heard: what they did meanwhile.
+        heard: their calls in the recorded run.
     """
     num_layers = len(layers)
     if heard.order != list(range(num_layers)) * heard.model_calls:
-        return Reads.EVERYTHING  # layers that are applied several times, or left out, or called by somebody else
+        return Reads.EVERYTHING  # layers that are applied several times, skipped, or called from outside the model
     nothing = {i: [_withheld(output, 0) for output in outputs] for i, outputs in heard.outputs.items()}
     if heard.model_calls > 1 and not _is_parallel(score, model, layers, nothing, heard.inputs):
         return Reads.EVERYTHING
     last = num_layers - 1
     first_token = [_withheld(output, 1) for output in heard.outputs[last]]
-    for reads, told in ((Reads.FIRST_TOKEN, first_token), (Reads.LAST_LAYER, heard.outputs[last])):
-        if _same(_rerun(score, layers, {**nothing, last: told}), result):
+    for reads, shown in ((Reads.FIRST_TOKEN, first_token), (Reads.LAST_LAYER, heard.outputs[last])):
+        if _same(_rerun(score, layers, {**nothing, last: shown}), result):
             return reads
     return Reads.EVERYTHING
 
@@ -108,28 +108,28 @@ def _is_parallel(
     nothing: dict[int, list[Any]],
     inputs: list[Tensor],
 ) -> bool:
-    """Tell whether no call of the model is given anything that depends on the result of another."""
+    """Tell whether no call of the model depends on the result of another call."""
     with listening(model, layers) as heard:
         _rerun(score, layers, nothing)
     return len(heard.inputs) == len(inputs) and all(map(torch.equal, heard.inputs, inputs))
 
 
 def _rerun(score: Callable[[], Scored], layers: Sequence[nn.Module], outputs: dict[int, list[Any]]) -> Scored | None:
-    """Return what the step makes of ``outputs``, or None if it cannot cope with them."""
+    """Return what the step computes from ``outputs``, or None if they make it fail."""
     with ExitStack() as undo:
         for i, layer in enumerate(layers):
             calls = iter(outputs[i])
             undo.callback(replaced(layer, lambda *args, calls=calls, **kwargs: next(calls)))
         try:
             return score()
-        except Exception:  # whatever a stranger's step raises on being withheld something, it reads it
+        except Exception:  # a user's step may raise anything when an output is withheld: then it reads that output
             return None
 
 
 def _same(found: Any, result: Any) -> bool:
-    """Tell whether two results are alike, whatever predictions and targets are.
+    """Tell whether two results are equal up to rounding, whatever the types of predictions and targets.
 
-    Rounding may differ: libraries of linear algebra choose anew, call by call, how they share a product among threads.
+    Rounding may differ, as linear algebra libraries choose call by call how to split a product among threads.
     """
     if isinstance(found, Tensor) and isinstance(result, Tensor):
         if not (found.is_floating_point() and result.is_floating_point()):
@@ -141,7 +141,7 @@ def _same(found: Any, result: Any) -> bool:
 
 
 def _withheld(output: Any, tokens: int) -> Any:
-    """Return a layer's output with NaN in the place of all but the first ``tokens``."""
+    """Return a layer's output with NaN in place of all but the first ``tokens``."""
 
     def withhold(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point():

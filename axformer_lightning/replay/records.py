@@ -1,8 +1,7 @@
-"""What is kept of one evaluation for the next: layer outputs, and the units and results of blocks.
+"""The cache between evaluations: layer outputs, and the units and results of blocks.
 
-Everything is kept per batch and, where a step calls the model several times, per call; under a key that says which
-candidates it was computed with. What has another key is as good as not there, so nothing ever has to be thrown away
-for being out of date.
+Everything is cached per batch and, if a step calls the model several times, per call, under a key that says which
+candidates it was computed with. An entry with another key counts as absent, so nothing ever has to be invalidated.
 """
 
 from collections.abc import Hashable
@@ -26,20 +25,20 @@ class _Kept:
 
 
 class Records:
-    """Layer outputs of the accepted model within a budget of memory; where they do not fit, of every n-th layer.
+    """Layer outputs of the accepted model within a memory budget; if they do not fit, those of every n-th layer.
 
-    The embeddings' output spares the least, and is the first to go.
+    The output of the embeddings saves least, and is dropped first.
 
-    Blocks get what the layers leave over, batch by batch; only those of one layer are kept at a time.
+    Blocks get the memory that the layers leave free, batch by batch; only those of one layer are kept at a time.
 
     Args:
         budget: bytes.
-        num_layers: layers of the model; the output of the last is of no use.
+        num_layers: layers of the model; the output of the last is never needed.
 
     Attributes:
-        stride: every how many layers an output is kept.
+        stride: the output of one layer in this many is kept.
         used: bytes in use.
-        peak: most bytes that ever were.
+        peak: the most bytes ever in use.
     """
 
     def __init__(self, budget: int, num_layers: int) -> None:
@@ -67,25 +66,25 @@ class Records:
             if self._keeps_embeddings:
                 self._keeps_embeddings = False
             else:
-                self.stride *= 2  # so that what stays is a part of what was there
+                self.stride *= 2  # so that the layers that stay are among those kept so far
             for index in [index for index in self._layers if not self.keeps(index[1])]:
                 self.used -= self._layers.pop(index).size
 
     def layer(self, batch: int, layer: int, key: Hashable, num_calls: int) -> list[Any] | None:
-        """Return what ``layer`` returned in every call, or None where that was not kept."""
+        """Return what ``layer`` returned in every call, or None if that was not kept."""
         return _complete(self._layers.get((batch, layer)), key, num_calls)
 
     def keep_block(
         self, batch: int, layer: int, kind: str, key: Hashable, call: int, values: tuple[Tensor, ...]
     ) -> None:
-        """Keep ``values`` of one call of a block, unless that is too much."""
+        """Keep ``values`` of one call of a block, if they fit."""
         self._turn_to(layer)
         values = tuple(_alone(value) for value in values)
         if self.used + size_of(values) <= self.budget:
             self._add(self._blocks, (batch, kind), key, call, values)
 
     def block(self, batch: int, layer: int, kind: str, key: Hashable, num_calls: int) -> list[Any] | None:
-        """Return the values of a block in every call, or None where they were not kept."""
+        """Return the values of a block in every call, or None if they were not kept."""
         return _complete(self._blocks.get((batch, kind)), key, num_calls) if layer == self._blocks_of else None
 
     def _turn_to(self, layer: int) -> None:
@@ -99,7 +98,7 @@ class Records:
         if call == 0 or kept is None or kept.key != key or len(kept.calls) != call:
             self.used -= records.pop(index).size if kept else 0
             if call > 0:
-                return  # one before was not kept, so this one is of no use
+                return  # an earlier call was not kept, so this one is useless
             kept = records[index] = _Kept(key)
         kept.calls.append(value)
         kept.size += size_of(value)
@@ -108,7 +107,7 @@ class Records:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return how many bytes are free where a model is."""
+    """Return how many bytes are free on the device of a model."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

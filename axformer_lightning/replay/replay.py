@@ -1,11 +1,10 @@
-"""Running of a model only what a candidate can change.
+"""Running only the parts of a model that a candidate can change.
 
-A candidate in layer i cannot change what the layers below put out, nor what its own block is given: both are looked up
-where they were kept (:mod:`~axformer_lightning.replay.records`). Every module keeps its place, so masks, position
-biases, the head and a user's own code run as ever (:mod:`~axformer_lightning.replay.running`).
+A candidate in layer i cannot change the outputs of the layers below, nor the input of its own block: both come from the
+cache if they are there (:mod:`~axformer_lightning.replay.records`). Every module stays in place, so masks, position
+biases, the head and a user's own code run as usual (:mod:`~axformer_lightning.replay.running`).
 
-Whether something is cached or computed again changes no bit: the same kernels run on the same tensors, in the same
-order, either way.
+Cached and recomputed values are bit-identical: the same kernels run on the same tensors, in the same order.
 """
 
 from collections.abc import Sequence
@@ -32,10 +31,10 @@ class Replay:
         anatomy: its parts.
         before: what is left of each layer before the round.
         space: what the indices of candidates stand for.
-        records: what is kept, and for how long.
-        work: counts what is run.
+        records: the cache.
+        work: counts the work that is run.
         shares_blocks: whether what the candidates of one block have in common is computed once.
-        reading: what the first pass has found out, by which work is left out; by default nothing.
+        reading: what the first pass has found out, so that work can be skipped; by default nothing.
     """
 
     transformer: PreTrainedModel
@@ -54,31 +53,31 @@ class Replay:
 
     @cached_property
     def embeddings(self) -> nn.Module | None:
-        """What makes the first layer's input, where the family names it."""
+        """The module that makes the first layer's input, if there is one of the family's name."""
         return dict(self.transformer.base_model.named_modules()).get(self.anatomy.family.embeddings)
 
     @cached_property
     def top(self) -> int | None:
         """The highest layer that attends when the round begins.
 
-        It stays where it is for a round. If it moved down when that attention is removed, scores before and after
-        would come from different kernels, and ties would be decided by rounding.
+        It stays the same for a round. If it moved down when that attention is removed, scores before and after would
+        come from different kernels, and rounding would decide ties.
         """
         return top_layer(self.before, self.anatomy.num_heads)
 
     @property
     def leaves_out(self) -> bool:
-        """Whether anything may be left out."""
+        """Whether anything may be skipped."""
         return self.reading.reads > Reads.EVERYTHING
 
     def keep(self, batch: int, heard: Heard) -> None:
-        """Keep what the layers put out when ``batch`` was run with nothing applied."""
+        """Keep the outputs of the layers for ``batch`` with no candidate applied."""
         for i in range(self.anatomy.num_layers if self.top is None else self.top):
             for call, output in enumerate(heard.outputs[i]):
                 self.records.keep_layer(batch, i, (), call, output)
 
     def call_of(self, batch: int, applied: Applied) -> Call:
-        """Return what a step of a batch begins with: all that was kept and still holds."""
+        """Return what a step of a batch starts from: all cached values that still hold."""
         if not self.leaves_out:
             return Call(batch, self.anatomy.num_layers)
         num_calls = self.reading.num_calls[batch]

@@ -1,4 +1,4 @@
-"""The hooks that let a model run with candidates applied, and look up what they cannot change."""
+"""The hooks that run a model with candidates applied, and read from the cache what they cannot change."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -42,17 +42,17 @@ class AppliedModel:
         self.runs = Computed.of(replay.anatomy, replay.before, applied.layers, top, asks_once)
 
     def step(self, batch: int, score: Callable[[], R]) -> R:
-        """Return what ``score`` makes of a batch, which calls the model.
+        """Return what ``score``, which calls the model, computes from a batch.
 
         Args:
-            batch: its index.
+            batch: index of the batch.
             score: runs the step.
         """
         self.call = self.replay.call_of(batch, self.applied)
         return score()
 
     def install(self) -> Iterator[Undo]:
-        """Let the model run this way; yield what undoes each step."""
+        """Make the model run this way; yield what undoes each step."""
         embeddings = self.replay.embeddings
         if embeddings is not None:
             yield replaced(embeddings, partial(self._embed, embeddings.forward))
@@ -141,10 +141,10 @@ class AppliedModel:
 
 @contextmanager
 def running(replay: Replay, candidates: tuple[Candidate, ...]) -> Iterator[AppliedModel]:
-    """Let a model run as if ``candidates`` had been applied, in steps of the :class:`AppliedModel` given.
+    """Run a model as if ``candidates`` had been applied; each step is a call of :meth:`AppliedModel.step`.
 
     Args:
-        replay: says how.
+        replay: runs the model.
         candidates: those that were accepted, in order, and the one that is tried.
     """
     shares = replay.shares_blocks and replay.leaves_out

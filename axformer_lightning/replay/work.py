@@ -1,4 +1,4 @@
-"""Counting the work that a search really runs."""
+"""Counting the work that a search really does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from axformer_lightning.costs import block_macs
 
 @dataclass
 class Work:
-    """What the layers of a model have run, in tokens times layers; a layer run in part counts by its share.
+    """The work of a model's layers, in tokens times layers; a layer run in part counts by its share.
 
     Args:
         layer_tokens: the work so far.
@@ -18,7 +18,7 @@ class Work:
     layer_tokens: float = 0.0
 
     def add(self, macs: float, per_token: float) -> None:
-        """Count multiply-adds, of which an uncut layer does ``per_token`` for a token."""
+        """Count multiply-adds; an uncut layer does ``per_token`` for a token."""
         self.layer_tokens += macs / per_token
 
 
@@ -29,8 +29,9 @@ class Computed:
     Args:
         anatomy: the model's parts.
         units: for each layer, the blocks that are computed and the number of their units.
-        top: the layer from whose queries on only the first token is computed, or None.
-        asks_once: whether the queries themselves are; else it is from the attention weights on.
+        top: the lowest layer of which only the first token's output is computed, or None.
+        asks_once: whether the query projection, too, is computed for the first token only; if not, only what follows
+            the attention scores is.
     """
 
     anatomy: Anatomy
@@ -47,12 +48,12 @@ class Computed:
         top: int | None,
         asks_once: bool,
     ) -> "Computed":
-        """Return what runs while blocks are closed.
+        """Return which blocks run while some are closed.
 
         Args:
             anatomy: the model's parts.
-            before: what is left of each layer; of a block that is there every unit is computed.
-            layers: likewise with what is closed; a closed block is not computed.
+            before: what is left of each layer; all units of a block that is left are computed.
+            layers: the same with candidates applied; a closed block is not computed.
             top: see the class.
             asks_once: see the class.
         """
@@ -67,7 +68,7 @@ class Computed:
         return cls(anatomy, units, top, asks_once)
 
     def macs(self, layer: int, block: Block, samples: int, tokens: int, hidden: int) -> int:
-        """Return the multiply-adds of a block in a batch of ``samples``, 0 where it is not computed."""
+        """Return the multiply-adds of a block in a batch of ``samples``, 0 if it is not computed."""
         if block not in self.units[layer]:
             return 0
         read = 1 if self.top is not None and layer >= self.top else tokens

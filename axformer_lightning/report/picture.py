@@ -13,12 +13,12 @@ from axformer_lightning.plan import Plan
 
 Style = dict[str, Any]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; they differ in brightness, too.
+# Okabe and Ito's colors, which color-blind readers can tell apart; they differ in brightness, too.
 KEPT: Style = {"facecolor": "#0072B2", "edgecolor": "white"}
 REMOVED: Style = {"facecolor": "#DDDDDD", "edgecolor": "white"}
 BLOCK_REMOVED: Style = {"facecolor": "white", "edgecolor": "#777777", "hatch": "////"}
 HARD: Style = {"marker": "D", "color": "#D55E00", "linestyle": "none", "markersize": 6}
-HEIGHT = 0.72  # of what is drawn of a layer, in rows
+HEIGHT = 0.72  # of the bar of a layer, in rows
 MOST_TICKS = 16
 
 
@@ -26,14 +26,14 @@ def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int = 12,
     """Draw what a plan leaves of a model, as a PNG: a row for each layer, the one nearest the input at the bottom.
 
     The left panel shows the heads, the right panel the intermediate neurons with the exact ranges that were
-    removed. A block that was removed as a whole is hatched; one that lost each of its parts still writes its bias,
-    and is not.
+    removed. A block that was removed as a whole is hatched; one that lost all of its parts is not, as it still adds
+    its bias.
 
     Args:
         plan: what is left of a model.
-        path: where to; replaced if it exists.
+        path: the file to write; replaced if it exists.
         num_groups: how many groups the neurons of a layer form; faint lines show where they meet.
-        title: written above.
+        title: shown above the picture.
 
     Raises:
         ValueError: if there are no groups, or more groups than neurons.
@@ -51,7 +51,7 @@ def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int = 12,
 
 
 def plan_figure(plan: Plan, *, num_groups: int = 12, title: str = "") -> Figure:
-    """Return what :func:`draw_plan` draws as a figure, to be changed or saved otherwise."""
+    """Return the figure that :func:`draw_plan` draws, to change it or save it elsewhere."""
     groups = neuron_groups(plan.intermediate_size, num_groups)
     figure = Figure(figsize=(10, 1.8 + 0.36 * plan.num_layers), layout="constrained")
     heads, neurons = figure.subplots(1, 2, sharey=True)

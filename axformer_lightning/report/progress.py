@@ -1,4 +1,4 @@
-"""A line on the terminal that tells how far a search is."""
+"""A line on the terminal that shows the progress of a search."""
 
 from types import TracebackType
 from typing import Self
@@ -13,10 +13,10 @@ from axformer_lightning.search import Trial
 
 
 class SearchProgress:
-    """Shows how far a search is: a line that lasts as long as the ``with`` block and stays when it ends.
+    """Shows the progress of a search: a line that is updated during the ``with`` block and stays afterwards.
 
     Args:
-        total: how many candidates there will be, None where that is unknown.
+        total: how many candidates there will be; None if that is unknown.
         enabled: False shows nothing at all.
         console: where to show it; standard error by default.
 
@@ -36,7 +36,7 @@ class SearchProgress:
         self._progress = Progress(
             SpinnerColumn(),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=10),  # all the rest does not wrap, so this is what shrinks on a narrow terminal
+            BarColumn(bar_width=10),  # nothing else wraps, so this shrinks on a narrow terminal
             TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}", markup=False),
             console=console or Console(stderr=True),
@@ -58,7 +58,7 @@ class SearchProgress:
         """Count one candidate that was tried.
 
         Args:
-            trial: the candidate and what became of it.
+            trial: the candidate and its result.
         """
         self.tried += 1
         self.accepted += trial.accepted

@@ -10,25 +10,25 @@ from rich.text import Text
 from axformer_lightning.plan import Plan
 
 Row = tuple[str, str, str, str]
-Pair = tuple[float | None, float | None]  # of the dense model, and of what AxFormer made of it
+Pair = tuple[float | None, float | None]  # of the dense and of the AxFormer model
 
 ABSENT = "-"
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
-    """Return a run's results as a table: the dense model, what AxFormer made of it, and the change.
+    """Return a run's results as a table: the dense model, the AxFormer model, and the change.
 
-    Metrics are shown times 100 and their change in points (a value outside -1..1, and a threshold, is shown as it is);
-    the change of a cost is a ratio. A row of which neither side has a value is left out.
+    Metrics are shown times 100 and their change in points (values outside -1..1 and thresholds are shown as they
+    are); the change of a cost is a ratio. A row without a value on either side is left out.
 
     Args:
         results: the content of a run's `results.json`.
 
     Returns:
-        A table to be printed by rich.
+        A table for rich to print.
 
     Raises:
-        ValueError: if one of the two sides is absent.
+        ValueError: if one of the two sides is missing.
 
     Example:
         >>> dense = {"metrics": {"accuracy": 0.8015}, "parameters": 1_350_000, "latency_ms": {"batch1": 8.1}}
@@ -53,7 +53,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 
 def plan_summary(plan: Plan) -> str:
-    """Return in one sentence what a plan removes and which layers it makes hard.
+    """Return one sentence that says what a plan removes and which layers get hard attention.
 
     Layers are counted from 0, the one nearest the input. The heads and neurons of a removed block are not counted
     again.
@@ -71,7 +71,7 @@ def plan_summary(plan: Plan) -> str:
     """
     removed, hard = list(_removed(plan)), list(_hard_attention(plan))
     if not removed and not hard:
-        return "Nothing was removed and no attention was made hard."
+        return "Nothing was removed, and no layer got hard attention."
     said = f"Removed {_listed(removed)}" if removed else "Nothing was removed"
     return f"{said}; {_listed(hard)}." if hard else f"{said}."
 
@@ -100,7 +100,7 @@ def _rows(dense: Mapping[str, Any], cut: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _pairs(dense: Mapping[str, Any] | None, cut: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
-    """Yield the two values of each name of which at least one side has a value."""
+    """Yield the two values of each name that has a value on at least one side."""
     dense, cut = dense or {}, cut or {}
     for name in {**dense, **cut}:
         pair = dense.get(name), cut.get(name)
@@ -132,13 +132,12 @@ def _number(value: float | None, unit: float, digits: int) -> str:
 
 
 def _removed(plan: Plan) -> Iterator[str]:
-    neurons, heads = plan.intermediate_size, plan.num_heads
+    neurons = [len(layer.kept_neurons(plan.intermediate_size)) for layer in plan.layers if layer.feed_forward == "kept"]
+    heads = [len(layer.kept_heads(plan.num_heads)) for layer in plan.layers if layer.attention == "kept"]
     for blocks, units, size, left in (
-        ("feed-forward", "neurons", neurons,
-         [len(layer.kept_neurons(neurons)) for layer in plan.layers if layer.feed_forward == "kept"]),
-        ("attention", "heads", heads,
-         [len(layer.kept_heads(heads)) for layer in plan.layers if layer.attention == "kept"]),
-    ):  # fmt: skip
+        ("feed-forward", "neurons", plan.intermediate_size, neurons),
+        ("attention", "heads", plan.num_heads, heads),
+    ):
         blocks_gone, total = plan.num_layers - len(left), size * len(left)
         if blocks_gone:
             yield f"{blocks_gone} of {plan.num_layers} {blocks} blocks"

@@ -12,7 +12,7 @@ from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.training import StartingPoint
 
-GRADIENT_CLIP = 1.0  # as in conf/trainer/default.yaml, see tests/tasks/test_again.py
+GRADIENT_CLIP = 1.0  # as in conf/trainer/default.yaml, which tests/test_train.py checks
 
 
 def retrain(

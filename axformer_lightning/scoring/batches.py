@@ -15,8 +15,8 @@ from axformer_lightning.scoring.names import LABELS, SAMPLE_IDS
 
 Batch = Mapping[str, Tensor]
 Row = tuple[int, dict[str, Tensor]]  # its length without padding, and its entries
-BATCH_TOKENS = 768  # enough to keep two cores busy; and the smaller a batch, the sooner a search can leave it
-IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy leave out
+BATCH_TOKENS = 768  # enough to keep two cores busy; with smaller batches a search stops a candidate sooner
+IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy ignore
 
 
 def batches_by_length(
@@ -24,12 +24,12 @@ def batches_by_length(
 ) -> list[dict[str, Tensor]]:
     """Strip the padding at the end of each sample and batch samples of similar length together.
 
-    Only trailing padding goes: a model with absolute positions sees a difference in leading padding. Rows with the
-    same number in `sample_ids` are one sample, as long as its longest row: they stay together, side by side.
+    Only trailing padding is removed, as leading padding shifts absolute positions. Rows with the same number in
+    `sample_ids` form one sample, as long as its longest row, and stay next to each other.
 
     Args:
         batches: dicts of tensors with one row per sample; `attention_mask` tells padding from text.
-        batch_tokens: most tokens of a batch, padding counted; more where one sample has more.
+        batch_tokens: most tokens of a batch, padding included; more if a single sample has more.
         pad_token_id: fills `input_ids` up to the longest row of a batch.
 
     Returns:
@@ -76,13 +76,14 @@ def can_rebatch(batch: Any) -> bool:
 def search_batches(
     module: nn.Module, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS, config: Any = None
 ) -> list[Any]:
-    """Return the search set in the batches that ``module`` is scored on: by length where that is safe, else as it came.
+    """Return the search set in the batches that ``module`` is scored on: by length if that is safe, else unchanged.
 
-    Safe are batches that :func:`can_rebatch`, unless the module has an `axformer_step`, whose losses may depend on
-    which samples share a batch (in-batch negatives). One whose losses do not says `axformer_samples_independent`.
+    It is safe if :func:`can_rebatch` holds for every batch, and the module has no `axformer_step`, whose losses may
+    depend on which samples share a batch (in-batch negatives). One whose losses do not says
+    `axformer_samples_independent`.
 
     Args:
-        module: what is scored.
+        module: the module to score.
         batches: the search set.
         batch_tokens: see :func:`batches_by_length`.
         config: of the transformer; its `pad_token_id`, or 0, fills.
@@ -98,7 +99,7 @@ def search_batches(
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return ``batch`` with every tensor in it on ``device``, whatever it nests them in; the original is unchanged.
+    """Return ``batch`` with every tensor in it on ``device``, however deeply nested; the original is unchanged.
 
     Example:
         >>> to_device([{"x": torch.ones(2)}, "text"], torch.device("meta"))
@@ -136,7 +137,7 @@ def _length(rows: Iterable[Row]) -> int:
 
 
 def _chunks(samples: Iterable[list[Row]], batch_tokens: int) -> Iterator[list[Row]]:
-    """Yield as many whole samples at a time, from short to long, as fit into a batch, and at least one."""
+    """Yield as many whole samples as fit into a batch, from short to long, and at least one."""
     chunk: list[Row] = []
     for sample in samples:
         if chunk and (len(chunk) + len(sample)) * max(1, _length(sample)) > batch_tokens:

@@ -1,4 +1,4 @@
-"""Calling the forward of somebody else's module with what it takes of a batch."""
+"""Calling the forward of a user's module with the entries of a batch that it takes."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from axformer_lightning.scoring.names import ADVICE, NOT_INPUTS, SAMPLE_IDS, ent
 
 
 def run_forward(module: nn.Module, batch: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Call ``module`` with what its forward takes of ``batch``.
+    """Call ``module`` with the parts of ``batch`` that its forward takes.
 
     | batch | forward | is called with |
     |---|---|---|
-    | dict, NamedTuple, dataclass | names entries | the entries that it names; labels only where it names them |
-    | | has `**kwargs` | every entry but labels |
-    | | has one parameter, named like no entry | the batch |
+    | dict, NamedTuple, dataclass | names entries | the entries that it names; labels only if it names them |
+    | | has `**kwargs` | every entry except labels |
+    | | has one parameter, not named after an entry | the batch |
     | (inputs..., labels) | takes that many | the inputs |
     | | takes one | the batch |
     | (dict, labels) | | as for the dict |
 
     Returns:
-        What forward returns, and the entries of the batch by name, labels among them.
+        What forward returns, and the entries of the batch by name, labels included.
 
     Raises:
         TypeError: if the batch is none of these.
@@ -64,7 +64,7 @@ def _call_by_name(module: nn.Module, entries: Mapping[str, Any], batch: Any) -> 
     required = [name for name, parameter in named.items() if parameter.default is parameter.empty]
     if len(required) == 1 and not any(name in named for name in entries if name not in NOT_INPUTS):
         return module(batch)
-    # A Hugging Face model would make a loss of labels, which is not needed here.
+    # With labels a Hugging Face model would also compute a loss, which is not needed here.
     named_labels = not isinstance(module, PreTrainedModel)
     accepted = {
         name: value
@@ -75,7 +75,7 @@ def _call_by_name(module: nn.Module, entries: Mapping[str, Any], batch: Any) -> 
     if missing or not accepted:
         raise ValueError(
             f"Expected every batch of the search set to hold what `{type(module).__name__}.forward` takes,"
-            f" {missing or list(named)}, got {sorted(map(str, entries))}. Name its parameters like the entries, or:"
+            f" {missing or list(named)}, got {sorted(map(str, entries))}. Name its parameters after the entries, or:"
             f" {ADVICE}"
         )
     return module(**accepted)

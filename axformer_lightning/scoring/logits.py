@@ -15,11 +15,11 @@ from axformer_lightning.scoring.names import ADVICE, SAMPLE_IDS, SPAN, labels_of
 
 
 class Scored(NamedTuple):
-    """What one batch comes to.
+    """The scores of one batch.
 
     Args:
         loss_N: loss of each sample.
-        preds: predictions as torchmetrics takes them.
+        preds: predictions in the form torchmetrics takes.
         target: what they are compared with.
     """
 
@@ -39,16 +39,16 @@ def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None
     | (N, T, L) | integers (N, T) | token classification | mean cross-entropy over the labelled tokens |
     | start and end, (N, T) each | `start_positions`, `end_positions` (N,) | question answering | mean of the two |
 
-    Where the batch has an entry `sample_ids`, rows with the same number are one sample (the windows of a question),
-    and its loss is their mean; predictions and targets stay one per row.
+    If the batch has an entry `sample_ids`, rows with the same number are one sample (the windows of a question), and
+    its loss is their mean; there is still one prediction and one target per row.
 
     Args:
         logits: a tensor, or a pair of start and end logits.
         batch: holds the labels, as `labels`, `label`, `label_ids`, `targets`, `target` or `y`.
-        problem_type: ``config.problem_type`` of the model, where it is set.
+        problem_type: ``config.problem_type`` of the model, if set.
 
     Raises:
-        ValueError: if there are no labels, or they do not go with the logits.
+        ValueError: if there are no labels, or they do not match the logits.
 
     Example:
         >>> score_logits(torch.tensor([[0.0, 0.0]]), {"labels": torch.tensor([1])}).loss_N
@@ -87,7 +87,7 @@ def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
         )
     ids_N = sample_ids_W.new_tensor(list(dict.fromkeys(sample_ids_W.tolist())))
     is_of_NW = ids_N[:, None] == sample_ids_W
-    # Not `index_add`, which sums in no fixed order on a GPU: equal losses have to stay equal.
+    # Not `index_add`, which sums in no fixed order on a GPU: equal losses must stay equal.
     return torch.where(is_of_NW, loss_W, 0).sum(1) / is_of_NW.sum(1)
 
 
@@ -107,7 +107,7 @@ def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Sco
     if labels.dim() == 2 and logits.shape[:-1] == labels.shape:
         return _score_tokens(logits, labels)
     raise ValueError(
-        f"Expected labels that go with logits of shape {tuple(logits.shape)}, got {labels.dtype} of shape"
+        f"Expected labels that match logits of shape {tuple(logits.shape)}, got {labels.dtype} of shape"
         f" {tuple(labels.shape)}. {ADVICE}"
     )
 
@@ -126,7 +126,7 @@ def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> 
         raise ValueError(
             f"Expected `start_positions` and `end_positions` in every batch, got {sorted(batch)}. {ADVICE}"
         )
-    # As transformers does: an answer outside the window counts for nothing.
+    # As in transformers: an answer outside the window adds no loss.
     target_N2 = torch.stack([batch[name] for name in SPAN], 1).clamp(0, start_NT.shape[1])
     losses = [
         functional.cross_entropy(logits.float(), target, reduction="none", ignore_index=start_NT.shape[1])

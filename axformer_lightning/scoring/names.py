@@ -1,4 +1,4 @@
-"""What the entries of a batch are called."""
+"""The names of the entries of a batch."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -15,7 +15,7 @@ NOT_INPUTS = frozenset({*LABELS, *SPAN, SAMPLE_IDS})
 
 
 def entries_of(batch: Any) -> Mapping[str, Any] | None:
-    """Return the entries of a dict, NamedTuple or dataclass by their names, None for anything else.
+    """Return the entries of a dict, NamedTuple or dataclass by name, None for anything else.
 
     Example:
         >>> from collections import namedtuple
@@ -32,7 +32,7 @@ def entries_of(batch: Any) -> Mapping[str, Any] | None:
 
 
 def labels_of(entries: Mapping[str, Any]) -> Any:
-    """Return the labels among the entries of a batch, under whichever of the names :data:`LABELS`.
+    """Return the labels among the entries of a batch, under any of the names in :data:`LABELS`.
 
     Raises:
         ValueError: if there are none, or several.

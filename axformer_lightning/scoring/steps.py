@@ -13,13 +13,13 @@ Step = Callable[[Any], Scored]
 
 
 def step_of(module: nn.Module, problem_type: str | None = None) -> Step:
-    """Return how the batches of ``module`` are scored: by what the module itself computes.
+    """Return the function that scores the batches of ``module`` by what the module itself computes.
 
-    In this order: its `axformer_step(batch)`; else the logits of its forward with the batch's labels.
+    That is its `axformer_step(batch)` if it has one, else the logits of its forward with the batch's labels.
 
     Args:
         module: a Hugging Face model, or a LightningModule around one.
-        problem_type: ``config.problem_type`` of the Hugging Face model, where it is set.
+        problem_type: ``config.problem_type`` of the Hugging Face model, if set.
 
     Raises:
         TypeError: if the module has neither a step nor a forward.
@@ -47,8 +47,8 @@ def can_score(module: nn.Module) -> bool:
 def losses_are_nonnegative(module: nn.Module) -> bool:
     """Tell whether no loss of ``module`` can be below zero, so that a hopeless candidate may be stopped early.
 
-    The losses of :func:`~axformer_lightning.scoring.score_logits` cannot; a module with an `axformer_step` says so
-    by ``axformer_losses_nonnegative = True``.
+    The losses of :func:`~axformer_lightning.scoring.score_logits` cannot; a module with an `axformer_step` declares it
+    with ``axformer_losses_nonnegative = True``.
     """
     return not hasattr(module, "axformer_step") or bool(getattr(module, "axformer_losses_nonnegative", False))
 
@@ -60,7 +60,7 @@ def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> S
 
 
 def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:
-    """Return the logits, or start and end logits, in what a forward returned."""
+    """Return the logits, or the start and end logits, in the output of a forward."""
     named = entries_of(output) or {}
     if "logits" in named:
         return named["logits"]  # type: ignore[no-any-return]
@@ -74,7 +74,7 @@ def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Ten
         if len(parts) == 2 and is_span:
             return parts[0], parts[1]
     raise TypeError(
-        f"Expected the output of {type(module).__name__} to be logits or to carry `logits`, got {_described(output)}; a"
+        f"Expected the output of {type(module).__name__} to be logits or to hold `logits`, got {_described(output)}; a"
         f" mean loss alone gives no per-sample losses. {ADVICE}"
     )
 
@@ -102,6 +102,6 @@ def _checked(result: tuple[Tensor, Tensor, Tensor], nonnegative: bool) -> Scored
     if nonnegative and (scored.loss_N < 0).any():
         raise ValueError(
             f"Expected losses of at least 0, as `axformer_losses_nonnegative = True` says, got"
-            f" {scored.loss_N.min().item()} from `axformer_step`. Take that attribute away."
+            f" {scored.loss_N.min().item()} from `axformer_step`. Remove that attribute."
         )
     return scored

@@ -1,4 +1,4 @@
-"""WHAT: what a task is: its rows, batches, modules, models and metrics."""
+"""WHAT: tasks: their rows, batches, modules, models and metrics."""
 
 from axformer_lightning.tasks.data import TextData, tokenized
 from axformer_lightning.tasks.kinds import KINDS

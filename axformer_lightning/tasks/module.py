@@ -1,4 +1,4 @@
-"""LightningModules that fine-tune: what all tasks share, and classification and regression of texts."""
+"""LightningModules that fine-tune: a base for all tasks, and classification and regression of texts."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_
 
 
 class FineTuner(L.LightningModule):
-    """Fine-tunes a Hugging Face model: AdamW, linear warm-up and decay. Evaluation is the subclass's.
+    """Fine-tunes a Hugging Face model: AdamW, linear warm-up and decay. Subclasses evaluate.
 
     Args:
-        model: a Hugging Face model with a head; given labels it returns its loss.
+        model: a Hugging Face model with a head, which returns a loss if it is called with labels.
         task: gives the metrics.
         learning_rate: highest learning rate.
-        weight_decay: of all weights but norms and biases.
+        weight_decay: for all weights except norms and biases.
         warmup: share of the steps in which the learning rate rises.
     """
 
@@ -40,7 +40,7 @@ class FineTuner(L.LightningModule):
         follow_workers_(self)
 
     def forward(self, **batch: Tensor) -> Any:
-        """Return what the model returns."""
+        """Return the output of the model."""
         return self.model(**batch)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -65,7 +65,7 @@ class FineTuner(L.LightningModule):
 
 
 class TextClassifier(FineTuner):
-    """Fine-tunes and evaluates a sequence classifier, or a regression on texts; arguments as of `FineTuner`."""
+    """Fine-tunes and evaluates a sequence classifier, or a regression on texts; same arguments as `FineTuner`."""
 
     def __init__(self, model: PreTrainedModel, task: Task, *args: Any, **options: Any) -> None:
         super().__init__(model, task, *args, **options)
@@ -81,7 +81,7 @@ class TextClassifier(FineTuner):
         self._evaluate(batch, self.dev_metrics, "")
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Return the number of the class of each sample, or its score."""
+        """Return the class number of each sample, or its score."""
         logits: Tensor = self(**batch).logits
         return logits.flatten() if self.task.kind == "regression" else logits.argmax(-1)
 

@@ -1,4 +1,4 @@
-"""Predictions for a test set, as the GLUE server takes them."""
+"""Predictions for a test set, in the format of the GLUE server."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ def write_predictions(path: Path, task: Task, predictions: Sequence[float]) -> N
     r"""Write one prediction per line, numbered from 0, under the header `index` and `prediction`.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         task: says how its official files write a label.
-        predictions: numbers of classes, or scores, in the order of the test set.
+        predictions: class numbers, or scores, in the order of the test set.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Random numbers that go on where a killed process left them; Lightning's checkpoints hold none.
+"""States of random generators, to resume a killed process exactly; Lightning's checkpoints hold none.
 
 States are plain types and tensors, so that checkpoints load with `weights_only=True`.
 """
@@ -33,7 +33,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Put back what :func:`random_states` returned."""
+    """Restore the states that :func:`random_states` returned."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     algorithm, keys, *rest = states["numpy"]
@@ -44,7 +44,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 class RandomStates(L.Callback):
-    """Keeps the global generators' states in every checkpoint, and puts them back where a fit resumes."""
+    """Keeps the states of the global generators in every checkpoint, and restores them when a fit resumes."""
 
     def __init__(self) -> None:
         self._resumed: dict[str, Any] | None = None
@@ -59,11 +59,11 @@ class RandomStates(L.Callback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._put_back()  # not earlier: what Lightning does between loading and training may draw
+        self._put_back()  # not earlier: Lightning may draw numbers between loading and training
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._put_back()  # after the last epoch there is nothing to train any more
+        self._put_back()  # a fit resumed after its last epoch trains nothing
 
     def _put_back(self) -> None:
         if self._resumed is not None:
@@ -72,10 +72,10 @@ class RandomStates(L.Callback):
 
 
 class SeededOrder:
-    """The generator of the order in which samples are trained on; of one fit, from its beginning or a checkpoint.
+    """The generator of the order of training samples, for one fit at a time; it can be resumed from a checkpoint.
 
     Args:
-        seed: of the order.
+        seed: seed of the order.
 
     Example:
         >>> order = SeededOrder(0)
@@ -90,7 +90,7 @@ class SeededOrder:
         self._resumed: torch.Tensor | None = None
 
     def begin(self) -> torch.Generator:
-        """Return the generator as a fit begins with it; as a checkpoint holds it, if one was loaded for this fit."""
+        """Return the generator for a new fit: in the state of a checkpoint if one was loaded, else seeded."""
         self.generator = torch.Generator().manual_seed(self.seed)
         if self._resumed is not None:
             self.generator.set_state(self._resumed)
@@ -102,5 +102,5 @@ class SeededOrder:
         return {"order": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the state of a checkpoint for the next :meth:`begin`."""
+        """Keep the state of a checkpoint for the next :meth:`begin`."""
         self._resumed = state["order"]

@@ -1,4 +1,4 @@
-"""The rows of a task, from its official files, from the hub, or made on the spot."""
+"""The rows of a task: from its official files, from the hub, or generated."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,13 +22,13 @@ DEMO_TRAIN, DEMO_DEV = 3000, 500
 class Rows(NamedTuple):
     """The parts of a task.
 
-    Their columns are `text_a`, `text_b` (where there are two texts) and `label` (but in a test set), or those of
-    SQuAD on the hub.
+    Their columns are `text_a`, `text_b` (if there are two texts) and `label` (except in a test set), or those of SQuAD
+    on the hub.
 
     Args:
         train: for training and for the search.
-        dev: for the report only, by what is appended to the names of its metrics.
-        test: without labels, by the name of its file on the GLUE server; empty where it was not asked for.
+        dev: for the report only, by the suffix of their metrics' names.
+        test: without labels, by the name of its file on the GLUE server; empty unless asked for.
     """
 
     train: Dataset
@@ -40,16 +40,16 @@ def load_rows(name: str, data_dir: str | os.PathLike[str] | None = None, *, with
     """Return the rows of a task.
 
     Args:
-        name: key of :data:`~axformer_lightning.tasks.TASKS`.
+        name: a key of :data:`~axformer_lightning.tasks.TASKS`.
         data_dir: directory with the official files, GLUE's in one folder per task; by default the environment
-            variable ``GLUE_DIR`` or ``SQUAD_DIR``, else the hub. The demo needs neither.
-        with_test: whether to read the test set as well.
+            variable ``GLUE_DIR`` or ``SQUAD_DIR``, else the hub. The demo needs none.
+        with_test: whether to read the test set, too.
 
     Raises:
-        ValueError: if the task is unknown or has no test set, or a file is not as the official ones are (file and
-            line are named).
-        FileNotFoundError: if a file is absent.
-        ConnectionError: if the hub is asked and does not answer.
+        ValueError: if the task is unknown or has no test set, or a file differs from the official format (file and line
+            are named).
+        FileNotFoundError: if a file is missing.
+        ConnectionError: if the hub does not deliver the dataset.
     """
     if name not in TASKS:
         raise ValueError(f"Expected a task of {sorted(TASKS)}, got {name!r}.")
@@ -102,7 +102,7 @@ def _hub_parts(task: Task) -> Mapping[str, Dataset]:
         parts: Mapping[str, Dataset] = datasets.load_dataset(*task.hub)
     except (OSError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
         raise ConnectionError(
-            f"Expected the hub to give the dataset {'/'.join(task.hub)!r}: {error}. Without the hub, pass"
+            f"Expected the hub to deliver the dataset {'/'.join(task.hub)!r}: {error}. Without the hub, pass"
             f" `data_dir=DIR` (or set {task.data_variable}) with the official files {_official_files(task)} and use"
             " `model=minilm`, or run the demo: `python train.py`."
         ) from error
@@ -110,7 +110,7 @@ def _hub_parts(task: Task) -> Mapping[str, Dataset]:
 
 
 def _official_files(task: Task) -> str:
-    """List what has to be in a data directory.
+    """List the files of a data directory.
 
     Example:
         >>> _official_files(TASKS["mrpc"])

@@ -1,4 +1,4 @@
-"""Parts of a data set, proportional and seeded: which rows are searched on and not trained on."""
+"""Parts of a data set, proportional and seeded: the search set is held out from training."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -6,23 +6,23 @@ from random import Random
 
 from datasets import ClassLabel, Dataset
 
-NUM_ORDERS = 100  # of articles, tried to come near to the wanted size
+NUM_ORDERS = 100  # random orders of articles that are tried to get close to the wanted size
 
 
 def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dataset]:
-    """Split rows in two, the same for the same seed.
+    """Split rows in two, the same way for the same seed.
 
-    Classes are in both parts in the same proportion, and so are scores, rounded to whole numbers. Questions are split
-    by whole articles, as near to ``part`` as these come: what is asked about one paragraph is too much alike to train
-    on and to decide by. Of a single article the paragraphs are split, of a single paragraph the questions.
+    Both parts have the same proportions of classes, or of scores rounded to whole numbers. Questions are split by whole
+    articles, as close to ``part`` as possible, since questions about one paragraph are too similar to train and to
+    decide on. If there is only one article, its paragraphs are split; if only one paragraph, its questions.
 
     Args:
         rows: with a column `label`, or with SQuAD's columns.
         part: size of the second part, as a share or as a number of rows.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
-        ValueError: if ``part`` leaves nothing on one side, or no row of some class.
+        ValueError: if ``part`` leaves nothing on one side, or too few rows for every class.
     """
     _check_size(rows, part)
     if "label" not in rows.column_names:
@@ -35,12 +35,12 @@ def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dat
 
 
 def draw(rows: Dataset, size: int, seed: int) -> Dataset:
-    """Return ``size`` rows with classes, rounded scores or answerable questions in the proportion of all.
+    """Return ``size`` rows with the same proportions of classes, rounded scores or answerable questions as in all rows.
 
     Args:
         rows: with a column `label`, or with SQuAD's columns.
         size: how many rows to draw.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         ValueError: if ``size`` is not below the number of rows, or too small for every class.
@@ -81,7 +81,7 @@ def _strata(rows: Dataset) -> list[int]:
 def _proportional(strata: Sequence[int], size: int, seed: int) -> list[int]:
     """Draw every n-th row of the rows sorted by stratum, in random order within each.
 
-    However few rows a stratum has, this cannot fail: it then shares a row with its neighbour.
+    This cannot fail, however few rows a stratum has: it then shares a draw with its neighbor.
 
     Example:
         >>> chosen = _proportional([0] * 30 + [1] * 60 + [2] * 1, 9, seed=0)
@@ -107,7 +107,7 @@ def _whole_articles(rows: Dataset, size: float, seed: int) -> list[int]:
 
 
 def _whole_groups(sizes: Counter[Hashable], size: float, seed: int) -> set[Hashable]:
-    """Choose some groups, not none and not all, that come as near to ``size`` as in the best of many random orders.
+    """Choose groups, not none and not all, as close to ``size`` as the best of many random orders comes.
 
     Example:
         >>> sorted(_whole_groups(Counter(a=50, b=30, c=21), 51, seed=0))
@@ -123,7 +123,7 @@ def _whole_groups(sizes: Counter[Hashable], size: float, seed: int) -> set[Hasha
 
 
 def _filled(order: Sequence[Hashable], sizes: Counter[Hashable], size: float) -> set[Hashable]:
-    """Take what fits in the order given, and one more if that comes nearer or nothing fits."""
+    """Take the groups that fit, in the given order, and one more if that comes closer or nothing fits."""
     chosen: set[Hashable] = set()
     total = 0
     for group in order:
@@ -131,7 +131,7 @@ def _filled(order: Sequence[Hashable], sizes: Counter[Hashable], size: float) ->
             chosen.add(group)
             total += sizes[group]
     left = [group for group in order if group not in chosen]
-    smallest = min(left, key=sizes.__getitem__)  # all that are left go beyond ``size``, this one the least
+    smallest = min(left, key=sizes.__getitem__)  # all that are left exceed ``size``, this one the least
     if not chosen or (len(left) > 1 and total + sizes[smallest] - size < size - total):
         chosen.add(smallest)
     return chosen

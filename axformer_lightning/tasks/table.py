@@ -1,4 +1,4 @@
-"""The table of tasks: a row each."""
+"""The table of tasks, one row each."""
 
 import warnings
 
@@ -16,7 +16,7 @@ ENTAILMENT = ("entailment", "not_entailment")
 
 
 class Pearson(PearsonCorrCoef):
-    """Pearson's correlation, 0 for constant predictions, as Spearman's and Matthews' are in torchmetrics.
+    """Pearson's correlation, 0 for constant predictions, like Spearman's and Matthews' in torchmetrics.
 
     Example:
         >>> from torch import tensor
@@ -24,7 +24,7 @@ class Pearson(PearsonCorrCoef):
         tensor(1.)
     """
 
-    higher_is_better = True  # torchmetrics says neither, and then nothing can be decided by it
+    higher_is_better = True  # torchmetrics leaves it open, and then the metric cannot decide
 
     @override
     def compute(self) -> Tensor:
@@ -44,7 +44,7 @@ def _matthews_correlation() -> dict[str, Metric]:
 
 
 def _correlations() -> dict[str, Metric]:
-    with warnings.catch_warnings():  # that it keeps all predictions: they are few
+    with warnings.catch_warnings():  # Spearman's keeps all predictions, which are few
         warnings.simplefilter("ignore", UserWarning)
         return {"pearson": Pearson(), "spearman": SpearmanCorrCoef()}
 

@@ -1,4 +1,4 @@
-"""What a task is: all that differs from one to the next, so that a task is a row and not code."""
+"""A task as data: everything that differs between tasks, so that a task is a row and not code."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,26 +13,26 @@ Kind = Literal["classification", "regression", "question_answering"]
 class Task:
     """One task.
 
-    The parts of a data set have the hub's names (`validation_matched`); those of official files follow from them
+    The parts of a data set have the hub's names (`validation_matched`); the names of official files follow from them
     (`dev_matched.tsv`).
 
     Args:
-        kind: what is predicted: a class, a number, or a span of the context.
-        metrics: makes the metrics that can be decided by, by their official names.
-        reported: makes what is reported, where that is one metric which computes all of them.
-        labels: names of the classes, in the order of their numbers; none unless classes are predicted.
-        bounds: least and largest value of a number that is predicted.
-        folder: folder of its official files in the data directory; None where the project makes the data.
-        version: what the names of its official files end with.
-        header: columns of the labelled official files, where these have no header of their own.
+        kind: the kind of prediction: a class, a number, or a span of the context.
+        metrics: makes the metrics that can decide, by their official names.
+        reported: makes the reported metrics instead, if one metric computes all of them.
+        labels: names of the classes, in the order of their numbers; empty unless classes are predicted.
+        bounds: least and largest value of a predicted number.
+        folder: folder of its official files in the data directory; None if the data are generated.
+        version: suffix of the names of its official files.
+        header: columns of the labelled official files, if these have no header of their own.
         text_columns: columns of the official files that hold the one or two texts.
         label_column: column of the official files that holds the label.
         named_labels: whether the official files hold the names of labels rather than their numbers.
-        skips_ragged: whether rows with too few or too many fields are left out rather than refused.
-        hub: repository, and configuration where there are several, on the hub.
-        hub_columns: the text columns there, where they have other names.
-        dev: the part of each dev set, by what is appended to the names of its metrics.
-        test: the part of each test set, by the name of its file on the GLUE server; none where there is no such file.
+        skips_ragged: whether rows with too few or too many fields are skipped rather than refused.
+        hub: repository on the hub, and configuration if there are several.
+        hub_columns: the text columns on the hub, if they have other names.
+        dev: the part of each dev set, by the suffix of its metrics' names.
+        test: the part of each test set, by the name of its file on the GLUE server; empty if there is no such file.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ class Task:
         return "SQUAD_DIR" if self.kind == "question_answering" else "GLUE_DIR"
 
     def file(self, part: str) -> str:
-        """Return where the official file of a part is, inside the data directory.
+        """Return the path of a part's official file, relative to the data directory.
 
         Example:
             >>> from axformer_lightning.tasks import TASKS
@@ -70,11 +70,11 @@ class Task:
         return f"{folder}{part.replace('validation', 'dev')}{self.version}.{suffix}"
 
     def collection(self) -> MetricCollection:
-        """Return what is reported, all of it updated with the same predictions and targets."""
+        """Return the reported metrics as a collection, updated with the same predictions and targets."""
         return MetricCollection((self.reported or self.metrics)())  # type: ignore[arg-type]
 
     def metric(self, name: str) -> Metric:
-        """Return one of the task's metrics, to decide by.
+        """Return one of the metrics that can decide.
 
         Raises:
             ValueError: if the task has no such metric.

@@ -1,4 +1,4 @@
-"""Training, search and dev set of one run: what is the same for texts and for questions."""
+"""Training, search and dev set of one run: the base for texts and for questions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +11,17 @@ from axformer_lightning.tasks.random_states import SeededOrder
 
 
 class TaskData(L.LightningDataModule):
-    """`fit` trains on the training set and validates on the search set, `test` is the dev set.
+    """`fit` trains on the training set and validates on the search set; `test` uses the dev set.
 
-    Subclasses set ``train_rows``, ``search_rows``, ``dev_rows`` (by what is appended to the names of their metrics)
-    and ``collate``.
+    Subclasses set ``train_rows``, ``search_rows``, ``dev_rows`` (by the suffix of their metrics' names) and
+    ``collate``.
 
     Args:
-        batch_size: samples of a batch.
-        seed: of the order of training samples.
+        batch_size: samples in a batch.
+        seed: seed of the order of training samples.
 
     Attributes:
-        train_on_all: whether training takes the search set as well.
+        train_on_all: whether training uses the search set, too.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -50,7 +50,7 @@ class TaskData(L.LightningDataModule):
         return self.in_order(self.search_rows)
 
     def dev_dataloader(self, suffix: str = "") -> DataLoader[Any]:
-        """Return the dev set of which the metrics have ``suffix`` appended to their names."""
+        """Return the dev set whose metrics' names end with ``suffix``."""
         return self.in_order(self.dev_rows[suffix])
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -58,13 +58,13 @@ class TaskData(L.LightningDataModule):
         return self.dev_dataloader(next(iter(self.dev_rows)))
 
     def in_order(self, rows: Dataset) -> DataLoader[Any]:
-        """Return batches of rows that are evaluated, as they come."""
+        """Return batches of rows for evaluation, in order."""
         return DataLoader(rows, self.batch_size, collate_fn=self.collate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a Lightning checkpoint keeps: where the order of training samples stands."""
+        """Return the state of the order of training samples, for a Lightning checkpoint."""
         return self.order.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the order of a Lightning checkpoint."""
+        """Continue the order of a Lightning checkpoint."""
         self.order.load_state_dict(state_dict)

@@ -1,4 +1,4 @@
-"""The official files of GLUE: tab-separated, never quoted, each task with columns of its own."""
+"""The official files of GLUE: tab-separated, without quoting, with different columns for each task."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from axformer_lightning.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, str | int | float]  # text_a, text_b where there are two texts, label where there is one
+Row = dict[str, str | int | float]  # text_a; text_b if there are two texts; label if there is one
 
 
 def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True) -> Iterator[Row]:
@@ -18,12 +18,12 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
     Args:
         path: the file.
         task: names its columns and labels.
-        labelled: whether it is training or dev set rather than test set.
+        labelled: whether it is a training or dev set, not a test set.
 
     Raises:
-        FileNotFoundError: if the file is absent.
-        ValueError: if a column is missing, there is no row, a row has too few or too many fields (unless it is of a
-            task that skips these), or a label is none of the task's.
+        FileNotFoundError: if the file is missing.
+        ValueError: if a column is missing, there is no row, a row has too few or too many fields (unless the task skips
+            such rows), or a label is not one of the task's.
     """
     where = os.fspath(path)
     if not Path(path).is_file():
@@ -32,7 +32,7 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
             f" that holds the folder {task.folder!r}, or leave both out to load from the hub."
         )
     ragged, num_rows = [], 0
-    # Lines end with "\n" alone: other characters that may end one occur within the texts.
+    # Only "\n" ends a line: other line separators occur within the texts.
     with Path(path).open(encoding="utf-8-sig", newline="\n") as file:
         lines = enumerate((line.rstrip("\r\n").split("\t") for line in file), 1)
         header = list(task.header) if labelled and task.header else next(lines, (0, []))[1]
@@ -59,8 +59,8 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
         raise ValueError(f"Expected at least one row in {where!r}, got none. Download the file again.")
     if ragged:
         logger.warning(
-            "Skipped %d ragged lines of %r, the first ones are %s: line breaks within a text, as the official file"
-            " has them.",
+            "Skipped %d lines of %r with too few or too many fields, the first ones are %s: the official file has line"
+            " breaks within texts.",
             len(ragged),
             where,
             ragged[:5],
@@ -68,7 +68,7 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
 
 
 def row(texts: Iterable[str], label: float | None = None) -> Row:
-    """Return one row; without a label it is of a test set.
+    """Return one row; without a label it belongs to a test set.
 
     Example:
         >>> row(["It rained.", "The sun shone."], 0)

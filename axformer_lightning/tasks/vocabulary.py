@@ -1,4 +1,4 @@
-"""A vocabulary of one's own, for a BERT that starts from random weights and downloads nothing."""
+"""A vocabulary trained on the spot, for a BERT with random weights that downloads nothing."""
 
 from collections.abc import Iterable
 from string import ascii_lowercase, digits, punctuation
@@ -12,15 +12,15 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int = 2000, max_length: int = 128) -> PreTrainedTokenizerBase:
-    """Return a lower-casing BERT tokenizer whose vocabulary is made from ``texts``.
+    """Return a lower-casing BERT tokenizer with a vocabulary trained on ``texts``.
 
     The same texts give the same vocabulary in every process. All printable ASCII can be
-    spelled, so there are more than a hundred pieces however little text there is.
+    spelled, so there are more than a hundred pieces even for little text.
 
     Args:
         texts: sentences of the training set.
-        vocab_size: at most so many pieces, special tokens included.
-        max_length: where ``truncation=True`` cuts, and what is saved as ``model_max_length``.
+        vocab_size: the most pieces, special tokens included.
+        max_length: length that ``truncation=True`` cuts to, saved as ``model_max_length``.
 
     Raises:
         ValueError: if there is no text, or if ``vocab_size`` is too small to spell it.
@@ -48,7 +48,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int = 2000, max_length: in
     learner.normalizer = rules.normalizer
     learner.pre_tokenizer = rules.pre_tokenizer
     # The trainer numbers continuation characters in the random order of a Rust hash map, and breaks
-    # ties by number. Given as "special" they have their numbers beforehand.
+    # ties by number. Passed as "special" they get fixed numbers beforehand.
     trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=spelling, show_progress=False)
     learner.train_from_iterator(lines, trainer)
     return BertTokenizer(vocab=learner.get_vocab(), model_max_length=max_length)

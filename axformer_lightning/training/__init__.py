@@ -1,4 +1,4 @@
-"""CARRY ON: what holds the old parameters follows the cut: optimizers, the weights to rewind to, checkpoints."""
+"""CARRY ON: optimizers, averages, rewinding, checkpoints: all that refers to the old parameters follows the cut."""
 
 from axformer_lightning.training.averages import averaged_modules, restart_averages
 from axformer_lightning.training.checkpoints import PLANS_KEY, apply_checkpoint_plans_, load_from_checkpoint

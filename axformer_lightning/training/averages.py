@@ -9,8 +9,8 @@ from torch import Tensor, nn
 def averaged_modules(trainer: L.Trainer) -> Iterator[nn.Module]:
     """Yield the copies of the trained module in which callbacks of ``trainer`` average its weights.
 
-    Lightning's `WeightAveraging`, `EMAWeightAveraging` and `StochasticWeightAveraging` keep such a copy, under one
-    name, while a fit runs; parameters are matched by their order, so the copy has to be cut like the module.
+    Lightning's `WeightAveraging`, `EMAWeightAveraging` and `StochasticWeightAveraging` keep such a copy, under the same
+    name, while a fit runs. Parameters are matched by order, so the copy has to be cut like the module.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         average = getattr(callback, "_average_model", None)
@@ -19,7 +19,7 @@ def averaged_modules(trainer: L.Trainer) -> Iterator[nn.Module]:
 
 
 def restart_averages(trainer: L.Trainer) -> None:
-    """Let every average begin with the weights that are trained next."""
+    """Restart every average from the next weights in training."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for holder in (callback, getattr(callback, "_average_model", None)):
             count = getattr(holder, "n_averaged", None)

@@ -25,19 +25,19 @@ M = TypeVar("M", bound=L.LightningModule)
 def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) -> None:
     """Bring the transformers inside ``module`` into the shape of a Lightning checkpoint's weights.
 
-    For a LightningModule's `on_load_checkpoint(self, checkpoint)`, which runs before the weights are loaded; then
-    plain `load_from_checkpoint` works for models that the callbacks have cut. A module that has been cut further than
+    Call it in a LightningModule's `on_load_checkpoint(self, checkpoint)`, which runs before the weights are loaded;
+    then plain `load_from_checkpoint` works for models that the callbacks have cut. A module that is cut further than
     the checkpoint gets its layers back, empty, for the weights that follow.
 
     Args:
         module: the LightningModule that is being loaded.
-        checkpoint: what Lightning read; one without a state of the callbacks changes nothing.
+        checkpoint: as Lightning reads it; without a state of the callbacks nothing is changed.
 
     Raises:
         ValueError: if a plan does not fit; the module is then unchanged.
     """
     plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
-    for transformer, plan in plans.items():  # all checks come before the first change
+    for transformer, plan in plans.items():  # all checks before the first change
         _check(transformer, plan, set(plans) - {transformer})
     for transformer, plan in plans.items():
         if _is_cut_further(transformer, plan):
@@ -49,8 +49,8 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
 def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Module]) -> None:
     if not others.isdisjoint(transformer.modules()):
         raise ValueError(
-            f"Expected plans for models apart from each other, got one for a {type(transformer).__name__} and one for"
-            " a part of it. Use a checkpoint as Lightning wrote it."
+            f"Expected plans for separate models, got one for a {type(transformer).__name__} and one for a part of it."
+            " Use a checkpoint as Lightning wrote it."
         )
     if plan is None:
         return
@@ -67,7 +67,7 @@ def _is_cut_further(transformer: PreTrainedModel, plan: Plan | None) -> bool:
 
 
 def _plans(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:
-    """Return the plan of every transformer that the callbacks were told of, None before its first round."""
+    """Return the plan of every transformer that the callbacks prune, None before its first round."""
     plans: dict[str | None, Plan | None] = {}
     for key, state in read_typed(checkpoint.get("callbacks", {}), dict, "`callbacks`").items():
         where = f"the {PLANS_KEY} of the callback {short(key)}"
@@ -82,12 +82,12 @@ def _plans(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:
 
 
 def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **kwargs: Any) -> M:
-    """Load a LightningModule from a checkpoint that was saved after its transformer had been cut.
+    """Load a LightningModule from a checkpoint that was saved after its transformer was cut.
 
-    No code that comes with the checkpoint is run, unless ``weights_only=False`` is passed.
+    No code from the checkpoint is run, unless ``weights_only=False`` is passed.
 
     Args:
-        module_class: the user's class; it need not know of plans.
+        module_class: the user's class; it needs no code for plans.
         path: the checkpoint.
         kwargs: passed to ``module_class.load_from_checkpoint``.
 
@@ -95,23 +95,23 @@ def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **
         The module, cut, with the checkpoint's weights and hard attention on.
 
     Raises:
-        ValueError: if the file is no such checkpoint, or its plan or weights do not fit; the file is named.
+        ValueError: if the file is not such a checkpoint, or its plan or weights do not fit; the message names the file.
     """
 
     def on_load_checkpoint(self: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         apply_checkpoint_plans_(self, checkpoint)
         module_class.on_load_checkpoint(self, checkpoint)
 
-    # Lightning makes the object itself, so only a class of the same name can tell it to cut in time.
+    # Lightning creates the object itself, so only a subclass of the same name can cut it in time.
     members = {"on_load_checkpoint": on_load_checkpoint, "__module__": module_class.__module__}
     reader: Any = type(module_class.__name__, (module_class,), members)
     try:
         _check_undamaged(path)
-        # Said aloud, as the default is another one for URLs and can be turned round by the environment.
+        # Explicit, as the default differs for URLs and can be changed by an environment variable.
         module = reader.load_from_checkpoint(path, **{"weights_only": True, **kwargs})
-    except Exception as error:  # what torch and Lightning raise has no common kind
+    except Exception as error:  # errors of torch and Lightning have no common class
         if isinstance(error, OSError) and error.filename:
-            raise  # the file system's, which names the file
+            raise  # from the file system, with the file's name
         raise ValueError(
             f"Cannot load a {module_class.__name__} from the checkpoint {str(path)!r}: {type(error).__name__}: {error}"
         ) from error
@@ -120,10 +120,10 @@ def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **
 
 
 def _check_undamaged(path: str | os.PathLike[str]) -> None:
-    """Raise if bytes have changed since they were written: torch reads on past the checksums in its files."""
+    """Raise if bytes have changed since they were written: torch does not check the checksums in its files."""
     if not Path(path).is_file() or not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise ValueError(f"the checksum of {damaged!r} in it is wrong, so its bytes are not those that were written.")
+        raise ValueError(f"the checksum of {damaged!r} in it is wrong: the file has changed since it was written.")

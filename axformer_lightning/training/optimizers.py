@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
-    """Make ``optimizer`` train the parameters that a cut left, with their share of its state.
+    """Make ``optimizer`` train the parameters that are left after a cut, with their share of its state.
 
-    The optimizer object, its groups and their settings stay, so that schedulers go on; removed parameters leave. A
-    parameter whose state has another shape than its own (but for factored ones with a 1 in place of a dimension)
-    starts without state, as in a new optimizer, and a warning says so.
+    The optimizer object, its groups and their settings stay, so schedulers continue; removed parameters are dropped. A
+    parameter whose state has another shape than its own (except for factored states with a 1 in place of a dimension)
+    starts without state, as in a new optimizer, and a warning is logged.
 
     Args:
         optimizer: holds the old parameters.
-        edits: what became of each parameter that the cut touched.
+        edits: old and new of each parameter that the cut changed.
 
     Example:
         >>> from axformer_lightning.surgery import Edit
@@ -58,16 +58,18 @@ def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
         optimizer.state.update(followed)
     if reset:
         logger.warning(
-            "The state of %d parameters in %s cannot follow the cut and starts anew: %s.",
-            len(reset), type(optimizer).__name__, reset[0],
-        )  # fmt: skip
+            "The state of %s cannot follow the cut for %d of its parameters, and starts from scratch there: %s.",
+            type(optimizer).__name__,
+            len(reset),
+            reset[0],
+        )
 
 
 def check_all_trained(module: nn.Module, optimizers: Sequence[Optimizer], edits: Iterable[Edit]) -> None:
-    """Raise unless the optimizers hold every new parameter that can be trained, and no removed one.
+    """Raise unless the optimizers hold every new trainable parameter, and no removed one.
 
     Raises:
-        RuntimeError: naming the parameters that would silently not train.
+        RuntimeError: with the names of the parameters that would not be trained.
     """
     held = {parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]}
     new = {edit.new for edit in edits if edit.new is not None and edit.new.requires_grad}
@@ -87,7 +89,7 @@ def _can_follow(value: Any, edit: Edit) -> bool:
 
 
 def _follow(value: Any, edit: Edit) -> Any:
-    """Return the share of a state value that belongs to what is left of its parameter."""
+    """Return the part of a state value that belongs to what is left of its parameter."""
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     shape = edit.old.shape

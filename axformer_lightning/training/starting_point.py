@@ -1,4 +1,4 @@
-"""The weights that a fit began with, to rewind to after a cut."""
+"""The weights at the start of a fit, to rewind to after a cut."""
 
 import copy
 import os
@@ -20,11 +20,11 @@ from axformer_lightning.surgery import keep, kept_positions
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """Where a fit began, to rewind to: the weights on disk, the rest in memory.
+    """The state at the start of a fit, to rewind to: the weights on disk, the rest in memory.
 
     Args:
         path: safetensors file with every parameter and buffer.
-        layers: what was left of each layer of the transformer then.
+        layers: what was left of each layer of the transformer at that time.
         groups: settings of the optimizers' parameter groups.
         schedulers: states of the learning rate schedulers.
     """
@@ -45,7 +45,7 @@ class StartingPoint:
         *,
         writes: bool = True,
     ) -> "StartingPoint":
-        """Write the weights of ``module`` to ``path`` and remember the rest; of several processes one ``writes``."""
+        """Write the weights of ``module`` to ``path`` and keep the rest; of several processes one ``writes``."""
         if writes:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             # Cloned: safetensors refuses tensors that share memory, as tied weights do.
@@ -62,15 +62,15 @@ class StartingPoint:
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
     ) -> None:
-        """Put the weights back as :meth:`rewind_weights_` does; optimizers and schedulers start afresh.
+        """Restore the weights as :meth:`rewind_weights_` does; optimizers and schedulers start from scratch.
 
         Source: the authors' final step (`--from_specialized`), arXiv 2010.03688, section 3.4.
 
         Args:
             module: holds ``transformer``; cut since this point was saved.
             transformer: the model that was cut.
-            optimizers: lose their state and get their groups' settings of then back.
-            schedulers: get their state of then back.
+            optimizers: lose their state, and get the former settings of their groups back.
+            schedulers: get their former state back.
         """
         self.rewind_weights_(module, transformer)
         for optimizer, groups in zip(optimizers, self.groups, strict=True):
@@ -81,7 +81,7 @@ class StartingPoint:
             scheduler.load_state_dict(copy.deepcopy(state))
 
     def rewind_weights_(self, module: nn.Module, transformer: PreTrainedModel) -> None:
-        """Put the weights back into a module that has been cut since, or into a copy of it."""
+        """Restore the weights of a module that has been cut since, or of a copy of it."""
         start = load_file(self.path)
         prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
         now = applied_plan(transformer)

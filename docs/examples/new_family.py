@@ -24,10 +24,9 @@ register_family(
 def main() -> EsmForSequenceClassification:
     """Search a tiny model with random weights, and cut it."""
     torch.manual_seed(0)
-    config = EsmConfig(
-        vocab_size=33, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, num_labels=2,
-        pad_token_id=1, mask_token_id=32, position_embedding_type="rotary",
-    )  # fmt: skip
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    tokens = {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32, "position_embedding_type": "rotary"}
+    config = EsmConfig(**sizes, **tokens, num_labels=2)
     model = EsmForSequenceClassification(config).eval()
     proteins = torch.randint(4, 24, (16, 20))
     batch = {"input_ids": proteins, "labels": proteins[:, 0] % 2}

@@ -151,7 +151,7 @@ def test_a_shared_layer_is_named_once_and_cut_in_every_application(model, batch,
 def test_a_row_that_names_what_is_not_there_is_refused(tiny, monkeypatch):
     wrong = dataclasses.replace(BERT, head_out_projection="attention.out", neuron_in_projections=("intermediate.lin",))
     monkeypatch.setitem(FAMILIES, "bert", wrong)
-    expected = r"\['attention.out', 'intermediate.lin'\] in 'bert.encoder.layer.0'.*Mend the row"
+    expected = r"\['attention.out', 'intermediate.lin'\] in 'bert.encoder.layer.0'.*Fix the row"
     with pytest.raises(ValueError, match=expected):
         anatomy_of(tiny.model("bert"))
     monkeypatch.setitem(FAMILIES, "bert", dataclasses.replace(BERT, layers="encoder.layers"))

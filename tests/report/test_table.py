@@ -114,7 +114,7 @@ def test_half_a_result_is_named(results, side):
 @pytest.mark.parametrize(
     ("layers", "summary"),
     [
-        ([LayerPlan()], "Nothing was removed and no attention was made hard."),
+        ([LayerPlan()], "Nothing was removed, and no layer got hard attention."),
         ([LayerPlan(hard_attention=HARD)], "Nothing was removed; hard attention (k=30) in layer 0."),
         ([LayerPlan(hard_attention=HARD)] * 3, "Nothing was removed; hard attention (k=30) in all layers."),
         (

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from axformer_lightning.tasks import TASKS, load_rows, rows
-from tests.tasks.runs import QUIET, run
+from tests.runs.runs import QUIET, run
 
 GLUE = [name for name, task in TASKS.items() if task.test]
 METRICS = {name: ["accuracy"] for name in GLUE} | {
@@ -121,7 +121,7 @@ def test_ragged_rows_of_qqp_are_skipped_and_told_once(write_glue, caplog):
     damaged(folder / "QQP", "train.tsv", broken_in_two)
     assert len(load_rows("qqp", folder).train) == 39
     (message,) = [record.getMessage() for record in caplog.records]
-    assert re.search(r"Skipped 2 ragged lines of '.*train\.tsv', the first ones are \[4, 5\]", message)
+    assert re.search(r"Skipped 2 lines of '.*train\.tsv' with too few .* fields, the first ones are \[4, 5\]", message)
 
 
 def test_a_ragged_row_of_a_test_set_is_refused_even_in_qqp(write_glue):

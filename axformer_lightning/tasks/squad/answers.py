@@ -16,9 +16,9 @@ class Spans(NamedTuple):
 
     Args:
         sample_ids_N: which question.
-        chars_N2: first character of the context and the one after the last; equal where there is no span.
-        score_N: start logit plus end logit; 0 where there is no span.
-        null_score_N: the same for the first token, in the window where it is least.
+        chars_N2: first character of the context and the one after the last; equal if there is no span.
+        score_N: start logit plus end logit; 0 if there is no span.
+        null_score_N: the same for the first token, in the window where it is lowest.
     """
 
     sample_ids_N: Tensor
@@ -37,19 +37,20 @@ def best_spans(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> Spans:
-    """Return the best span of every question, as the official BERT procedure finds it.
+    """Return the best span of every question, by the official BERT procedure.
 
-    In every window the ``n_best`` best starts and ends are combined. What lies in the context, in order, and is no
-    longer than ``max_answer_length`` tokens is scored by the sum of its logits. The best of all windows wins.
+    In every window the ``n_best`` best starts and ends are combined. Spans that lie in the context, end no earlier than
+    they start and have at most ``max_answer_length`` tokens are scored by the sum of their logits. The best span of all
+    windows wins.
 
     Args:
         start_WT: logits, shape (W, T).
         end_WT: logits, shape (W, T).
-        offsets_WT2: characters of the context, shape (W, T, 2); negative for tokens that are none of it.
+        offsets_WT2: characters of the context, shape (W, T, 2); negative for tokens outside it.
         attention_mask_WT: 0 for padding, shape (W, T).
         sample_ids_W: the question of each window, shape (W,).
-        n_best: starts and ends of a window that are combined.
-        max_answer_length: in tokens.
+        n_best: number of starts and ends that are combined in a window.
+        max_answer_length: most tokens of an answer.
 
     Example:
         >>> start, end = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[1.0, 2.0, 0.0]])
@@ -86,6 +87,6 @@ def best_spans(
 
 
 def _best(logits_WT: Tensor, attention_mask_WT: Tensor, n_best: int) -> Tensor:
-    """Return the positions of the best logits; how much a batch is padded makes no difference."""
+    """Return the positions of the best logits, whatever the padding of the batch."""
     real_WT = logits_WT.masked_fill(attention_mask_WT == 0, _IMPOSSIBLE)
     return real_WT.topk(min(n_best, logits_WT.shape[1])).indices

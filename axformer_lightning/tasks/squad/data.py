@@ -18,11 +18,11 @@ from axformer_lightning.tasks.task_data import TaskData
 
 
 class Question(NamedTuple):
-    """What of a question is needed to answer it and to judge the answer.
+    """The parts of a question that are needed to answer it and to judge the answer.
 
     Args:
         id: as in the official file.
-        context: what answers are cut out of.
+        context: the text that contains the answers.
         answers: the lists `text` and `answer_start`.
     """
 
@@ -32,20 +32,20 @@ class Question(NamedTuple):
 
 
 class QuestionData(TaskData):
-    """Batches of windows: outside training each holds whole questions, the windows of each next to each other.
+    """Batches of windows; outside training each holds whole questions, with the windows of each next to each other.
 
     Args:
-        train: rows to train on, without the search set; as all rows, from `read_squad` or from the hub.
+        train: rows to train on, without the search set; like all rows, from `read_squad` or from the hub.
         search: rows that decide.
         dev: rows for the report, by the suffix of their metrics' names; the first are the test set.
-        tokenizer: of the model, a fast one.
-        batch_size: windows of a batch. A question of more windows is a batch of its own.
+        tokenizer: the model's tokenizer, a fast one.
+        batch_size: windows in a batch. A question with more windows is a batch of its own.
         max_length: tokens of a window.
-        doc_stride: tokens of the context that a window repeats of the one before.
-        seed: of the order of training windows.
+        doc_stride: tokens of the context that a window repeats from the one before.
+        seed: seed of the order of training windows.
 
     Attributes:
-        questions: those of the search and the dev sets; `sample_ids` of a batch are indices into it.
+        questions: questions of the search and the dev sets; the `sample_ids` of a batch are indices into it.
 
     Raises:
         ValueError: if a setting is too small, or the tokenizer has no pad token or gives no offsets.
@@ -78,7 +78,7 @@ class QuestionData(TaskData):
         self.search_rows = self._evaluated(align_answers(search, drop=True), make)
         for suffix, rows in dev.items():
             self.dev_rows[suffix] = self._evaluated(align_answers(rows, drop=False), make)
-        # Numbers of their own, by which losses can be grouped; no table of them is needed to train.
+        # Training questions get ids of their own, to group losses by; training needs no table of them.
         self.train_rows = make(align_answers(train, drop=True), first_id=len(self.questions))
 
     def in_order(self, rows: Dataset) -> DataLoader[Any]:
@@ -104,7 +104,7 @@ class QuestionData(TaskData):
 class _WholeQuestions(TorchDataset[list[dict[str, Any]]]):
     """Lists of windows, each of whole questions.
 
-    Items are batches: Lightning can shard them over processes, which it cannot do with a batch sampler of our own.
+    Items are batches: Lightning can shard them over processes, which it cannot do with a custom batch sampler.
     """
 
     def __init__(self, windows: Dataset, batch_size: int) -> None:

@@ -18,7 +18,7 @@ Answer = Mapping[str, Any]
 
 
 class SquadMetrics(SQuAD):
-    """Exact match and F1 of SQuAD v1.1: torchmetrics' own, as fractions.
+    """Exact match and F1 of SQuAD v1.1: those of torchmetrics, as fractions.
 
     Example:
         >>> metrics = SquadMetrics()
@@ -38,11 +38,11 @@ class SquadMetrics(SQuAD):
 class SquadV2Metrics(Metric):
     """Metrics of SQuAD v2.0 as its official script `evaluate-v2.0.py` computes them, as fractions.
 
-    A prediction is `{"id", "prediction_text", "no_answer_score"}`: the best answer, and how much better the model finds
-    it that there is none. `exact_match` and `f1` take a score above 0 for "no answer"; `best_exact_match` and `best_f1`
-    take it above `best_exact_match_threshold` and `best_f1_threshold`, the best ones for these very questions.
-    `has_answer_exact_match`, `has_answer_f1`, `no_answer_exact_match` and `no_answer_f1` are of the questions with and
-    without an answer, each where there are any.
+    A prediction is `{"id", "prediction_text", "no_answer_score"}`: the best answer, and how much the model prefers to
+    give none. `exact_match` and `f1` count a score above 0 as "no answer"; `best_exact_match` and `best_f1` count a
+    score above `best_exact_match_threshold` and `best_f1_threshold`, the best thresholds for these very questions.
+    `has_answer_exact_match`, `has_answer_f1`, `no_answer_exact_match` and `no_answer_f1` cover the questions with and
+    without an answer, if there are any.
 
     Raises:
         ValueError: if a prediction has no score.
@@ -71,7 +71,7 @@ class SquadV2Metrics(Metric):
         for pred, truth in zip(preds, target, strict=True):
             if "no_answer_score" not in pred:
                 raise ValueError(
-                    f"Expected `no_answer_score` in every prediction, got {sorted(pred)}: give 0.0 where there is none."
+                    f"Expected `no_answer_score` in every prediction, got {sorted(pred)}: pass 0.0 if there is none."
                 )
             texts = truth["answers"]["text"]
             exact, f1 = _scores(pred["prediction_text"], texts)
@@ -97,13 +97,13 @@ class SquadV2Metrics(Metric):
 
 
 def entry_of(metric: Metric, name: str) -> Metric:
-    """Return a metric whose value is one entry of what ``metric`` computes.
+    """Return a metric whose value is one entry of the result of ``metric``.
 
-    Updates, resets and moves pass through, so ``metric`` should be the entry's own.
+    Updates, resets and moves are passed on, so ``metric`` should not be used elsewhere.
 
     Args:
-        metric: its `compute()` returns a dict; more is better.
-        name: which entry.
+        metric: its `compute()` returns a dict; higher is better.
+        name: name of the entry.
 
     Example:
         >>> metric = entry_of(SquadMetrics(), "f1")
@@ -141,8 +141,8 @@ class _Entry(WrapperMetric):
 
 
 def _scores(prediction: str, texts: Sequence[str]) -> tuple[float, float]:
-    """Return exact match and F1 of one question; without an answer both say whether the prediction is empty."""
-    # The official script leaves out answers of which nothing is left without articles and punctuation.
+    """Return exact match and F1 of one question; if it has no answer, both say whether the prediction is empty."""
+    # The official script ignores answers that consist of articles and punctuation only.
     real = [text for text in texts if not _match(text, [""])[0]]
     return _match(prediction, real or [""])
 
@@ -154,9 +154,9 @@ def _match(prediction: str, texts: Sequence[str]) -> tuple[float, float]:
 
 
 def _best(value_N: Tensor, score_N: Tensor, has_answer_N: Tensor, empty_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the highest mean that a threshold of the no-answer score gives, and the lowest such threshold.
+    """Return the highest mean that a threshold on the no-answer score reaches, and the lowest such threshold.
 
-    From "no answer" to every question on, questions are answered one by one, the surest first.
+    It starts with "no answer" to every question, and answers them one by one, the most confident first.
     """
     gain_N = torch.where(has_answer_N, value_N, -(~empty_N).double())
     order_N = score_N.argsort(stable=True)

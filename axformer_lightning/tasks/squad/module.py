@@ -19,16 +19,16 @@ from axformer_lightning.tasks.task import Task
 
 
 class QuestionAnswerer(FineTuner):
-    """Fine-tunes and evaluates a question answerer; one sample is a question, however many windows it has.
+    """Fine-tunes and evaluates a question answering model; a sample is a question, however many windows it has.
 
     Args:
         model: a Hugging Face model with start and end logits.
         task: gives the metrics.
         learning_rate: highest learning rate.
-        questions: what the `sample_ids` of a batch count, as `QuestionData.questions`.
-        n_best: starts and ends of a window that are combined.
-        max_answer_length: in tokens.
-        options: `weight_decay` and `warmup`, as of `FineTuner`.
+        questions: the questions that the `sample_ids` of a batch are indices of, as `QuestionData.questions`.
+        n_best: number of starts and ends that are combined in a window.
+        max_answer_length: most tokens of an answer.
+        options: `weight_decay` and `warmup`, as in `FineTuner`.
     """
 
     axformer_losses_nonnegative = True
@@ -54,22 +54,22 @@ class QuestionAnswerer(FineTuner):
         self.taken = frozenset(inspect.signature(model.forward).parameters)
 
     def forward(self, **batch: Tensor) -> Any:
-        """Return what the model returns for what it takes of a batch."""
+        """Return the output of the model for the entries of a batch that it takes."""
         return super().forward(**{name: value for name, value in batch.items() if name in self.taken})
 
     def axformer_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the loss of each question, what is predicted, and what is right.
+        """Return the loss of each question, the predictions and the targets.
 
-        The loss of a window is the mean of the cross-entropies of start and end, that of a question the mean over its
-        windows.
+        The loss of a window is the mean of the cross-entropies of start and end; the loss of a question is the mean
+        over its windows.
 
         Args:
-            batch: as of `QuestionData`; whole questions.
+            batch: a batch of `QuestionData`, with whole questions.
 
         Returns:
-            Losses of shape (N,), and predictions and targets as torchmetrics' metric of SQuAD takes them. The
-            predictions also have the `no_answer_score` of SQuAD v2.0: by how much the null score is above the best
-            span's, whose text stands there in any case.
+            Losses of shape (N,), and predictions and targets for the SQuAD metric of torchmetrics. The predictions also
+            have the `no_answer_score` of SQuAD v2.0: the null score minus the score of the best span. Their text is
+            that span in any case.
         """
         output = self(**batch)
         logits_WT = (output.start_logits, output.end_logits)
@@ -97,7 +97,7 @@ class QuestionAnswerer(FineTuner):
         self.log(f"{prefix}loss", loss_N.mean(), batch_size=len(loss_N), prog_bar=bool(prefix))
 
     def _log_metrics(self, metrics: MetricCollection, prefix: str) -> None:
-        # Not logged as metrics: Lightning takes none that compute a dict.
+        # Not logged as metrics: Lightning rejects metrics that compute a dict.
         self.log_dict({prefix + name: value for name, value in metrics.compute().items()}, prog_bar=bool(prefix))
         metrics.reset()
 
@@ -115,7 +115,7 @@ class QuestionAnswerer(FineTuner):
         questions = [self.questions[i] for i in spans.sample_ids_N.tolist()]
         no_answer = (spans.null_score_N - spans.score_N).tolist()
         preds = [
-            # Some tokenizers count the blank before a word to it.
+            # Some tokenizers include the blank before a word.
             {"id": question.id, "prediction_text": question.context[a:b].strip(), "no_answer_score": score}
             for question, (a, b), score in zip(questions, spans.chars_N2.tolist(), no_answer, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Questions with their contexts from SQuAD's official JSON, and whether answers stand where they should."""
+"""Questions with their contexts from SQuAD's official JSON, and a check of where the answers are."""
 
 import json
 import logging
@@ -20,16 +20,16 @@ FEATURES = Features(
         "answers": {"text": List(Value("string")), "answer_start": List(Value("int32"))},
     }
 )
-NOWHERE = -1  # `answer_start` of an answer that its context does not hold
+NOWHERE = -1  # `answer_start` of an answer that is not in its context
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
 
 
 class _LayoutError(ValueError):
-    """What is wrong at which path inside the JSON."""
+    """Says what is wrong, and at which path inside the JSON."""
 
 
 def read_squad(path: str | os.PathLike[str], with_impossible: bool) -> Dataset:
-    """Return the questions of an official file with the columns that the hub has.
+    """Return the questions of an official file, with the columns of the dataset on the hub.
 
     Args:
         path: JSON of SQuAD v1.1 or v2.0.
@@ -37,12 +37,12 @@ def read_squad(path: str | os.PathLike[str], with_impossible: bool) -> Dataset:
 
     Returns:
         One row per question: `id`, `title`, `context`, `question` and `answers`, a dict of the lists `text` and
-        `answer_start`. Whether the answers stand there is for `align_answers`.
+        `answer_start`. The positions are checked by `align_answers`.
 
     Raises:
-        FileNotFoundError: if the file is absent.
-        ValueError: if it is not JSON (line and column are named), not SQuAD (the path inside is named), if two
-            questions share an id, or if it holds impossible questions although ``with_impossible`` is False.
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is not JSON (line and column are named) or not SQuAD (the path inside is named), two questions
+            share an id, or a question is impossible although ``with_impossible`` is False.
 
     Example:
         >>> import tempfile
@@ -72,16 +72,16 @@ def read_squad(path: str | os.PathLike[str], with_impossible: bool) -> Dataset:
     try:
         rows = list(_questions(tree, with_impossible))
     except _LayoutError as error:
-        raise ValueError(f"{str(path)!r} is not as the task needs it. {error}") from None
+        raise ValueError(f"{str(path)!r} does not have the layout of the task. {error}") from None
     return Dataset.from_list(rows, features=FEATURES)
 
 
 def align_answers(rows: Dataset, *, drop: bool) -> Dataset:
-    """Return ``rows`` with every answer at a place where its context holds it; tell once how many were not.
+    """Return ``rows`` with every answer at a position where its context has it; warn once how many were not.
 
-    An answer that is not found at its `answer_start` moves to the nearest place where the context holds it. One that
-    the context does not hold at all can be compared with but not be learnt: where ``drop`` is set it leaves, and so
-    does a question of which no answer is left; else it stays, with an `answer_start` of -1.
+    An answer that is not at its `answer_start` moves to the nearest position where the context has it. An answer that
+    is nowhere in the context can be compared with but not learned: with ``drop`` it is removed, and so is a question
+    with no answer left; without, it stays with an `answer_start` of -1.
 
     Args:
         rows: from `read_squad` or from the hub.
@@ -114,7 +114,7 @@ def align_answers(rows: Dataset, *, drop: bool) -> Dataset:
         len(rows),
         ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else ""),
         num_lost,
-        "are left out" if drop else "stay, for the metrics need only the texts",
+        "are removed" if drop else "stay, as the metrics need only the texts",
     )
     columns = {name: rows.select(kept)[name][:] for name in FEATURES if name in rows.column_names}
     features = Features({name: FEATURES[name] for name in columns})
@@ -122,7 +122,7 @@ def align_answers(rows: Dataset, *, drop: bool) -> Dataset:
 
 
 def _place(context: str, text: str, start: int) -> int:
-    """Return where ``context`` holds ``text``, as near to ``start`` as can be."""
+    """Return the position of ``text`` in ``context`` that is nearest to ``start``."""
     if not text:
         return NOWHERE
     if start >= 0 and context.startswith(text, start):
@@ -141,7 +141,7 @@ def _questions(tree: Any, with_impossible: bool) -> Iterator[dict[str, Any]]:
                 row = {"title": title, "context": context, **_question(question, at_question, with_impossible)}
                 if row["id"] in seen:
                     raise _LayoutError(
-                        f"Expected an id of its own at {at_question}.id, got {row['id']!r} as at {seen[row['id']]}.id:"
+                        f"Expected a unique id at {at_question}.id, got {row['id']!r} as at {seen[row['id']]}.id:"
                         " rename or remove one."
                     )
                 seen[row["id"]] = at_question
@@ -161,7 +161,7 @@ def _question(question: Any, at: str, with_impossible: bool) -> dict[str, Any]:
         )
     if impossible == bool(answers):
         raise _LayoutError(
-            f"Expected answers exactly where `is_impossible` is false, got {len(answers)} and {impossible} at {at}:"
+            f"Expected answers if and only if `is_impossible` is false, got {len(answers)} and {impossible} at {at}:"
             " correct one of them."
         )
     return {

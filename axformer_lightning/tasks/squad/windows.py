@@ -1,4 +1,4 @@
-"""Long contexts as overlapping windows: tokens, the characters that they stand for, and where the answer is.
+"""Long contexts as overlapping windows: tokens, the characters that they stand for, and the answer's position.
 
 Shape suffixes: ``T`` tokens of a window.
 """
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from axformer_lightning.tasks.squad.rows import NOWHERE
 
-OUTSIDE = -1  # offsets of tokens that are not of the context
+OUTSIDE = -1  # offsets of tokens outside the context
 _CHUNK = 500  # questions tokenized at a time
 _TYPES = {
     "input_ids": List(Value("int32")),
@@ -31,21 +31,21 @@ def make_windows(
 ) -> Dataset:
     """Return the tokenized windows of every question, those of one question next to each other.
 
-    As in transformers' `run_qa.py`: the question and so much of its context as fits, again and again with an overlap
-    of ``doc_stride`` tokens. The label is the question's first answer, or the first token of the window (`[CLS]`) where
-    the window does not hold all of the answer, and for an impossible question.
+    As in transformers' `run_qa.py`: each window holds the question and as much of its context as fits, and overlaps the
+    one before by ``doc_stride`` tokens. The label is the question's first answer; it is the first token of the window
+    (`[CLS]`) if the window does not hold all of the answer, and for an impossible question.
 
     Args:
         rows: from `align_answers`.
         tokenizer: a fast one.
         max_length: tokens of a window.
-        doc_stride: tokens of the context that a window repeats of the one before.
+        doc_stride: tokens of the context that a window repeats from the one before.
         first_id: `sample_ids` of the first question.
 
     Returns:
-        Columns `input_ids`, `attention_mask`, where the tokenizer gives them `token_type_ids`, `start_positions`,
+        Columns `input_ids`, `attention_mask`, `token_type_ids` (if the tokenizer has them), `start_positions`,
         `end_positions`, `sample_ids` (which question) and `offsets`, shape (T, 2): the characters of the context that
-        a token stands for, (-1, -1) where it is none of the context.
+        a token stands for, (-1, -1) outside the context.
 
     Raises:
         ValueError: if the tokenizer gives no offsets, or a question leaves no more than ``doc_stride`` tokens.
@@ -80,7 +80,7 @@ def make_windows(
 def _windows(
     rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int, first_id: int
 ) -> Iterator[dict[str, Any]]:
-    # Blanks in front are tokens to some tokenizers, and long ones leave no room for the context.
+    # Some tokenizers make leading blanks tokens, and many of them leave no room for the context.
     questions = [question.strip() for question in rows["question"]]
     _check_room(questions, rows["id"], tokenizer, max_length, doc_stride)
     encoded = tokenizer(
@@ -115,13 +115,13 @@ def _check_room(
         lower = f", or `data.doc_stride` to at most {max_length - taken - 1}" if max_length - taken > 1 else ""
         raise ValueError(
             f"Expected more than `data.doc_stride={doc_stride}` of `data.max_length={max_length}` tokens for the"
-            f" context, got {max(0, max_length - taken)} beside question {ids[longest]!r} of {lengths[longest]}: set"
+            f" context, got {max(0, max_length - taken)} next to question {ids[longest]!r} of {lengths[longest]}: set"
             f" `data.max_length` to at least {taken + doc_stride + 1}{lower}."
         )
 
 
 def _positions(offsets_T2: NDArray[np.int64], answers: dict[str, list[Any]]) -> tuple[int, int]:
-    """Return the first and the last token of the answer, (0, 0) where the window does not hold all of it."""
+    """Return the first and the last token of the answer, (0, 0) if the window does not hold all of it."""
     found = [(start, start + len(text)) for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
     begin, end = next((pair for pair in found if pair[0] != NOWHERE), (0, 0))
     first_T, last_T = offsets_T2.T

@@ -85,13 +85,13 @@ def test_another_encoding_is_told(tmp_path):
         (tree(QUESTION | {"answers": [ANSWER | {"answer_start": 1.5}]}), r"a whole number at .*start, got float"),
         (tree(QUESTION | {"answers": [ANSWER | {"answer_start": True}]}), r"a whole number at .*start, got true"),
         (tree(QUESTION | {"is_impossible": "no"}), r"true or false at .*\.qas\[0\]\.is_impossible, got a string"),
-        (tree(QUESTION | {"is_impossible": True}), r"answers exactly where .* got 1 and True at .*\.qas\[0\]"),
-        (tree(QUESTION | {"answers": [], "is_impossible": False}), r"answers exactly where .* got 0 and False"),
-        (tree(qas=[QUESTION, QUESTION]), r"its own at .*\.qas\[1\]\.id, got 'q' as at .*\.qas\[0\]\.id"),
+        (tree(QUESTION | {"is_impossible": True}), r"answers if and only if .* got 1 and True at .*\.qas\[0\]"),
+        (tree(QUESTION | {"answers": [], "is_impossible": False}), r"answers if and only if .* got 0 and False"),
+        (tree(qas=[QUESTION, QUESTION]), r"unique id at .*\.qas\[1\]\.id, got 'q' as at .*\.qas\[0\]\.id"),
     ],
 )
 def test_json_that_is_not_squad_is_told_by_its_path(tmp_path, content, message):
-    with pytest.raises(ValueError, match=rf"train-v1\.1\.json' is not as the task needs it\. Expected .*{message}"):
+    with pytest.raises(ValueError, match=rf"train-v1\.1\.json' does not have .* the task\. Expected .*{message}"):
         read_squad(write(tmp_path, content), with_impossible=True)
 
 
@@ -149,4 +149,4 @@ def test_answers_out_of_place_are_told_once_with_their_number(caplog):
     assert record.levelno == logging.WARNING
     assert "7 of 9 questions" in record.getMessage()
     assert "(ids q1, q2, q3, q5, q6, ...)" in record.getMessage()
-    assert "5 have none and are left out" in record.getMessage()
+    assert "5 have none and are removed" in record.getMessage()

@@ -128,7 +128,7 @@ def test_too_large_a_stride_is_refused_and_the_largest_possible_one_named(train,
     taken = length + tokenizer.num_special_tokens_to_add(pair=True)
     room = 40 - taken
     message = (
-        rf"doc_stride={room}` of `data\.max_length=40`.*got {room} beside question '{id_}' of {length}: set"
+        rf"doc_stride={room}` of `data\.max_length=40`.*got {room} next to question '{id_}' of {length}: set"
         rf" `data\.max_length` to at least 41, or `data\.doc_stride` to at most {room - 1}\."
     )
     with pytest.raises(ValueError, match=message):
@@ -140,6 +140,6 @@ def test_too_large_a_stride_is_refused_and_the_largest_possible_one_named(train,
 def test_a_question_that_leaves_no_room_is_refused(train, wordpiece):
     length, _ = longest_question(train, wordpiece)
     with pytest.raises(
-        ValueError, match=rf"got 0 beside .*: set `data\.max_length` to at least {length + 3 + 12 + 1}\.$"
+        ValueError, match=rf"got 0 next to .*: set `data\.max_length` to at least {length + 3 + 12 + 1}\.$"
     ):
         make_windows(train, wordpiece, length, 12)

@@ -10,7 +10,7 @@ import torch
 
 import train
 from axformer_lightning.runs.resume import claim
-from tests.tasks.runs import DYING, QUIET, ROOT, SMALL, configuration, finish, outcome, process, times
+from tests.runs.runs import DYING, QUIET, ROOT, SMALL, configuration, finish, outcome, process, times
 
 OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]
 OPTIONS += ["pruning.tolerance=0", "pruning.inspection_factor=2", "pruning.rounds=2"]

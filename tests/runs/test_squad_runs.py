@@ -5,7 +5,7 @@ import json
 import pytest
 
 from axformer_lightning.tasks import load_rows, rows
-from tests.tasks.runs import QUIET, run
+from tests.runs.runs import QUIET, run
 from tests.tasks.squad.official import write_squad
 
 V1 = ["exact_match", "f1"]
