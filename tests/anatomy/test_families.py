@@ -55,7 +55,7 @@ def family(variant):
 
 @pytest.fixture
 def model(tiny, variant):
-    """Attends as the family does by default; both ways are tested where attention itself is (test_hard_attention.py)."""
+    """Attends as the family does by default; both ways are tested where attention itself is."""
     family, config = variant
     return tiny.model(family, None, **config)
 

@@ -21,10 +21,10 @@ LENGTHS = (12, 3, 7, 5, 9, 4, 12)
 NOTHING = Shortcuts(share_blocks=False, first_token=False)
 
 
-def settings(full_scores=True, rule=None, **options):
+def settings(full_scores=True, rule=None, factor=2.0, **options):
     """A search that accepts some of everything and rejects some of everything."""
     rule = rule or Rule(majority=0)
-    return SearchSettings(HardAttention(4), Pruning(3, 2.0), rule, full_scores=full_scores, **options)
+    return SearchSettings(HardAttention(4), Pruning(3, factor), rule, full_scores=full_scores, **options)
 
 
 @pytest.fixture(params=["eager", pytest.param("sdpa", marks=pytest.mark.slow)])
@@ -177,7 +177,7 @@ def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monke
 
 def test_every_shortcut_saves_work(model, batches, family):
     def work(**options):
-        return search_plan(model, model, batches, settings(**options))[1].layer_tokens
+        return search_plan(model, model, batches, settings(factor=9.0, **options))[1].layer_tokens
 
     none = work(cache_memory=0, shortcuts=NOTHING)
     replayed, shared = work(shortcuts=NOTHING), work(shortcuts=Shortcuts(first_token=False))
