@@ -35,7 +35,12 @@ TINY = {
     "albert": SIZES | {"embedding_size": 16, "num_hidden_groups": 3},
     "vit": {name: value for name, value in SIZES.items() if name not in WORDS} | {"image_size": 8, "patch_size": 2},
 }
-SAME_ROW = ("xlm-roberta", "camembert", "electra")  # as BERT's: for them the tests that take every family are enough
+# One family for each way in which layers are laid out: what could depend on that is tested in all of these.
+LAYOUTS = ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
+# Families whose layers have BERT's names: for them anatomy/test_families.py, which takes every row, is enough.
+SAME_LAYOUT = ("roberta", "xlm-roberta", "camembert", "electra")
+IMPLEMENTATIONS = ("sdpa", "eager")  # the first that a family offers stands for both where it makes no difference
+EAGER_ONLY = ("mpnet", "deberta-v2")
 
 
 class Names(SimpleNamespace):
@@ -57,8 +62,7 @@ BERT_NAMES = Names(
 )
 # Written down once more on purpose: the package's own table is what is tested.
 NAMES = {
-    "bert": BERT_NAMES,
-    "roberta": BERT_NAMES,
+    **dict.fromkeys(("bert", *SAME_LAYOUT), BERT_NAMES),
     "distilbert": Names(
         layers="transformer.layer.{}",
         self_attention="attention",
@@ -114,7 +118,6 @@ NAMES = {
         feed_forward="mlp.fc2",
     ),
 }
-EAGER_ONLY = ("mpnet", "deberta-v2")
 LENGTHS = (12, 3, 7, 12, 5, 9)
 
 
@@ -146,23 +149,47 @@ def make_images(count=6, seed=0):
     return {"pixel_values": torch.randn(count, 3, 8, 8, generator=generator), "labels": labels}
 
 
-def pytest_collection_modifyitems(items):
-    """Drop what transformers does not offer: sdpa in the families outside its attention interface."""
-    items[:] = [item for item in items if not _is_without_sdpa(getattr(item, "callspec", None))]
+def pytest_addoption(parser):
+    parser.addoption("--all-families", action="store_true", help="multiply every test over all families it could take")
 
 
-def _is_without_sdpa(callspec):
-    return callspec is not None and (
-        callspec.params.get("implementation") == "sdpa" and callspec.params.get("family") in EAGER_ONLY
-    )
+def pytest_collection_modifyitems(config, items):
+    """Drop what transformers does not offer, and what says nothing new (docs/testing.md)."""
+    everything = config.getoption("--all-families")
+    items[:] = [item for item in items if is_offered(item) and (everything or is_needed(item))]
 
 
-@pytest.fixture(params=[name for name in TINY if name not in (*SAME_ROW, "vit")])
+def is_offered(item):
+    """Tell whether the family of a test has its implementation: sdpa is missing outside the attention interface."""
+    family, implementation = chosen(item)
+    return implementation in (None, *implementations_of(family))
+
+
+def is_needed(item):
+    """Tell whether a combination is one that the test's markers leave."""
+    family, implementation = chosen(item)
+    alone = item.get_closest_marker("one_family")
+    if family in SAME_LAYOUT or (alone and family not in (None, "bert")):
+        return False
+    once = alone or item.get_closest_marker("one_implementation")
+    return not once or implementation in (None, implementations_of(family)[0])
+
+
+def chosen(item):
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("family"), params.get("implementation")
+
+
+def implementations_of(family):
+    return ("eager",) if family in EAGER_ONLY else IMPLEMENTATIONS
+
+
+@pytest.fixture(params=[*LAYOUTS, *SAME_LAYOUT])
 def family(request):
     return request.param
 
 
-@pytest.fixture(params=["eager", "sdpa"])
+@pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request):
     return request.param
 

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
+import runpy
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from matplotlib.image import imread
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.benchmark import main
+from axformer_lightning.costs import latencies_ms
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import TASKS, load_model
@@ -25,6 +25,9 @@ TINY = {
     "intermediate_size": 24, "initializer_range": 0.5, "max_position_embeddings": 96,
 }  # fmt: skip
 ROWS, LENGTH = 40, 96
+
+
+pytestmark = pytest.mark.xdist_group("benchmark")  # one directory serves all
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +249,8 @@ def artifacts(directory, tmp_path):
     return str(tmp_path / "dense"), str(tmp_path / "cut")
 
 
-def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys):
+def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("axformer_lightning.benchmark.latency.latencies_ms", partial(latencies_ms, min_seconds=1e-6))
     options = ["--length", "32", "--batch-sizes", "1,2", "--threads", "1"]
     whole = main(["latency", *artifacts, *options, "--out", str(tmp_path / "latency.json")])
     assert json.loads((tmp_path / "latency.json").read_text()) == whole
@@ -264,12 +268,9 @@ def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys
         assert less["encoder_parameters"] == more["encoder_parameters"]
 
 
-def test_it_is_a_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "axformer_lightning.benchmark", "search", "--help"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--cache-memory" in done.stdout
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_it_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", "search", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module("axformer_lightning.benchmark", run_name="__main__")
+    assert "--cache-memory" in capsys.readouterr().out

@@ -55,11 +55,13 @@ def run_gated(logits, model, batch, layers, before=DENSE):
         return logits(model, batch)
 
 
+@pytest.mark.one_implementation
 def test_open_gates_change_nothing(model, batch, logits):
     expected = logits(model, batch)
     assert torch.equal(run_gated(logits, model, batch, DENSE), expected)
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("layer", [0, 2])
 def test_closed_heads_equal_zeroed_columns_of_the_writer(model, batch, logits, part, layer):
     gated = run_gated(
@@ -69,6 +71,7 @@ def test_closed_heads_equal_zeroed_columns_of_the_writer(model, batch, logits, p
     torch.testing.assert_close(gated, logits(model, batch))
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("span", [(0, 1), (5, 17), (40, 48), (0, 48)])
 def test_a_closed_neuron_range_equals_zeroed_columns_of_the_writer(model, batch, logits, part, span):
     gated = run_gated(logits, model, batch, (LayerPlan(), LayerPlan(neurons_removed=(span,)), LayerPlan()))
@@ -76,6 +79,7 @@ def test_a_closed_neuron_range_equals_zeroed_columns_of_the_writer(model, batch,
     torch.testing.assert_close(gated, logits(model, batch))
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("block", ["attention", "feed_forward"])
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_closed_block_leaves_the_norm_of_its_input(model, batch, logits, part, block, layer):
@@ -84,6 +88,7 @@ def test_a_closed_block_leaves_the_norm_of_its_input(model, batch, logits, part,
     torch.testing.assert_close(gated, logits(model, batch))
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_closing_is_heard(model, batch, logits, layers):
     assert (run_gated(logits, model, batch, layers) - logits(model, batch)).abs().max() > 1e-2
@@ -95,6 +100,7 @@ def test_gated_equals_cut(model, batch, logits, layers):
     torch.testing.assert_close(logits(apply_plan_(model, plan_of(model, layers)), batch), gated)
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("block", ["attention", "feed_forward"])
 def test_a_block_without_units_is_not_a_removed_block(model, batch, logits, block):
     empty = {"attention": LAYERS["all heads"], "feed_forward": LAYERS["all neurons"]}[block]
@@ -125,11 +131,13 @@ def test_gates_on_a_cut_model_equal_cutting_further(model, batch, logits, furthe
     torch.testing.assert_close(logits(apply_plan_(model, plan_of(model, further)), batch), gated)
 
 
+@pytest.mark.one_implementation
 def test_open_gates_on_a_cut_model_change_nothing(model, batch, logits):
     expected = logits(apply_plan_(model, plan_of(model, FIRST_CUT)), batch)
     assert torch.equal(run_gated(logits, model, batch, FIRST_CUT, before=FIRST_CUT), expected)
 
 
+@pytest.mark.one_implementation
 def test_an_error_inside_leaves_no_trace(model, state):
     before = state(model)
     with pytest.raises(ZeroDivisionError), closed(model, LAYERS["mixed"]):
@@ -137,6 +145,7 @@ def test_an_error_inside_leaves_no_trace(model, state):
     assert state(model) == before
 
 
+@pytest.mark.one_implementation
 def test_weights_are_not_touched_while_closed(model, state):
     before = state(model)
     with closed(model, LAYERS["mixed"]):
@@ -145,6 +154,7 @@ def test_weights_are_not_touched_while_closed(model, state):
     assert all(inside[key] == before[key] for key in ("values", "parameters", "children", "training", "configs"))
 
 
+@pytest.mark.one_implementation
 def test_a_forward_that_somebody_else_put_there_comes_back(model, part):
     writer = part(model, 0, "feed_forward" if model.config.model_type == "albert" else "self_attention")
     writer.forward = foreign = writer.forward
@@ -153,6 +163,7 @@ def test_a_forward_that_somebody_else_put_there_comes_back(model, part):
     assert writer.forward is foreign
 
 
+@pytest.mark.one_implementation
 def test_an_error_while_closing_leaves_no_trace(model, part, state, monkeypatch):
     before = state(model)
     with monkeypatch.context() as patch:
@@ -165,6 +176,7 @@ def test_an_error_while_closing_leaves_no_trace(model, part, state, monkeypatch)
     assert state(model) == before
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_the_wrong_number_of_layer_plans_is_named(model, state, count):
     before = state(model)

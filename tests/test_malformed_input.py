@@ -121,7 +121,7 @@ def refused(module, checkpoint, state):
     return False
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [75, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     assert outcome() == "same"
@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome
     assert found.count("refused") > count / 3
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_truncated_checkpoint_is_refused_wherever_it_ends(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     content, generator = path.read_bytes(), random.Random(0)
@@ -244,8 +244,7 @@ def test_random_values_are_refused_or_are_a_plan(data):
         apply_checkpoint_plans_(module, states)  # also a good plan finds no model here
 
 
-@pytest.mark.parametrize("first", [PLAN, LESS, None])
-@pytest.mark.parametrize("now", [PLAN, LESS, None])
+@pytest.mark.parametrize(("first", "now"), [(PLAN, None), (LESS, PLAN), (None, PLAN), (PLAN, LESS)])
 @pytest.mark.parametrize(
     "second",
     [

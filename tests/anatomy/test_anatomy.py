@@ -21,6 +21,8 @@ from axformer_lightning.anatomy import (
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 
+pytestmark = pytest.mark.one_implementation
+
 RANGES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 8)).map(lambda pair: (pair[0], sum(pair))), max_size=8)
 
 
@@ -84,6 +86,7 @@ def test_an_unknown_family_is_told_where_its_row_goes():
         anatomy_of(model)
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize(("field", "value"), [("is_decoder", True), ("pruned_heads", {0: [1]})])
 def test_a_config_that_cannot_be_followed_is_refused(model, field, value):
     setattr(model.config, field, value)
@@ -100,11 +103,13 @@ def test_a_registered_family_is_known(tiny, monkeypatch):
     assert anatomy_of(tiny.model("bert")).family is row
 
 
+@pytest.mark.one_family
 def test_a_known_family_is_not_registered_twice(family):
     with pytest.raises(ValueError, match=f"no row yet, got '{family}'"):
         register_family(family, BERT)
 
 
+@pytest.mark.one_family
 def test_the_one_model_is_found_wherever_it_is(model):
     assert find_transformer(model) is model
     assert find_transformer(holding(anything=holding(deep=model), head=nn.Linear(2, 2))) is model
@@ -122,6 +127,7 @@ def test_several_models_are_named_and_one_can_be_chosen(tiny):
     assert find_transformer(both, "student") is both["student"]
 
 
+@pytest.mark.one_family
 def test_a_name_that_leads_nowhere_or_elsewhere_is_an_error(model):
     module = holding(model=model, head=nn.Linear(2, 2))
     with pytest.raises(ValueError, match="ModuleDict to hold a module named 'nowhere'"):
@@ -130,6 +136,7 @@ def test_a_name_that_leads_nowhere_or_elsewhere_is_an_error(model):
         find_transformer(module, "head")
 
 
+@pytest.mark.one_family
 def test_a_compiled_model_is_found_by_name(model):
     wrapper = nn.Module()
     wrapper._orig_mod = model

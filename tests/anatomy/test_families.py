@@ -38,6 +38,9 @@ TAKEN = {
     "nothing": LayerPlan(),
 }
 HARD = {"soft": None, "hard": HardAttention(3), "renormalised": HardAttention(3, True)}
+# Each with soft attention, and both kinds of hard attention with what leaves heads that attend.
+PAIRS = [(last, "soft") for last in TAKEN]
+PAIRS += [(last, hard) for hard in ("hard", "renormalised") for last in ("nothing", "head", "neurons")]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -51,10 +54,10 @@ def family(variant):
 
 
 @pytest.fixture
-def model(tiny, variant, implementation):
+def model(tiny, variant):
+    """Attends as the family does by default; both ways are tested where attention itself is."""
     family, config = variant
-    implementation = implementation if tiny.model(family, None)._supports_sdpa else "eager"
-    return tiny.model(family, implementation, **config)
+    return tiny.model(family, None, **config)
 
 
 @pytest.fixture
@@ -74,10 +77,9 @@ def gated_logits(model, plan, batch, logits):
         return logits(model, batch)
 
 
-@pytest.mark.parametrize("hard", HARD.values(), ids=HARD)
-@pytest.mark.parametrize("last", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize(("last", "hard"), PAIRS)
 def test_gated_equals_cut_and_is_heard(model, batch, logits, taken, last, hard):
-    plan = taken(last, hard)
+    plan = taken(TAKEN[last], HARD[hard])
     dense = logits(model, batch)
     gated = gated_logits(model, plan, batch, logits)
     assert torch.equal(logits(model, batch), dense)
@@ -95,7 +97,7 @@ def test_cutting_in_two_steps_is_cutting_at_once(tiny, variant, model, batch, lo
     if last.feed_forward == "kept":
         more = more.without_neurons(0, 5)
     stepwise = logits(apply_plan_(model, taken(more)), batch)
-    once = apply_plan_(tiny.model(variant[0], model.config._attn_implementation, **variant[1]), taken(more))
+    once = apply_plan_(tiny.model(variant[0], None, **variant[1]), taken(more))
     torch.testing.assert_close(logits(once, batch), stepwise, rtol=1e-5, atol=1e-4)
     assert {name: value.shape for name, value in once.state_dict().items()} == {
         name: value.shape for name, value in model.state_dict().items()
@@ -112,7 +114,6 @@ def test_a_saved_model_comes_back_bit_by_bit(model, batch, logits, taken, tmp_pa
     assert torch.equal(logits(loaded, batch), logits(model, batch))
 
 
-@pytest.mark.parametrize("implementation", ["eager"], indirect=True)
 def test_a_search_leaves_the_model_alone_and_finds_what_can_be_cut(model, batch, logits, state):
     before, expected, parameters = state(model), logits(model, batch), count_encoder_parameters(model)
     plan = find_plan(model, [batch], hard_attention_k=3, neuron_groups=4, majority=0, tolerance=5.0)

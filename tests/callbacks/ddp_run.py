@@ -193,12 +193,16 @@ def broken(out):
         torch.save({"error": str(error)}, out / f"broken-{os.environ['LOCAL_RANK']}.pt")
 
 
-def followed(out):
-    """Processes that are forked and spawned hand back what they have cut."""
-    for start, max_epochs in (("fork", 2), ("spawn", 1)):
-        callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
-        module = fit(follow_workers_(Stranger()), out, start, [callback], f"ddp_{start}", max_epochs)
-        torch.save({"plan": module.anything.axformer_plan, "end": weights(module)}, out / f"{start}-main.pt")
+def fork(out, start="fork", max_epochs=2):
+    """Processes that are forked hand back what they have cut."""
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
+    module = fit(follow_workers_(Stranger()), out, start, [callback], f"ddp_{start}", max_epochs)
+    torch.save({"plan": module.anything.axformer_plan, "end": weights(module)}, out / f"{start}-main.pt")
+
+
+def spawn(out):
+    """So do those that are spawned, to which the module is sent."""
+    fork(out, "spawn", 1)
 
 
 def refused(out):

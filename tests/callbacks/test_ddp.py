@@ -3,9 +3,11 @@
 import copy
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,11 +69,16 @@ def subprocesses(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    """What processes saw that were forked and spawned, and the main process after them."""
-    out = tmp_path_factory.mktemp("workers")
-    done = run(out, "refused", "followed")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {path.stem: torch.load(path, weights_only=False) for path in out.glob("*.pt")}
+    """Runs cases in workers, and returns what these saw and the main process after them."""
+
+    @cache
+    def run_cases(*cases):
+        out = tmp_path_factory.mktemp("workers")
+        done = run(out, *cases)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return {path.stem: torch.load(path, weights_only=False) for path in out.glob("*.pt")}
+
+    return run_cases
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,7 @@ def assert_same(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
+@pytest.mark.xdist_group("ddp")
 @pytest.mark.parametrize("case", CASES)
 def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
     first, second = subprocesses.seen[case]
@@ -97,6 +105,7 @@ def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
     assert any(not torch.equal(first["cut"][name], first["end"][name]) for name in first["end"])
 
 
+@pytest.mark.xdist_group("ddp")
 @pytest.mark.parametrize("case", CASES)
 def test_the_plan_is_that_of_one_process(subprocesses, script, case):
     """To the bit, with losses and the number of samples seen: nobody stops later or earlier."""
@@ -115,6 +124,7 @@ def test_the_plan_is_that_of_one_process(subprocesses, script, case):
     assert bool(stopped) == (case != "metric")  # which is not known before the end
 
 
+@pytest.mark.xdist_group("ddp")
 @pytest.mark.parametrize("case", CASES)
 def test_the_first_gradients_after_the_cut_are_the_mean_of_those_of_the_ranks(subprocesses, case):
     first, second = subprocesses.seen[case]
@@ -126,6 +136,7 @@ def test_the_first_gradients_after_the_cut_are_the_mean_of_those_of_the_ranks(su
     assert any(not torch.allclose(first["own"][name], second["own"][name]) for name in first["own"])
 
 
+@pytest.mark.xdist_group("ddp")
 def test_the_wrapper_is_built_anew_as_the_user_set_it(subprocesses):
     options = {case: subprocesses.seen[case][0]["options"] for case in CASES}
     assert options == {
@@ -137,6 +148,7 @@ def test_the_wrapper_is_built_anew_as_the_user_set_it(subprocesses):
     }
 
 
+@pytest.mark.xdist_group("ddp")
 def test_averages_are_cut_in_both_ranks_and_go_on_alike(subprocesses):
     first, second = subprocesses.seen["averages"]
     assert first["plan"] == second["plan"]
@@ -154,6 +166,7 @@ def test_averages_are_cut_in_both_ranks_and_go_on_alike(subprocesses):
     assert len(trained) > cut_at + 1  # the average went on after the cut
 
 
+@pytest.mark.xdist_group("ddp")
 def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses):
     first, second = subprocesses.seen["rewind"]
     assert [Path(path).name for path in first["files"]] == ["axformer_start_model.safetensors"]
@@ -164,10 +177,12 @@ def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses)
     assert not list(subprocesses.out.rglob("axformer_start*"))
 
 
+@pytest.mark.xdist_group("ddp")
 def test_one_rank_speaks_for_both(subprocesses):
     assert subprocesses.output.count("no unbiased estimate") == 1
 
 
+@pytest.mark.xdist_group("ddp")
 def test_a_loss_that_is_not_finite_ends_the_search_in_both_ranks(subprocesses):
     first, second = subprocesses.seen["broken"]
     assert "got nan while scoring the model before the search" in first["error"]
@@ -190,9 +205,11 @@ def test_processes_that_disagree_are_an_error(tiny, metric, message):
         search_plan(model, model, [tiny.batch()], settings, ranks=Torn())
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.xdist_group("workers")
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_the_module_of_the_main_process_follows_its_workers(workers, start):
-    first, second, main = (workers[f"{start}-{name}"] for name in (0, 1, "main"))
+    seen = workers("refused", "fork") if start == "fork" else workers("spawn")
+    first, second, main = (seen[f"{start}-{name}"] for name in (0, 1, "main"))
     assert_same(first["end"], second["end"])
     assert_same(first["end"], main["end"])
     assert not main["plan"].removes_nothing
@@ -203,8 +220,9 @@ def test_the_module_of_the_main_process_follows_its_workers(workers, start):
         )
 
 
+@pytest.mark.xdist_group("workers")
 def test_workers_whose_cut_nobody_would_follow_are_refused_in_setup(workers):
-    error = workers["refused"]["error"]
+    error = workers("refused", "fork")["refused"]["error"]
     assert 'Use `Trainer(strategy="ddp")`; in a notebook call' in error
     assert "in setup" in error
 
@@ -234,6 +252,19 @@ def test_other_strategies_are_not_refused():
 def test_the_fine_tuners_follow_workers(tiny):
     assert follows_workers(TextClassifier(tiny.model("bert"), TASKS["mrpc"]))
     assert not follows_workers(nn.Linear(2, 2))
+
+
+def test_a_module_that_is_sent_to_a_worker_still_follows(tiny):
+    """As spawned processes get it; that these hand it back is a slow test."""
+    sent = pickle.loads(pickle.dumps(TextClassifier(tiny.model("bert"), TASKS["mrpc"])))
+    assert follows_workers(sent)
+    copied = copy.deepcopy(sent)
+    plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan("removed"),) * 3)
+    apply_plan_(copied, plan)
+    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
+    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
+    sent.load_state_dict(copied.state_dict())
+    assert sent.model.axformer_plan == plan
 
 
 def test_all_that_a_worker_tells_is_understood(tiny):

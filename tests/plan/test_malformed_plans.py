@@ -154,7 +154,7 @@ def test_a_flipped_bit_is_refused_or_leaves_a_valid_plan():
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(0, 8000), pytest.param(1, 100_000, marks=pytest.mark.slow)]
+    ("seed", "count"), [(0, 3000), pytest.param(1, 100_000, marks=pytest.mark.slow)]
 )  # fmt: skip
 def test_random_edits_of_tokens_are_refused_or_leave_a_valid_plan(seed, count):
     generator = random.Random(seed)
@@ -164,7 +164,7 @@ def test_random_edits_of_tokens_are_refused_or_leave_a_valid_plan(seed, count):
     assert count // 1000 < accepted < count // 2
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.data())
 def test_random_values_are_refused_or_leave_a_valid_plan(data):
     plan = PLAN.to_dict()
@@ -256,7 +256,7 @@ def test_values_that_no_json_holds_are_refused_too(value):
 
 def test_a_plan_that_does_not_fit_leaves_the_model_as_it_was(tiny, state):
     generator, plans = random.Random(0), {}
-    while len(plans) < 40:
+    while len(plans) < 12:
         with suppress(ValueError):
             plan = Plan.from_json(edited(generator))
             plans[replace(plan, decisions=())] = plan

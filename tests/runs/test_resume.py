@@ -10,7 +10,7 @@ import torch
 
 import train
 from axformer_lightning.runs.resume import claim
-from tests.runs.runs import DYING, QUIET, ROOT, SMALL, configuration, finish, outcome, process, times
+from tests.runs.runs import DYING, QUIET, SMALL, configuration, finish, outcome, process, times
 
 OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]
 OPTIONS += ["pruning.tolerance=0", "pruning.inspection_factor=2", "pruning.rounds=2"]
@@ -22,28 +22,26 @@ def options(write_glue):
     return [*OPTIONS, f"data_dir={write_glue('mrpc')}"]
 
 
-def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp_path):
+@QUIET
+def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with (
-        process(DYING, 0, *options, f"hydra.run.dir={whole}") as uninterrupted,
-        process(DYING, MID_SEARCH, *options, f"hydra.run.dir={killed}") as dying,
-    ):
+    whole.mkdir()
+    with process(DYING, MID_SEARCH, *options, f"hydra.run.dir={killed}") as dying:
+        train.train(configuration(*options), whole)  # meanwhile
         said = dying.communicate()[0].decode()
         assert dying.returncode == -signal.SIGKILL, said
-        finish(uninterrupted)
     _, *trials, torn = (killed / ".resume" / "search1.jsonl").read_text().splitlines()
     assert len(trials) > 3
     with pytest.raises(ValueError, match="Expecting|Unterminated"):  # noqa: RUF043
         json.loads(torn)
-    with process(ROOT / "train.py", *options, f"hydra.run.dir={killed}", "resume=true") as resumed:
-        finish(resumed)
+    with process(DYING, 0, *options, f"hydra.run.dir={killed}", "resume=true") as resumed:
+        assert "Everything is in" in finish(resumed)
     assert outcome(killed) == outcome(whole)
     assert {path.name for path in (killed / ".resume").iterdir()} == {"lock", "run.json"}
 
-    (killed / "train.log").unlink(missing_ok=True)  # Hydra would begin it at once
     before = times(killed)
-    with process(ROOT / "train.py", *options, f"hydra.run.dir={killed}", "resume=true") as again:
-        assert "Everything is in" in finish(again)
+    train.train(configuration(*options, "resume=true"), killed)
     assert times(killed) == before
 
 

@@ -11,6 +11,8 @@ from transformers import BatchEncoding
 from axformer_lightning.scoring import score_logits, step_of
 from axformer_lightning.scoring.forward import run_forward
 
+pytestmark = pytest.mark.one_implementation
+
 WITH_ADVICE = r".*axformer_step\(self, batch\)"
 WEIGHT = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 A, B, Y = torch.rand(5, 4), torch.rand(5, 4), torch.tensor([0, 2, 1, 1, 0])

@@ -8,6 +8,8 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassif
 
 from axformer_lightning.scoring import Scored, can_score, score_logits, step_of
 
+pytestmark = pytest.mark.one_implementation
+
 WITH_ADVICE = r".*axformer_step\(self, batch\)"
 
 
@@ -103,6 +105,7 @@ def test_the_loss_of_one_sample_of_tokens_is_the_loss_of_the_model(tiny, family,
         )
 
 
+@pytest.mark.one_family
 def test_predictions_of_tokens_are_those_that_have_a_label(tiny, family, batch):
     model = tiny.model(family, auto=AutoModelForTokenClassification)
     batch = token_batch(batch)
@@ -162,37 +165,44 @@ def test_labels_that_do_not_go_with_the_logits_are_refused_with_both_shapes(logi
         score_logits(logits, {"labels": labels})
 
 
+@pytest.mark.one_family
 def test_a_batch_without_labels_is_refused_with_advice(model, batch):
     del batch["labels"]
     with pytest.raises(ValueError, match=r"`labels` in every batch.*\['attention_mask', 'input_ids'\]" + WITH_ADVICE):
         step_of(model)(batch)
 
 
+@pytest.mark.one_family
 def test_answers_without_positions_are_refused_with_advice(tiny, family, batch):
     model = tiny.model(family, auto=AutoModelForQuestionAnswering, num_labels=2)
     with pytest.raises(ValueError, match="`start_positions` and `end_positions`" + WITH_ADVICE):
         step_of(model)(batch)
 
 
+@pytest.mark.one_family
 def test_a_head_mask_is_refused_with_what_to_do_instead(model, batch):
     with pytest.raises(ValueError, match=r"without `head_mask`.*apply_plan_"):
         step_of(model)(batch | {"head_mask": torch.ones(6, 4)})
 
 
+@pytest.mark.one_family
 def test_the_step_of_the_module_goes_before_its_forward(model, batch):
     assert step_of(WithStep(model))(batch).loss_N.tolist() == [7.0] * 6
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize("pick", [lambda out: out, lambda out: out.logits, lambda out: {"logits": out.logits}])
 def test_a_module_is_scored_by_what_its_forward_returns(model, batch, pick):
     torch.testing.assert_close(step_of(Wrapper(model, pick))(batch), step_of(model)(batch))
 
 
+@pytest.mark.one_family
 def test_a_module_may_change_the_logits(model, batch):
     found = step_of(Wrapper(model, lambda out: -out.logits))(batch)
     torch.testing.assert_close(found, score_logits(-model(**batch).logits, batch))
 
 
+@pytest.mark.one_family
 def test_what_the_forward_does_not_take_is_left_out(model, batch):
     batch |= {"idx": torch.arange(6), "token_type_ids": torch.zeros(6, 12, dtype=torch.long)}
     torch.testing.assert_close(
@@ -201,6 +211,7 @@ def test_what_the_forward_does_not_take_is_left_out(model, batch):
     )
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize("pick", [lambda out: 1.0, lambda out: out.logits.mean(), lambda out: {"scores": out.logits}])
 def test_an_output_without_logits_is_refused_with_advice(model, batch, pick):
     with pytest.raises(TypeError, match="output of Wrapper" + WITH_ADVICE):
@@ -219,6 +230,7 @@ def test_only_what_defines_a_step_or_a_forward_can_be_scored(module, scorable):
     assert can_score(module) is scorable
 
 
+@pytest.mark.one_family
 def test_a_step_that_returns_one_loss_for_all_is_refused(model, batch, monkeypatch):
     module = WithStep(model)
     monkeypatch.setattr(module, "axformer_step", lambda batch: (torch.tensor(1.0), None, None))
@@ -226,10 +238,12 @@ def test_a_step_that_returns_one_loss_for_all_is_refused(model, batch, monkeypat
         step_of(module)(batch)
 
 
+@pytest.mark.one_family
 def test_a_step_may_return_a_plain_triple(model, batch):
     assert isinstance(step_of(WithStep(model))(batch), Scored)
 
 
+@pytest.mark.one_family
 def test_half_precision_logits_are_scored_in_full_precision(batch):
     logits = random(6, 3).to(torch.bfloat16)
     assert score_logits(logits, batch).loss_N.dtype == torch.float32

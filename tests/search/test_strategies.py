@@ -30,6 +30,7 @@ def changes(model, batches):
     return predicted_changes(step_of(model), batches, model, anatomy, layers_left(model), SearchSpace(4, GROUPS))
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("kind", ["attention", "feed_forward", "head", "neuron_group"])
 def test_the_predicted_change_is_the_slope_of_the_loss(tiny, model, part, kind):
     """A component that is turned down a little changes the loss by as little of the prediction."""
@@ -61,6 +62,7 @@ def total(model, batches):
         )
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("frozen", [False, True])
 def test_predicting_leaves_no_gradient_behind(model, batches, state, frozen):
     model.requires_grad_(not frozen)
@@ -70,6 +72,7 @@ def test_predicting_leaves_no_gradient_behind(model, batches, state, frozen):
     assert state(model) == before
 
 
+@pytest.mark.one_implementation
 def test_best_first_tries_blocks_and_their_parts_in_the_predicted_order(model, batches):
     predicted = changes(model, batches)
     settings = {"hard_attention_k": None, "neuron_groups": 5, "inspection_factor": 1e9, "majority": 0.999}
@@ -90,6 +93,7 @@ def test_best_first_tries_blocks_and_their_parts_in_the_predicted_order(model, b
         assert key(one) == key(other)
 
 
+@pytest.mark.one_family
 def test_losses_without_gradient_cannot_be_predicted(model, batches):
     class Fixed(torch.nn.Module):
         def __init__(self):
@@ -104,6 +108,7 @@ def test_losses_without_gradient_cannot_be_predicted(model, batches):
         find_plan(Fixed(), batches, strategy="best_first")
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("strategy", ["reference", "best_first"])
 def test_sweeps_go_on_until_nothing_is_accepted(model, batches, strategy):
     def search(sweeps):

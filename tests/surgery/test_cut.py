@@ -10,7 +10,9 @@ from axformer_lightning.gates import Removed
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_, cut_, keep
 
-SEPARATE = ["bert", "roberta", "distilbert", "mpnet", "albert"]  # query, key, value and one linear layer before neurons
+pytestmark = pytest.mark.one_implementation
+
+SEPARATE = ["bert", "distilbert", "mpnet", "albert"]  # query, key, value and one linear layer before neurons
 READERS_AND_WRITER = 3 * (32 * 32 + 32) + 32 * 32 + 32
 ONE_HEAD = 3 * (8 * 32 + 8) + 32 * 8
 ONE_NEURON = 32 + 1 + 32
@@ -222,6 +224,7 @@ def test_a_copy_of_a_cut_model_is_independent(model, plan, batch, logits):
     assert twin.axformer_plan == plan(*FIRST)
 
 
+@pytest.mark.one_family
 def test_a_module_around_the_model_is_returned_with_the_model_cut(model, plan):
     wrapper = nn.ModuleDict({"anything": model})
     assert apply_plan_(wrapper, plan(*THEN)) is wrapper
@@ -229,6 +232,7 @@ def test_a_module_around_the_model_is_returned_with_the_model_cut(model, plan):
     assert any(isinstance(module, Removed) for module in layer_modules(model)[1].modules())
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize(
     ("field", "other"), [("model_type", "electra"), ("num_layers", 2), ("num_heads", 8), ("intermediate_size", 96)]
 )
@@ -247,6 +251,7 @@ def test_a_plan_for_another_model_leaves_the_model_as_it_was(model, state, field
     assert state(model) == before
 
 
+@pytest.mark.one_family
 @pytest.mark.parametrize(
     ("first", "then", "named"),
     [
@@ -265,6 +270,7 @@ def test_a_plan_that_brings_something_back_leaves_the_model_as_it_was(model, pla
     assert state(model) == before
 
 
+@pytest.mark.one_family
 def test_hard_attention_without_an_implementation_leaves_the_model_as_it_was(model, plan, state, monkeypatch):
     monkeypatch.setattr(model.config, "_attn_implementation_internal", "flash_attention_2")
     before = state(model)
@@ -276,7 +282,7 @@ def test_hard_attention_without_an_implementation_leaves_the_model_as_it_was(mod
 UNITS = LayerPlan("kept", (1,), "kept", ((0, 8),), HardAttention(2))
 
 
-@pytest.mark.parametrize("family", SEPARATE, indirect=True)
+@pytest.mark.one_family
 @pytest.mark.parametrize("position", range(6))
 @pytest.mark.parametrize("wrapper", [Lora, Scaled, Packed])
 def test_anything_but_a_plain_linear_layer_is_refused_and_named(
@@ -290,6 +296,18 @@ def test_anything_but_a_plain_linear_layer_is_refused_and_named(
     assert state(model) == before
 
 
+@pytest.mark.parametrize("family", SEPARATE, indirect=True)
+def test_every_linear_layer_of_a_family_is_looked_at(model, plan, names, linear_names):
+    for linear in linear_names:
+        name = f"{model.base_model_prefix}.{names.at(1, linear)}"
+        plain = model.get_submodule(name)
+        model.set_submodule(name, Lora(plain))
+        with pytest.raises(ValueError, match=f"Linear at '{name}'"):
+            apply_plan_(model, plan(DENSE, UNITS, UNITS))
+        model.set_submodule(name, plain)
+
+
+@pytest.mark.one_family
 @pytest.mark.parametrize("layers", [(UNITS,), (DENSE, UNITS), (LayerPlan("removed", (), "removed"),)])
 @pytest.mark.parametrize("role", ["attention", "feed_forward"])
 def test_weights_that_two_layers_share_are_refused_and_named(model, plan, part, state, layers, role):
@@ -300,6 +318,7 @@ def test_weights_that_two_layers_share_are_refused_and_named(model, plan, part, 
     assert state(model) == before
 
 
+@pytest.mark.one_family
 def test_weights_shared_elsewhere_do_not_matter(model, plan, part):
     part(model, 2, "attention").weight = part(model, 1, "attention").weight
     apply_plan_(model, plan(UNITS))

@@ -7,6 +7,8 @@ from axformer_lightning.anatomy import ORIGINAL, HardAttention, LayerPlan, anato
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_, restore_layers_
 
+pytestmark = pytest.mark.one_implementation
+
 FIRST = (
     LayerPlan(heads_removed=(1,)),
     LayerPlan(neurons_removed=((0, 8),)),
@@ -56,6 +58,7 @@ def test_a_restored_model_is_as_it_was_but_for_the_weights(model, cut, implement
     assert all(config is model.config for config in configs)
 
 
+@pytest.mark.one_family
 def test_what_is_remembered_takes_no_memory_and_is_not_part_of_the_model(model, cut):
     names = list(model.state_dict())
     cut(model, (LayerPlan(hard_attention=HardAttention(3)),) * 3)
@@ -65,6 +68,7 @@ def test_what_is_remembered_takes_no_memory_and_is_not_part_of_the_model(model, 
     assert len(remembered) == anatomy_of(model).num_layers
 
 
+@pytest.mark.one_family
 def test_copies_remember_on_their_own(model, batch, logits, cut):
     weights = copy.deepcopy(model.state_dict())
     expected = logits(cut(model, THEN), batch)
@@ -75,6 +79,7 @@ def test_copies_remember_on_their_own(model, batch, logits, cut):
     assert not torch.allclose(logits(twin, batch), expected, atol=1e-3)
 
 
+@pytest.mark.one_family
 def test_a_model_that_was_never_cut_is_refused(model):
     with pytest.raises(ValueError, match="remembers no layers"):
         restore_layers_(model)
