@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan", "replay",
-    "search", "surgery", "artifacts", "training", "callbacks", "report", "tasks", "runs", "sweeps",
+    "search", "surgery", "rounds", "artifacts", "training", "callbacks", "report", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}
@@ -96,7 +96,7 @@ def test_the_rooms_were_found():
 
 
 MARKED = re.compile(
-    r"""(?:\.|setattr\(\w+, |getattr\(\w+, |register_\w+\(|")(axformer_(?!lightning|step|losses|plans\b)\w+)"""
+    r"""(?:\.|setattr\(\w+, |getattr\(\w+, |register_\w+\(|")(axformer_(?!lightning|step|losses|samples|plans\b)\w+)"""
 )
 
 

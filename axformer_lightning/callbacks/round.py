@@ -13,8 +13,9 @@ from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
+from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.scoring import search_batches
-from axformer_lightning.search import SearchSettings, search_plan
+from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.journal import own_path
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
@@ -49,19 +50,18 @@ def run_round(
     Returns:
         The plan so far.
     """
+    name = next(path for path, part in pl_module.named_modules() if part is transformer)
+    averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
         journal = search_journal(trainer, pl_module, transformer)
-        plan, counts = search_plan(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
-    name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
-    edits = cut_(transformer, plan)
+        cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
     for optimizer in trainer.optimizers:
-        carry_over(optimizer, edits)
-    check_all_trained(pl_module, trainer.optimizers, edits)
+        carry_over(optimizer, cut.edits)
+    check_all_trained(pl_module, trainer.optimizers, cut.edits)
     for _, average in averages:
-        cut_(average, plan)
+        cut_(average, cut.plan)
     if start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         start.rewind_(pl_module, transformer, trainer.optimizers, schedulers)
@@ -69,11 +69,11 @@ def run_round(
             start.rewind_weights_(module, average)
         restart_averages(trainer)
     rewrap(trainer)
-    logger.info("AxFormer: %d of %d candidates accepted.", counts.accepted, counts.candidates)
+    logger.info("AxFormer: %d of %d candidates accepted.", cut.counts.accepted, cut.counts.candidates)
     if trainer.logger is not None:
-        values = {"axformer/candidates": counts.candidates, "axformer/accepted": counts.accepted}
+        values = {"axformer/candidates": cut.counts.candidates, "axformer/accepted": cut.counts.accepted}
         trainer.logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
-    return plan
+    return cut.plan
 
 
 def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:

@@ -1,4 +1,6 @@
-"""Training that goes on, for a model by itself and not in a run."""
+"""Training that goes on: in a run, and for a model by itself."""
+
+from pathlib import Path
 
 import lightning as L
 from datasets import Dataset
@@ -6,9 +8,34 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.tasks.kinds import KINDS
+from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task import Task
+from axformer_lightning.training import StartingPoint
 
-GRADIENT_CLIP = 1.0  # as in conf/trainer/default.yaml
+GRADIENT_CLIP = 1.0  # as in conf/trainer/default.yaml, which tests/test_train.py checks
+
+
+def retrain(
+    module: FineTuner,
+    data: L.LightningDataModule,
+    trainer: L.Trainer,
+    *,
+    start: StartingPoint | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train a module, with a learning rate that rises and falls over the epochs of ``trainer``.
+
+    Args:
+        module: dense or cut.
+        data: gives the training set.
+        trainer: has not trained yet.
+        start: where the weights are rewound to first; None keeps them.
+        checkpoint: of an epoch of this very training, to go on from.
+    """
+    if start is not None:
+        start.rewind_(module, module.model)
+    # Lightning leaves a model in eval mode as it is, without dropout.
+    trainer.fit(module.train(), data, ckpt_path=checkpoint, weights_only=True)
 
 
 def train_again(
@@ -23,7 +50,7 @@ def train_again(
     max_length: int = 128,
     seed: int = 0,
 ) -> None:
-    """Train a model some epochs more, with a learning rate that rises and falls anew, as a run does after a cut.
+    """Train a model by itself some epochs more, as a run does after a cut.
 
     With the same seed every model sees the same samples in the same order. Global random states stay as they are.
 
@@ -58,4 +85,4 @@ def train_again(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(module.train(), data)  # Lightning leaves a model in eval mode as it is, without dropout
+        retrain(module, data, trainer)

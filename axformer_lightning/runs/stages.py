@@ -14,16 +14,18 @@ from datasets import Dataset
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
 from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
 from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
+from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
-from axformer_lightning.scoring import batches_by_length
-from axformer_lightning.search import SearchCounts, SearchSettings, search_plan
-from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.runs.retraining import retrain
+from axformer_lightning.scoring import search_batches
+from axformer_lightning.search import SearchCounts, SearchSettings, count_wholes
 from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.predictions import write_predictions
@@ -82,7 +84,7 @@ def search_and_cut(
     callbacks: Sequence[HardAttentionCallback | AccuracyDrivenPruningCallback],
     *,
     rounds: int,
-    retrain: str,
+    how: str,
     retrain_epochs: int,
     retrain_on_all: bool,
     start: StartingPoint | None,
@@ -94,7 +96,7 @@ def search_and_cut(
         run: the run after fine-tuning.
         callbacks: what is searched for and by which rule; none searches nothing.
         rounds: how many rounds there are at most; a round that accepts nothing is the last.
-        retrain: ``"continue"`` with the weights, or ``"rewind"`` to ``start``.
+        how: ``"continue"`` retraining with the weights, or ``"rewind"`` to ``start``.
         retrain_epochs: epochs of each retraining.
         retrain_on_all: whether the last retraining also trains on the search set.
         start: where to rewind to.
@@ -113,7 +115,7 @@ def search_and_cut(
             break
         if retrain_epochs:
             run.data.train_on_all = retrain_on_all and round_ == rounds
-            back_to = start if retrain == "rewind" else None
+            back_to = start if how == "rewind" else None
             again = partial(_retrain, run, f"retrain{round_}", retrain_epochs, back_to)
             run.progress.once(f"retrain{round_}", run.module, again)
     save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
@@ -123,7 +125,7 @@ def search_and_cut(
     return total
 
 
-def _fit(run: Run, stage: str, epochs: int) -> L.Trainer:
+def _fit(run: Run, stage: str, epochs: int, start: StartingPoint | None = None) -> L.Trainer:
     """Train, from the last epoch that a killed process has finished; the trainer is returned."""
     checkpoint = run.progress.checkpoint(stage)
     resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
@@ -133,7 +135,7 @@ def _fit(run: Run, stage: str, epochs: int) -> L.Trainer:
     if checkpoint is not None:
         trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
     if epochs:
-        trainer.fit(run.module, run.data, ckpt_path=resumed, weights_only=True)
+        retrain(run.module, run.data, trainer, start=start, checkpoint=resumed)
     return trainer
 
 
@@ -141,20 +143,13 @@ def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
     tried = [name for name, on in (("hard attention", settings.hard_attention), ("pruning", settings.pruning)) if on]
     logger.info("Search and cut: %s.", ", then ".join(tried))
+    total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
-    with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
-        padding = run.model.config.pad_token_id or 0
-        batches = batches_by_length(run.data.val_dataloader(), settings.batch_tokens, padding)
-        plan, counts = search_plan(
-            run.module,
-            run.model,
-            batches,
-            settings,
-            journal=run.progress.journal(stage),
-            on_trial=progress.on_trial,
-        )
-    apply_plan_(run.module, plan)
-    return _added_up(counts)
+    with isolate_rng(), SearchProgress(total, enabled=run.show_progress) as progress:
+        batches = search_batches(run.module, run.data.val_dataloader(), settings.batch_tokens, run.model.config)
+        journal = run.progress.journal(stage)
+        cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=progress.on_trial)
+    return _added_up(cut.counts)
 
 
 def _added_up(counts: SearchCounts) -> dict[str, Any]:
@@ -164,9 +159,7 @@ def _added_up(counts: SearchCounts) -> dict[str, Any]:
 
 def _retrain(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
     logger.info("Retrain: %s%s.", _epochs(epochs), "" if start is None else ", from the first weights")
-    if start is not None:
-        start.rewind_(run.module, run.model)
-    _fit(run, stage, epochs)
+    _fit(run, stage, epochs, start)
 
 
 def _epochs(number: int) -> str:

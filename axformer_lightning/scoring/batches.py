@@ -79,7 +79,7 @@ def search_batches(
     """Return the search set in the batches that ``module`` is scored on: by length where that is safe, else as it came.
 
     Safe are batches that :func:`can_rebatch`, unless the module has an `axformer_step`, whose losses may depend on
-    which samples share a batch (in-batch negatives).
+    which samples share a batch (in-batch negatives). One whose losses do not says `axformer_samples_independent`.
 
     Args:
         module: what is scored.
@@ -91,7 +91,8 @@ def search_batches(
         ValueError: as :func:`batches_by_length`.
     """
     batches = list(batches)
-    if hasattr(module, "axformer_step") or not all(map(can_rebatch, batches)):
+    depend = hasattr(module, "axformer_step") and not getattr(module, "axformer_samples_independent", False)
+    if depend or not all(map(can_rebatch, batches)):
         return batches
     return list(batches_by_length(batches, batch_tokens, getattr(config, "pad_token_id", None) or 0))
 

@@ -14,15 +14,16 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.basics import eval_mode
 from axformer_lightning.costs import count_encoder_parameters
 from axformer_lightning.criteria import fit_temperature, make_rule
-from axformer_lightning.plan import Plan
+from axformer_lightning.rounds import Cut, search_and_cut_
 from axformer_lightning.scoring import score_logits, to_device
-from axformer_lightning.search import Pruning, SearchCounts, SearchSettings, search_plan
-from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.search import Pruning, SearchSettings
 from axformer_lightning.tasks import Task
 
 CALIBRATION_BINS = 15
+PLAIN = Pruning()
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Setting:
     """
 
     rule: Mapping[str, Any] = field(default_factory=dict)
-    pruning: Pruning = Pruning()  # noqa: RUF009
+    pruning: Pruning = PLAIN
     hard: bool = True
     tempers: bool = False
     classes_only: bool = False
@@ -163,12 +164,11 @@ def compare_rules(
             yield known[name]
             continue
         small = copy.deepcopy(model)
-        plan, counts = _searched(small, task, headline, search, setting)
-        apply_plan_(small, plan)
-        accepted = [decision.loss for decision in plan.decisions if decision.accepted]
-        loss = accepted[-1] if accepted else plan.decisions[0].best_before
+        cut = _search_and_cut_(small, task, headline, search, setting)
+        accepted = [decision.loss for decision in cut.plan.decisions if decision.accepted]
+        loss = accepted[-1] if accepted else cut.plan.decisions[0].best_before
         reports = {"report": _report(small, task, dev), "searched": _report(small, task, search)}
-        result = RuleResult(name, counts.accepted, counts.candidates, loss, **reports)
+        result = RuleResult(name, cut.counts.accepted, cut.counts.candidates, loss, **reports)
         if retrain and accepted:
             retrain(small)
             result = replace(result, retrained=_report(small, task, dev))
@@ -177,13 +177,13 @@ def compare_rules(
         yield result
 
 
-def _searched(
+def _search_and_cut_(
     model: PreTrainedModel, task: Task, headline: str, search: Sequence[Mapping[str, Tensor]], setting: Setting
-) -> tuple[Plan, SearchCounts]:
+) -> Cut:
     scored = Tempered(model, _temperature(model, search)) if setting.tempers else model
     rule = make_rule(**setting.rule, metric=task.metric(headline))
     settings = SearchSettings(HardAttention() if setting.hard else None, setting.pruning, rule)
-    return search_plan(scored, model, search, settings)
+    return search_and_cut_(scored, model, search, settings)
 
 
 def _report(model: PreTrainedModel, task: Task, dev: Sequence[Mapping[str, Tensor]]) -> Report:
@@ -210,10 +210,10 @@ def _temperature(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]
 @torch.no_grad()
 def _logits(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return logits and labels of all samples."""
-    model.eval()
     logits, labels = [], []
-    for batch in batches:
-        inputs = to_device(dict(batch), model.device)
-        labels.append(inputs.pop("labels"))
-        logits.append(model(**inputs).logits)
+    with eval_mode(model):
+        for batch in batches:
+            inputs = to_device(dict(batch), model.device)
+            labels.append(inputs.pop("labels"))
+            logits.append(model(**inputs).logits)
     return torch.cat(logits), torch.cat(labels)

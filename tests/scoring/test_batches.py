@@ -252,6 +252,12 @@ def test_a_step_of_the_module_gets_the_batches_as_they_are():
     assert all(one is other for one, other in zip(search_batches(module, batches, 1), batches, strict=True))
 
 
+def test_a_step_whose_samples_do_not_depend_on_each_other_gets_batches_by_length():
+    module = torch.nn.Identity()
+    module.axformer_step, module.axformer_samples_independent = None, True
+    assert [len(batch["input_ids"]) for batch in search_batches(module, several([[3, 1], [2]]), 4)] == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("make", "look"),
     [

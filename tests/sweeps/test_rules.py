@@ -27,11 +27,13 @@ def classes(tiny):
 
 
 def test_each_rule_decides_by_the_search_set_and_reports_on_dev(classes, batches, state):
+    classes.train()
     before = state(classes)
     search, dev = batches(1), batches(2)
     dense, *results = compare_rules(classes, TASKS["mnli"], "accuracy", search, dev)
     assert [result.name for result in results] == list(RULES)
     assert state(classes) == before
+    classes.eval()
     logits, labels = logits_of(classes, dev)
     assert dense.report.loss == pytest.approx(functional.cross_entropy(logits, labels).item(), abs=1e-5)
     assert dense.report.metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())

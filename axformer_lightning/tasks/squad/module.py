@@ -32,6 +32,7 @@ class QuestionAnswerer(FineTuner):
     """
 
     axformer_losses_nonnegative = True
+    axformer_samples_independent = True
 
     def __init__(
         self,

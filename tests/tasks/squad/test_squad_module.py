@@ -78,6 +78,7 @@ def test_every_question_has_one_loss_one_prediction_and_one_target(make, data):
     assert ids == [question.id for question in data.questions[:10]]
     assert min(losses) > 0
     assert module.axformer_losses_nonnegative
+    assert module.axformer_samples_independent
 
 
 def test_how_much_better_no_answer_is_comes_with_each_prediction(data):
