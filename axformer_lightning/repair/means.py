@@ -4,8 +4,8 @@ It has to be a parameter that shifts what the removed block and its residual pat
 reader sees ``input + mean``, as it would if the block were replaced by a constant.
 
 - **Post-norm.** The norm in front of the block: for a feed-forward block that of its layer's attention, for an
-  attention block that of the layer below, for the first layer's what made its input. Norms stay where blocks go, so any number of
-  blocks in a row can be removed.
+  attention block that of the layer below, for the first layer's what made its input. Norms stay where blocks go, so
+  any number of blocks in a row can be removed.
 - **Pre-norm.** The bias of the nearest block before it that is left, as nobody reads the residual stream in between;
   where there is none, what made the first layer's input. A *later* bias will not do: blocks in between would miss it.
 - **None** where that parameter is not there (a model without biases) or has other readers: the layer is applied several

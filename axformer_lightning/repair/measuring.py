@@ -69,9 +69,9 @@ def measure_moments(
         sums = during.enter_context(_adding_up(transformer, projections))
         for batch in batches:
             step(to_device(batch, transformer.device))
-    for name in projections:
-        sums.blocks[name] = ranks.total(_whole(sums.blocks[name]))
-        _check(sums.blocks[name], name, projections[name])
+        for name in projections:
+            sums.blocks[name] = ranks.total(_whole(sums.blocks[name]))
+            _check(sums.blocks[name], name, projections[name])
     calls = ranks.gather([float(count) for count in (sums.model_calls, *sums.layer_calls)])
     model_calls, *layer_calls = (sum(counts) for counts in zip(*calls, strict=True))
     applications = tuple(round(count / max(1.0, model_calls)) for count in layer_calls)
