@@ -29,7 +29,7 @@ class Repair:
     Args:
         values: by the parameter's name, in the shape that the cut model has.
         columns: for each weight among them the columns of the uncut one that it stands for.
-        means_lost: blocks that were removed, or left without units, whose mean output no parameter can take up.
+        means_lost: blocks that were removed, or left without units, whose mean output no parameter takes up.
     """
 
     values: Mapping[str, Tensor]
@@ -43,6 +43,7 @@ def find_repair(
     moments: Moments,
     *,
     damping: float = DAMPING,
+    means: bool = True,
     solved: Solved | None = None,
 ) -> Repair:
     """Return how to repair ``model`` once it is cut to ``layers``; the model is unchanged.
@@ -56,6 +57,8 @@ def find_repair(
         layers: what is to be left of each layer, in indices of the original model.
         moments: of ``model`` as it is.
         damping: see :func:`~axformer_lightning.repair.repaired`.
+        means: whether the means of removed blocks are added somewhere, or left out as without a repair. The mean is the
+            constant that comes nearest to all tokens, which need not be the best one for the task: try both.
         solved: what was found before for the same model, moments and damping, which is added to: a block that is cut
             alike in many plans is then solved once. It grows by a weight per block and cut.
 
@@ -96,7 +99,7 @@ def find_repair(
             elif not kept:
                 lost.append((i, block.kind))
         for i, block, linear, kept in changed:  # last, as a mean may go into a bias that was repaired
-            if kept is None and not _add_mean(values, model, anatomy, layers, moments, (i, block.kind), linear):
+            if kept is None and not (means and _add_mean(values, model, anatomy, layers, moments, i, block, linear)):
                 lost.append((i, block.kind))
     return Repair(values, columns, tuple(sorted(lost)))
 
@@ -129,6 +132,7 @@ def repaired_as(
     moments: Moments,
     *,
     damping: float = DAMPING,
+    means: bool = True,
     solved: Solved | None = None,
 ) -> Iterator[Repair]:
     """Run ``model`` as if it were cut to ``layers`` and repaired; afterwards it is as before, to the bit.
@@ -141,6 +145,7 @@ def repaired_as(
         layers: as of :func:`find_repair`; hard attention in it is not switched on.
         moments: as of :func:`find_repair`.
         damping: as of :func:`find_repair`.
+        means: as of :func:`find_repair`.
         solved: as of :func:`find_repair`.
 
     Yields:
@@ -149,7 +154,7 @@ def repaired_as(
     Raises:
         ValueError: as :func:`find_repair`.
     """
-    repair = find_repair(model, layers, moments, damping=damping, solved=solved)
+    repair = find_repair(model, layers, moments, damping=damping, means=means, solved=solved)
     with ExitStack() as undo:
         for name, value in repair.values.items():
             path, _, own = name.rpartition(".")
@@ -197,14 +202,15 @@ def _add_mean(
     anatomy: Anatomy,
     layers: Sequence[LayerPlan],
     moments: Moments,
-    block: BlockName,
+    i: int,
+    block: Block,
     linear: nn.Linear,
 ) -> bool:
     """Add the mean of a removed block where it belongs; tell whether there is such a place."""
-    name = place_of_mean(model, anatomy, layers, moments.applications, *block)
+    name = place_of_mean(model, anatomy, layers, moments.applications, i, block.kind)
     if name is None:
         return False
     old = model.get_parameter(name)
-    mean_O = moments.of(*block).mean_output(linear.weight, linear.bias)
+    mean_O = moments.of(i, block.kind).mean_output(linear.weight, linear.bias)
     values[name] = (values.get(name, old).to(mean_O) + mean_O).to(old)
     return True

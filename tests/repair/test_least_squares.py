@@ -1,5 +1,7 @@
 """The closed form against least squares on the tokens themselves, and against updates one input at a time."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -47,14 +49,13 @@ def surgeon(weight_OC, hessian_CC, gone):
 
 @pytest.mark.parametrize("kind", ["independent", "dead", "duplicate", "constant"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("damping", [0.0, 1e-4, 1.0, 100.0])
-@pytest.mark.parametrize("kept", [KEPT, [2], [], list(range(8))], ids=len)
-def test_a_repair_never_makes_the_outputs_worse(kind, bias, damping, kept):
+def test_a_repair_never_makes_the_outputs_worse(kind, bias):
     x_NC, old = tokens(kind), linear(bias=bias)
-    weight_OK, bias_O = repaired(*old, BlockMoments.of(x_NC), kept, damping)
-    after, before = error(x_NC, old, kept, (weight_OK, bias_O)), error(x_NC, old, kept, (old[0][:, kept], old[1]))
-    assert torch.isfinite(weight_OK).all()
-    assert after <= before * (1 + 1e-12) + 1e-20
+    for kept, damping in itertools.product([KEPT, [2], [], list(range(8))], [0.0, 1e-4, 1.0, 100.0]):
+        new = repaired(*old, BlockMoments.of(x_NC), kept, damping)
+        before = error(x_NC, old, kept, (old[0][:, kept], old[1]))
+        assert torch.isfinite(new[0]).all()
+        assert error(x_NC, old, kept, new) <= before * (1 + 1e-12) + 1e-20
 
 
 @pytest.mark.parametrize("kind", ["independent", "dead", "duplicate", "constant"])

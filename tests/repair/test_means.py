@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from axformer_lightning.anatomy import LayerPlan, anatomy_of
-from axformer_lightning.repair import find_repair, repaired_as
+from axformer_lightning.gates import closed
+from axformer_lightning.repair import repaired_as
 
 KINDS = ("attention", "feed_forward")
 EVERYTHING = tuple(product(range(3), KINDS))
 REMOVED = [*((block,) for block in EVERYTHING), EVERYTHING[1:4], EVERYTHING[:3], EVERYTHING]
-ATTENTION = {(i, "attention") for i in range(3)}
 WIDE = {"local_attention": 64}  # nobody sees padding alone, of which float64 makes NaN
 # Each family, and the configurations of it that differ here; and which removed blocks' means have no place.
 VARIANTS = {
@@ -74,20 +74,37 @@ def constant(mean_O, module, args, output):
     return mean_O.expand_as(output)
 
 
-@pytest.mark.parametrize("blocks", REMOVED, ids=str)
-def test_a_removed_block_whose_mean_is_folded_equals_a_constant_one(model, batch, logits, measured, variant, blocks):
+def test_a_removed_block_whose_mean_is_folded_equals_a_constant_one(model, batch, logits, measured, variant):
     anatomy, moments = anatomy_of(model), measured(model)
-    removed = {block for block in blocks if block[0] < anatomy.num_layers}
-    layers = without(removed, anatomy.num_layers)
-    assert set(find_repair(model, layers, moments).means_lost) == variant[2](removed)
-    with repaired_as(model, layers, moments):
-        found = logits(model, batch)
     projections = dict(zip(KINDS, (block.out_projection for block in anatomy.blocks), strict=True))
-    for i, kind in removed:
-        linear = model.get_submodule(anatomy.name(i, projections[kind]))
-        mean_O = moments.of(i, kind).mean_output(linear.weight, linear.bias)
-        linear.register_forward_hook(partial(constant, mean_O * ((i, kind) not in variant[2](removed))))
-    torch.testing.assert_close(logits(model, batch), found, rtol=1e-6, atol=1e-6)
+    for blocks in REMOVED:
+        removed = {block for block in blocks if block[0] < anatomy.num_layers}
+        layers = without(removed, anatomy.num_layers)
+        with repaired_as(model, layers, moments) as repair:
+            found = logits(model, batch)
+        assert set(repair.means_lost) == variant[2](removed), blocks
+        hooks = []
+        for i, kind in removed:
+            linear = model.get_submodule(anatomy.name(i, projections[kind]))
+            mean_O = moments.of(i, kind).mean_output(linear.weight, linear.bias)
+            is_kept = (i, kind) not in variant[2](removed)
+            hooks.append(linear.register_forward_hook(partial(constant, mean_O * is_kept)))
+        torch.testing.assert_close(logits(model, batch), found, rtol=1e-6, atol=1e-6, msg=str(blocks))
+        for hook in hooks:
+            hook.remove()
+
+
+def test_without_means_removed_blocks_are_as_without_a_repair(model, batch, logits, measured):
+    num_layers = anatomy_of(model).num_layers
+    layers = without(EVERYTHING[1:4], num_layers)
+    with repaired_as(model, layers, measured(model), means=False) as repair:
+        found = logits(model, batch)
+    with closed(model, layers):
+        assert torch.equal(logits(model, batch), found)
+    assert (repair.values, set(repair.means_lost)) == (
+        {},
+        {block for block in EVERYTHING[1:4] if block[0] < num_layers},
+    )
 
 
 def test_the_mean_is_heard(model, batch, logits, measured, variant):
