@@ -26,6 +26,7 @@ from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAtte
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
 from axformer_lightning.runs import stages
+from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
@@ -75,6 +76,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
         logger = instantiate(cfg.logger, version=stage) if cfg.logger and epochs else False
         trainer: L.Trainer = instantiate(cfg.trainer, max_epochs=epochs, logger=logger, default_root_dir=str(directory))
+        count_epochs_from_one_(trainer)
         return trainer
 
     progress.restore_(module)

@@ -198,7 +198,10 @@ def implementation(request):
 def tiny():
     """Makes models and batches: ``tiny.model("bert", "sdpa", seed=1)``, ``tiny.batch(lengths=(3, 5))``."""
     return SimpleNamespace(
-        model=make_model, batch=make_batch, pads={name: TINY[name].get("pad_token_id") for name in TINY}
+        model=make_model,
+        batch=make_batch,
+        images=make_images,
+        pads={name: TINY[name].get("pad_token_id") for name in TINY},
     )
 
 

@@ -73,6 +73,10 @@ PRIVATE = {
         "hard_attention.py: masks are made by the model's own implementation",
         lambda: callable(transformers.masking_utils.create_bidirectional_mask),
     ),
+    "RichProgressBar._get_train_description": (
+        "runs/epochs.py: epochs are counted from 1",
+        lambda: "_get_train_description" in source(callbacks.RichProgressBar.on_train_epoch_start),
+    ),
     "OptimizedModule._orig_mod": (
         "anatomy/models.py: a compiled model is unwrapped",
         lambda: "_orig_mod" in source(torch._dynamo.eval_frame.OptimizedModule),

@@ -1,6 +1,7 @@
 """The two halves of a layer, described in the same terms."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from axformer_lightning.anatomy.layers import LayerPlan
@@ -41,3 +42,20 @@ class Block:
         if getattr(layer, self.kind) == "removed":
             return None
         return layer.kept_heads(self.num_units) if self.kind == "attention" else layer.kept_neurons(self.num_units)
+
+    def keeping(self, layer: LayerPlan, units: Iterable[int]) -> LayerPlan:
+        """Return ``layer`` with exactly these ``units`` of the block left, which then is not removed.
+
+        Example:
+            >>> from axformer_lightning.anatomy import BERT, Anatomy
+            >>> heads, neurons = Anatomy("bert", BERT, ("encoder.layer.0",), 4, 8, 6).blocks
+            >>> neurons.keeping(heads.keeping(LayerPlan(), [1, 2]), [0, 4])
+            LayerPlan(..., heads_removed=(0, 3), ..., neurons_removed=((1, 4), (5, 6)), ...)
+        """
+        stay = set(units)
+        gone = [unit for unit in range(self.num_units) if unit not in stay]
+        if self.kind == "attention":
+            return replace(layer, attention="kept", heads_removed=tuple(gone))
+        starts = [unit for unit in gone if unit - 1 in stay or unit == 0]
+        stops = [unit + 1 for unit in gone if unit + 1 in stay or unit + 1 == self.num_units]
+        return replace(layer, feed_forward="kept", neurons_removed=tuple(zip(starts, stops, strict=True)))

@@ -39,6 +39,12 @@ class Family:
             token. None if the first-token rule is not used.
         embeddings: module, relative to the base model, that turns the tokens into the first layer's input. If there is
             no module of this name, the search runs the embeddings again for every candidate.
+        post_norms: in a post-norm family, the norms after the residual sums of attention and feed-forward block.
+        pre_norm: whether blocks write to a residual stream that nothing reads but the norms in front of blocks and one
+            at the end. Where neither is said, the mean of a removed block has no place to go.
+        shifts_input: parameters, relative to the base model, that are added to the first layer's input of every
+            token; the first that a model has is used.
+        reads_around: module, relative to the base model, that reads the inputs of the first two layers, too.
     """
 
     layers: str
@@ -58,6 +64,10 @@ class Family:
     relative_positions: tuple[str, str] | None = None
     after_attention: str | None = None
     embeddings: str = "embeddings"
+    post_norms: tuple[str, str] | None = None
+    pre_norm: bool = False
+    shifts_input: tuple[str, ...] = ("embeddings.LayerNorm.bias",)
+    reads_around: str | None = None
 
 
 RENAMED = {  # fields of a Family by their former names
@@ -96,6 +106,8 @@ BERT = Family(
     attention_modules={"attention.self": 2, "attention.output.dense": 1},
     feed_forward_modules={"intermediate": 1, "output.dense": 1},
     after_attention="attention.output",
+    post_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    shifts_input=("embeddings_project.bias", "embeddings.LayerNorm.bias"),  # the first in ELECTRA alone
 )
 
 FAMILIES: dict[str, Family] = {
@@ -110,6 +122,8 @@ FAMILIES: dict[str, Family] = {
         attention_modules={"attention.query": 1, "attention.key": 1, "attention.value": 1, "attention.dense": 1},
         feed_forward_modules={"ffn": 1, "ffn_output": 1},
         without_heads=("attention.query", "attention.key", "attention.value"),
+        post_norms=("attention.LayerNorm", "full_layer_layer_norm"),
+        shifts_input=("encoder.embedding_hidden_mapping_in.bias",),
     ),
     "bert": BERT,
     "camembert": BERT,
@@ -128,6 +142,8 @@ FAMILIES: dict[str, Family] = {
         attention_dropout="attention.self.dropout",
         relative_positions=("encoder.rel_embeddings", "pos_att_type"),
         after_attention="attention.output",
+        post_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        reads_around="encoder.conv",
     ),
     "distilbert": Family(
         layers="transformer.layer",
@@ -140,6 +156,7 @@ FAMILIES: dict[str, Family] = {
         feed_forward_modules={"ffn": 1},
         intermediate_size="hidden_dim",
         after_attention="sa_layer_norm",
+        post_norms=("sa_layer_norm", "output_layer_norm"),
     ),
     "electra": BERT,
     "modernbert": Family(
@@ -153,6 +170,8 @@ FAMILIES: dict[str, Family] = {
         feed_forward_modules={"mlp_norm": 1, "mlp": 1},
         fused={"attn.Wqkv": 3, "mlp.Wi": 2},
         after_attention="mlp_norm",
+        pre_norm=True,
+        shifts_input=("embeddings.norm.bias",),
     ),
     # One relative position bias, computed before the first layer, serves the heads of all layers.
     "mpnet": Family(
@@ -167,6 +186,7 @@ FAMILIES: dict[str, Family] = {
         attention_dropout="attention.attn.dropout",
         position_bias=2,
         after_attention="attention.LayerNorm",
+        post_norms=("attention.LayerNorm", "output.LayerNorm"),
     ),
     "roberta": BERT,
     "vit": Family(
@@ -179,6 +199,8 @@ FAMILIES: dict[str, Family] = {
         attention_modules={"layernorm_before": 1, "attention": 2},
         feed_forward_modules={"layernorm_after": 1, "mlp": 1},
         after_attention="layernorm_after",
+        pre_norm=True,
+        shifts_input=("embeddings.position_embeddings",),
     ),
     "xlm-roberta": BERT,
 }

@@ -145,7 +145,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
 def _check_names(model: nn.Module, anatomy: Anatomy) -> None:
     """Refuse a row that names modules that the model does not have."""
     family = anatomy.family
-    names = {family.self_attention, *family.without_heads} | (
+    names = {family.self_attention, *family.without_heads, *(family.post_norms or ())} | (
         {family.attention_dropout, family.after_attention} - {None}
     )
     for block in anatomy.blocks:

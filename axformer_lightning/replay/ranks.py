@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from axformer_lightning.basics import digest_of
 
@@ -39,6 +39,20 @@ class Ranks:
         everyones = [torch.empty_like(mine) for _ in range(self.size)]
         distributed.all_gather(everyones, mine)
         return [theirs.tolist() for theirs in everyones]
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, added in the order of the ranks: the same bits everywhere.
+
+        Example:
+            >>> Ranks().total(torch.tensor([1.0, 2.0]))
+            tensor([1., 2.])
+        """
+        if self.size == 1:
+            return sums
+        mine = sums.to(self.device)
+        everyones = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(everyones, mine)
+        return sum(everyones[1:], start=everyones[0]).to(sums.device)
 
     def agree(self, parts: Iterable[bytes]) -> bool:
         """Tell whether every process holds the same bytes.

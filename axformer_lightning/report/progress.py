@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from axformer_lightning.anatomy import Candidate
+from axformer_lightning.anatomy import KINDS, Candidate
 from axformer_lightning.replay import Score
 from axformer_lightning.search import Trial
 
@@ -16,7 +16,7 @@ class SearchProgress:
     """Shows the progress of a search: a line that is updated during the ``with`` block and stays afterwards.
 
     Args:
-        total: how many candidates there will be; None if that is unknown.
+        total: how many candidates there will be, without parts of rejected blocks; None if that is unknown.
         enabled: False shows nothing at all.
         console: where to show it; standard error by default.
 
@@ -31,6 +31,7 @@ class SearchProgress:
     def __init__(self, total: int | None = None, *, enabled: bool = True, console: Console | None = None) -> None:
         self.enabled = enabled
         self.tried = 0
+        self.wholes = 0
         self.accepted = 0
         self.best_loss: float | None = None
         self._progress = Progress(
@@ -61,10 +62,11 @@ class SearchProgress:
             trial: the candidate and its result.
         """
         self.tried += 1
+        self.wholes += KINDS[trial.candidate.kind].phase is not None
         self.accepted += trial.accepted
         self.best_loss = trial.score.loss if trial.accepted else trial.best_before.loss
         self._progress.update(
             self._task,
-            completed=self.tried,
-            description=f"{self.accepted} accepted, best loss {self.best_loss:.4f}, {trial.candidate}",
+            completed=self.wholes,
+            description=f"{self.accepted} of {self.tried} accepted, loss {self.best_loss:.4f}, {trial.candidate}",
         )

@@ -14,6 +14,7 @@ from datasets import Dataset
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
@@ -24,7 +25,7 @@ from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import retrain
 from axformer_lightning.scoring import search_batches
-from axformer_lightning.search import SearchCounts, SearchSettings
+from axformer_lightning.search import SearchCounts, SearchSettings, count_wholes
 from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.predictions import write_predictions
@@ -142,8 +143,9 @@ def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
     tried = [name for name, on in (("hard attention", settings.hard_attention), ("pruning", settings.pruning)) if on]
     logger.info("Search and cut: %s.", ", then ".join(tried))
+    total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
-    with isolate_rng(), SearchProgress(total=None, enabled=run.show_progress) as progress:
+    with isolate_rng(), SearchProgress(total, enabled=run.show_progress) as progress:
         batches = search_batches(run.module, run.data.val_dataloader(), settings.batch_tokens, run.model.config)
         journal = run.progress.journal(stage)
         cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=progress.on_trial)

@@ -3,6 +3,7 @@
 from axformer_lightning.search.find import find_plan, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
+from axformer_lightning.search.phases import count_wholes
 from axformer_lightning.search.round import OnTrial
 from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Shortcuts, Strategy
 from axformer_lightning.search.steps import ordered, steps_of
@@ -20,6 +21,7 @@ __all__ = [
     "Step",
     "Strategy",
     "Trial",
+    "count_wholes",
     "find_plan",
     "greedy_search",
     "make_settings",

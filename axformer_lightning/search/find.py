@@ -15,8 +15,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
-from axformer_lightning.anatomy import Candidate, HardAttention, SearchSpace, anatomy_of, find_transformer
-from axformer_lightning.anatomy import neuron_groups as groups_of
+from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, find_transformer
 from axformer_lightning.costs import encoder_parameters, layer_sizes
 from axformer_lightning.plan import Decision, Plan, plan_of
 from axformer_lightning.replay.measuring import Score, scoring, turned
@@ -26,6 +25,7 @@ from axformer_lightning.search.baseline import measure_baseline
 from axformer_lightning.search.greedy import Outcome, Trial
 from axformer_lightning.search.journal import Journal, fingerprint
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, spelled_out
+from axformer_lightning.search.phases import space_of
 from axformer_lightning.search.round import OnTrial, Round
 from axformer_lightning.search.settings import Pruning, SearchCounts, SearchSettings, Strategy
 
@@ -115,13 +115,13 @@ def search_plan(
     began = time.perf_counter()
     anatomy = anatomy_of(transformer)
     before = plan_of(transformer)
-    groups = groups_of(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
+    space = space_of(anatomy, settings)
+    groups = space.groups
     if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
         logger.warning(
             "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
             len(groups), anatomy.intermediate_size, anatomy.intermediate_size % len(groups),
         )  # fmt: skip
-    space = SearchSpace(anatomy.num_heads, groups, settings.hard_attention)
     stops_early = losses_are_nonnegative(module) and not settings.full_scores
     with scoring(module, transformer):
         baseline = measure_baseline(module, transformer, anatomy, batches, settings, space, before.layers, ranks)

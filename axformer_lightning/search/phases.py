@@ -1,10 +1,12 @@
 """The phases of a round: what each tries, by which rule, and how often."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from axformer_lightning.anatomy import PhaseName
+from axformer_lightning.anatomy import Anatomy, LayerPlan, PhaseName, SearchSpace, neuron_groups
 from axformer_lightning.criteria import Rule
 from axformer_lightning.search.settings import SearchSettings, Strategy
+from axformer_lightning.search.steps import steps_of
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,27 @@ def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
     if pruning := settings.pruning:
         phases.append(Phase("pruning", settings.rule, pruning.strategy, pruning.sweeps, pruning.inspection_factor))
     return tuple(phases)
+
+
+def space_of(anatomy: Anatomy, settings: SearchSettings) -> SearchSpace:
+    """Return what the indices of candidates stand for in a search of a model."""
+    groups = neuron_groups(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
+    return SearchSpace(anatomy.num_heads, groups, settings.hard_attention)
+
+
+def count_wholes(anatomy: Anatomy, layers: Sequence[LayerPlan], settings: SearchSettings) -> int | None:
+    """Return how many candidates a search tries, without the parts of rejected blocks, of which nobody knows how many.
+
+    None where it may go over them again.
+
+    Example:
+        >>> from axformer_lightning.anatomy import BERT
+        >>> from axformer_lightning.search import Pruning
+        >>> anatomy = Anatomy("bert", BERT, ("layer.0",), num_heads=4, head_size=2, intermediate_size=16)
+        >>> count_wholes(anatomy, [LayerPlan()], SearchSettings(pruning=Pruning()))
+        2
+    """
+    phases, space = phases_of(settings), space_of(anatomy, settings)
+    if any(phase.sweeps != 1 for phase in phases):
+        return None
+    return sum(1 for phase in phases for _ in steps_of(phase.name, layers, space))
