@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan", "replay",
-    "search", "surgery", "artifacts", "training", "callbacks", "report", "tasks", "runs", "sweeps",
+    "search", "surgery", "timing", "artifacts", "training", "callbacks", "report", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}

@@ -1,0 +1,169 @@
+"""TIME: measure how long the blocks of a model take on this machine, by how many units they have left.
+
+A block that is timed by itself has its weights in cache, and pays otherwise for being called, than one inside a model.
+So whole models are timed in which several layers have the one block and nothing else, and what the model without any
+block takes is subtracted.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import Anatomy, HardAttention, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.costs import Conditions, LatencyTable
+from axformer_lightning.costs.measured import uniform_batch
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_
+
+LAYERS = 6  # of a deeper model no more are timed: the others would add nothing but time
+TURN = 0.02  # seconds that a turn takes at least: short passes are timed several at a time
+GONE = LayerPlan("removed", (), "removed")
+REST = ("rest", 0)
+
+Case = tuple[str, int]  # kind and units of the blocks that a model has
+Timer = Callable[[PreTrainedModel, Mapping[str, Tensor]], float]  # the seconds of one pass
+
+
+def seconds_of(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
+    """Run ``model`` once and return the seconds that it took, on whatever device."""
+    _wait_for(model.device)
+    start = perf_counter()
+    model(**batch)
+    _wait_for(model.device)
+    return perf_counter() - start
+
+
+def measure_latency(
+    model: PreTrainedModel,
+    *,
+    batch_size: int = 32,
+    tokens: int = 128,
+    hard_attention: HardAttention | None = None,
+    rounds: int = 7,
+    timer: Timer = seconds_of,
+) -> LatencyTable:
+    """Measure the milliseconds of each kind of block of ``model``, with none to all of its units.
+
+    Cut copies, which share all other weights with ``model``, take turns; a round in which the machine was slow counts
+    like the others, and the median of the rounds is taken. Where noise makes a wider block cheaper, both get their
+    mean.
+
+    Args:
+        model: a model of which nothing was cut, on the device, in the dtype and with the attention implementation
+            that it is to be used with.
+        batch_size: samples of a batch.
+        tokens: of a sample; a model of images has its own number.
+        hard_attention: also measure attention with these settings.
+        rounds: how often each copy is timed, after a warm-up.
+        timer: returns the seconds of one pass.
+
+    Raises:
+        ValueError: if the model is cut already, has shared weights, or cannot read so many tokens.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
+        >>> table = measure_latency(BertModel(config), batch_size=1, tokens=4, timer=lambda model, batch: 0.001)
+        >>> table.predict_ms([LayerPlan()])
+        1.0
+    """
+    anatomy = anatomy_of(model)
+    if layers_left(model) != anatomy.dense_layers():
+        raise ValueError(
+            "Expected a model to which no plan was applied, got a cut or hard one. Measure the dense model."
+        )
+    cases = _cases(anatomy, hard_attention)
+    copies = {case: _cut_copy(model, anatomy, only) for case, only in cases.items()}
+    with torch.inference_mode():
+        ms = _medians_ms(copies, uniform_batch(model, batch_size, tokens), rounds, timer)
+    rest = ms.pop(REST)
+    blocks: dict[str, list[tuple[int, float]]] = {}
+    for (kind, units), whole in ms.items():
+        blocks.setdefault(kind, []).append((units, (whole - rest) / _num_timed(anatomy)))
+    return LatencyTable(
+        conditions=Conditions.of(model, batch_size, tokens),
+        rest_ms=rest,
+        blocks={kind: _never_falling(rungs) for kind, rungs in blocks.items()},
+        hard_attention_k=None if hard_attention is None else hard_attention.k,
+    )
+
+
+def _cases(anatomy: Anatomy, hard: HardAttention | None) -> dict[Case, LayerPlan]:
+    """Return what is left of the layers in each model that is timed."""
+    heads, neurons = anatomy.num_heads, anatomy.intermediate_size
+    soft = {n: replace(GONE, attention="kept", heads_removed=tuple(range(n, heads))) for n in _rungs(heads)}
+    cases = {REST: GONE} | {("attention", n): layer for n, layer in soft.items()}
+    if hard is not None:
+        cases |= {("hard_attention", n): replace(layer, hard_attention=hard) for n, layer in soft.items()}
+    for n in _rungs(neurons):
+        removed = ((n, neurons),) if n < neurons else ()
+        cases["feed_forward", n] = replace(GONE, feed_forward="kept", neurons_removed=removed)
+    return cases
+
+
+def _rungs(num_units: int) -> list[int]:
+    """Return the numbers of units that are measured: few more than the first make up for the step that it is.
+
+    Example:
+        >>> _rungs(12), _rungs(1536)
+        ([0, 1, 3, 6, 9, 12], [0, 128, 384, 768, 1152, 1536])
+    """
+    return sorted({0, max(1, num_units // 12), *(num_units * quarter // 4 for quarter in (1, 2, 3, 4))})
+
+
+def _num_timed(anatomy: Anatomy) -> int:
+    return min(anatomy.num_layers, LAYERS)
+
+
+def _cut_copy(model: PreTrainedModel, anatomy: Anatomy, only: LayerPlan) -> PreTrainedModel:
+    """Return a copy of which ``only`` is left of the first layers and nothing of others; what is whole is shared."""
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    timed = _num_timed(anatomy)
+    layers = (only,) * timed + (GONE,) * (anatomy.num_layers - timed)
+    return apply_plan_(copy.deepcopy(model, shared), replace(Plan.dense(anatomy), layers=layers)).eval()
+
+
+def _medians_ms(
+    models: Mapping[Case, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int, timer: Timer
+) -> dict[Case, float]:
+    """Return the milliseconds of a pass of each model, timed in turns."""
+    for model in models.values():
+        timer(model, batch)
+    numbers = {case: max(1, math.ceil(TURN / timer(model, batch))) for case, model in models.items()}
+    turns: list[dict[Case, float]] = []
+    for _ in range(rounds):
+        turns.append({case: fmean(timer(model, batch) for _ in range(numbers[case])) for case, model in models.items()})
+    # A machine that is slow for a whole round is slow for all models, so their shares of the round are compared.
+    lengths = [sum(turn.values()) for turn in turns]
+    usual = median(lengths)
+    shares = {case: median(turn[case] / length for turn, length in zip(turns, lengths, strict=True)) for case in models}
+    return {case: 1000 * usual * share for case, share in shares.items()}
+
+
+def _never_falling(rungs: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Return the closest times, by least squares, that are not negative and do not fall (pool adjacent violators).
+
+    Example:
+        >>> _never_falling([(0, -0.1), (1, 3.0), (2, 2.0), (4, 5.0)])
+        ((0, 0.0), (1, 2.5), (2, 2.5), (4, 5.0))
+    """
+    pools: list[list[float]] = []
+    for _, ms in rungs:
+        pools.append([max(0.0, ms)])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    times = [fmean(pool) for pool in pools for _ in pool]
+    return tuple((units, ms) for (units, _), ms in zip(rungs, times, strict=True))
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
