@@ -2,7 +2,8 @@
 
 A block that is timed by itself has its weights in cache, and pays otherwise for being called, than one inside a model.
 So whole models are timed in which several layers have the one block and nothing else, and what the model without any
-block takes is subtracted.
+block takes is subtracted. Both kinds of blocks together take a little longer than that, as less of the model stays in
+cache, so all times are scaled to those of the dense model.
 """
 
 import copy
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 from torch import Tensor
@@ -18,26 +19,33 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, HardAttention, LayerPlan, anatomy_of, layers_left
 from axformer_lightning.costs import Conditions, LatencyTable
+from axformer_lightning.costs.latency_table import Rungs
 from axformer_lightning.costs.measured import uniform_batch
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 
 LAYERS = 6  # of a deeper model no more are timed: the others would add nothing but time
 TURN = 0.02  # seconds that a turn takes at least: short passes are timed several at a time
+MIN_ROUNDS = 3  # also of passes that take longer than they would have to
 GONE = LayerPlan("removed", (), "removed")
-REST = ("rest", 0)
+REST, DENSE = ("rest", 0), ("dense", 0)
 
 Case = tuple[str, int]  # kind and units of the blocks that a model has
 Timer = Callable[[PreTrainedModel, Mapping[str, Tensor]], float]  # the seconds of one pass
 
 
 def seconds_of(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
-    """Run ``model`` once and return the seconds that it took, on whatever device."""
+    """Run ``model`` once and return the seconds that it took, on whatever device.
+
+    On one thread of a CPU it is the time that the process has computed, which others who use the machine disturb less.
+    """
+    alone = model.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = process_time if alone else perf_counter
     _wait_for(model.device)
-    start = perf_counter()
+    start = clock()
     model(**batch)
     _wait_for(model.device)
-    return perf_counter() - start
+    return clock() - start
 
 
 def measure_latency(
@@ -47,13 +55,13 @@ def measure_latency(
     tokens: int = 128,
     hard_attention: HardAttention | None = None,
     rounds: int = 7,
+    seconds: float = 30.0,
     timer: Timer = seconds_of,
 ) -> LatencyTable:
     """Measure the milliseconds of each kind of block of ``model``, with none to all of its units.
 
-    Cut copies, which share all other weights with ``model``, take turns; a round in which the machine was slow counts
-    like the others, and the median of the rounds is taken. Where noise makes a wider block cheaper, both get their
-    mean.
+    Cut copies, which share all other weights with ``model``, take turns, and the median of the rounds is taken. Where
+    noise makes a wider block cheaper than a narrower one, both get their mean.
 
     Args:
         model: a model of which nothing was cut, on the device, in the dtype and with the attention implementation
@@ -62,6 +70,7 @@ def measure_latency(
         tokens: of a sample; a model of images has its own number.
         hard_attention: also measure attention with these settings.
         rounds: how often each copy is timed, after a warm-up.
+        seconds: after so many no further round begins, but at least three are taken.
         timer: returns the seconds of one pass.
 
     Raises:
@@ -76,21 +85,15 @@ def measure_latency(
     """
     anatomy = anatomy_of(model)
     if layers_left(model) != anatomy.dense_layers():
-        raise ValueError(
-            "Expected a model to which no plan was applied, got a cut or hard one. Measure the dense model."
-        )
+        raise ValueError("Expected a model to which no plan was applied, got one that is cut. Measure the dense model.")
     cases = _cases(anatomy, hard_attention)
     copies = {case: _cut_copy(model, anatomy, only) for case, only in cases.items()}
     with torch.inference_mode():
-        ms = _medians_ms(copies, uniform_batch(model, batch_size, tokens), rounds, timer)
-    rest = ms.pop(REST)
-    blocks: dict[str, list[tuple[int, float]]] = {}
-    for (kind, units), whole in ms.items():
-        blocks.setdefault(kind, []).append((units, (whole - rest) / _num_timed(anatomy)))
+        ms = _medians_ms(copies, uniform_batch(model, batch_size, tokens), rounds, seconds, timer)
     return LatencyTable(
         conditions=Conditions.of(model, batch_size, tokens),
-        rest_ms=rest,
-        blocks={kind: _never_falling(rungs) for kind, rungs in blocks.items()},
+        rest_ms=ms[REST],
+        blocks=_blocks(ms, _num_timed(anatomy)),
         hard_attention_k=None if hard_attention is None else hard_attention.k,
     )
 
@@ -99,13 +102,26 @@ def _cases(anatomy: Anatomy, hard: HardAttention | None) -> dict[Case, LayerPlan
     """Return what is left of the layers in each model that is timed."""
     heads, neurons = anatomy.num_heads, anatomy.intermediate_size
     soft = {n: replace(GONE, attention="kept", heads_removed=tuple(range(n, heads))) for n in _rungs(heads)}
-    cases = {REST: GONE} | {("attention", n): layer for n, layer in soft.items()}
+    cases = {REST: GONE, DENSE: LayerPlan()} | {("attention", n): layer for n, layer in soft.items()}
     if hard is not None:
         cases |= {("hard_attention", n): replace(layer, hard_attention=hard) for n, layer in soft.items()}
     for n in _rungs(neurons):
         removed = ((n, neurons),) if n < neurons else ()
         cases["feed_forward", n] = replace(GONE, feed_forward="kept", neurons_removed=removed)
     return cases
+
+
+def _blocks(ms: Mapping[Case, float], layers: int) -> dict[str, Rungs]:
+    """Return the milliseconds of one block, of what so many layers of them take."""
+    raw: dict[str, list[tuple[int, float]]] = {}
+    for (kind, units), whole in ms.items():
+        if (kind, units) not in (REST, DENSE):
+            raw.setdefault(kind, []).append((units, (whole - ms[REST]) / layers))
+    blocks = {kind: _never_falling(rungs) for kind, rungs in raw.items()}
+    alone = blocks["attention"][-1][1] + blocks["feed_forward"][-1][1]
+    together = max(0.0, ms[DENSE] - ms[REST]) / layers
+    scale = together / alone if alone and together else 1.0
+    return {kind: tuple((units, ms * scale) for units, ms in rungs) for kind, rungs in blocks.items()}
 
 
 def _rungs(num_units: int) -> list[int]:
@@ -127,19 +143,23 @@ def _cut_copy(model: PreTrainedModel, anatomy: Anatomy, only: LayerPlan) -> PreT
     shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
     timed = _num_timed(anatomy)
     layers = (only,) * timed + (GONE,) * (anatomy.num_layers - timed)
-    return apply_plan_(copy.deepcopy(model, shared), replace(Plan.dense(anatomy), layers=layers)).eval()
+    smaller = apply_plan_(copy.deepcopy(model, shared), replace(Plan.dense(anatomy), layers=layers))
+    smaller.eval()
+    return smaller
 
 
 def _medians_ms(
-    models: Mapping[Case, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int, timer: Timer
+    models: Mapping[Case, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int, seconds: float, timer: Timer
 ) -> dict[Case, float]:
     """Return the milliseconds of a pass of each model, timed in turns."""
     for model in models.values():
         timer(model, batch)
     numbers = {case: max(1, math.ceil(TURN / timer(model, batch))) for case, model in models.items()}
     turns: list[dict[Case, float]] = []
-    for _ in range(rounds):
+    spent = 0.0
+    while len(turns) < min(rounds, MIN_ROUNDS) or (len(turns) < rounds and spent < seconds):
         turns.append({case: fmean(timer(model, batch) for _ in range(numbers[case])) for case, model in models.items()})
+        spent += sum(numbers[case] * turns[-1][case] for case in models)
     # A machine that is slow for a whole round is slow for all models, so their shares of the round are compared.
     lengths = [sum(turn.values()) for turn in turns]
     usual = median(lengths)
@@ -147,7 +167,7 @@ def _medians_ms(
     return {case: 1000 * usual * share for case, share in shares.items()}
 
 
-def _never_falling(rungs: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+def _never_falling(rungs: Sequence[tuple[int, float]]) -> Rungs:
     """Return the closest times, by least squares, that are not negative and do not fall (pool adjacent violators).
 
     Example:
