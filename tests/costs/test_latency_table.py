@@ -111,7 +111,7 @@ def test_another_machine_or_model_is_named(here, field, value):
 
 def test_another_precision_is_named(here):
     model, table = here
-    with pytest.raises(ValueError, match="dtype='torch.bfloat16' instead of 'torch.float32'"):
+    with pytest.raises(ValueError, match=r"dtype='torch.bfloat16' instead of 'torch.float32'"):
         table.check(model.bfloat16(), batch_size=2, tokens=5)
 
 
