@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 from time import perf_counter, process_time
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ MIN_ROUNDS = 3  # also of passes that take longer than they would have to
 GONE = LayerPlan("removed", (), "removed")
 REST, DENSE = ("rest", 0), ("dense", 0)
 
+K = TypeVar("K")
 Case = tuple[str, int]  # kind and units of the blocks that a model has
 Timer = Callable[[PreTrainedModel, Mapping[str, Tensor]], float]  # the seconds of one pass
 
@@ -46,6 +48,42 @@ def seconds_of(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
     model(**batch)
     _wait_for(model.device)
     return clock() - start
+
+
+def medians_ms(
+    models: Mapping[K, PreTrainedModel],
+    batch: Mapping[str, Tensor],
+    *,
+    rounds: int = 7,
+    seconds: float = 30.0,
+    timer: Timer = seconds_of,
+) -> dict[K, float]:
+    """Return the median milliseconds of a pass of each model, timed in turns.
+
+    Args:
+        models: by whatever tells them apart.
+        batch: what they are called with.
+        rounds: how often each is timed, after two warm-ups.
+        seconds: after so many no further round begins, but at least three are taken.
+        timer: returns the seconds of one pass.
+
+    Example:
+        >>> medians_ms({"dense": None, "cut": None}, {}, timer=lambda model, batch: 0.25)
+        {'dense': 250.0, 'cut': 250.0}
+    """
+    for model in models.values():
+        timer(model, batch)
+    numbers = {case: max(1, math.ceil(TURN / timer(model, batch))) for case, model in models.items()}
+    turns: list[dict[K, float]] = []
+    spent = 0.0
+    while len(turns) < min(rounds, MIN_ROUNDS) or (len(turns) < rounds and spent < seconds):
+        turns.append({case: fmean(timer(model, batch) for _ in range(numbers[case])) for case, model in models.items()})
+        spent += sum(numbers[case] * turns[-1][case] for case in models)
+    # A machine that is slow for a whole round is slow for all models, so their shares of the round are compared.
+    lengths = [sum(turn.values()) for turn in turns]
+    usual = median(lengths)
+    shares = {case: median(turn[case] / length for turn, length in zip(turns, lengths, strict=True)) for case in models}
+    return {case: 1000 * usual * share for case, share in shares.items()}
 
 
 def measure_latency(
@@ -89,7 +127,8 @@ def measure_latency(
     cases = _cases(anatomy, hard_attention)
     copies = {case: _cut_copy(model, anatomy, only) for case, only in cases.items()}
     with torch.inference_mode():
-        ms = _medians_ms(copies, uniform_batch(model, batch_size, tokens), rounds, seconds, timer)
+        batch = uniform_batch(model, batch_size, tokens)
+        ms = medians_ms(copies, batch, rounds=rounds, seconds=seconds, timer=timer)
     return LatencyTable(
         conditions=Conditions.of(model, batch_size, tokens),
         rest_ms=ms[REST],
@@ -146,25 +185,6 @@ def _cut_copy(model: PreTrainedModel, anatomy: Anatomy, only: LayerPlan) -> PreT
     smaller = apply_plan_(copy.deepcopy(model, shared), replace(Plan.dense(anatomy), layers=layers))
     smaller.eval()
     return smaller
-
-
-def _medians_ms(
-    models: Mapping[Case, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int, seconds: float, timer: Timer
-) -> dict[Case, float]:
-    """Return the milliseconds of a pass of each model, timed in turns."""
-    for model in models.values():
-        timer(model, batch)
-    numbers = {case: max(1, math.ceil(TURN / timer(model, batch))) for case, model in models.items()}
-    turns: list[dict[Case, float]] = []
-    spent = 0.0
-    while len(turns) < min(rounds, MIN_ROUNDS) or (len(turns) < rounds and spent < seconds):
-        turns.append({case: fmean(timer(model, batch) for _ in range(numbers[case])) for case, model in models.items()})
-        spent += sum(numbers[case] * turns[-1][case] for case in models)
-    # A machine that is slow for a whole round is slow for all models, so their shares of the round are compared.
-    lengths = [sum(turn.values()) for turn in turns]
-    usual = median(lengths)
-    shares = {case: median(turn[case] / length for turn, length in zip(turns, lengths, strict=True)) for case in models}
-    return {case: 1000 * usual * share for case, share in shares.items()}
 
 
 def _never_falling(rungs: Sequence[tuple[int, float]]) -> Rungs:

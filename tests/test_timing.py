@@ -10,7 +10,7 @@ import torch
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layers_left
 from axformer_lightning.costs import Conditions
-from axformer_lightning.timing import _medians_ms, _rungs, measure_latency, seconds_of
+from axformer_lightning.timing import _rungs, measure_latency, medians_ms, seconds_of
 
 HEADS, NEURONS = 4, 48
 SEEN = {"batch_size": 2, "tokens": 5}
@@ -110,13 +110,13 @@ def test_every_width_is_timed_in_turns_with_the_batch_asked_for(tiny, attempt):
 def test_no_round_begins_after_the_time_is_over(seconds, rounds):
     calls = []
     timer = lambda model, batch: calls.append(model) or 10.0  # noqa: E731
-    _medians_ms({("a", 0): "one", ("b", 0): "two"}, {}, 7, seconds, timer)
+    medians_ms({1: "one", 2: "two"}, {}, seconds=seconds, timer=timer)
     assert len(calls) == 2 * (2 + rounds)
 
 
 def test_short_passes_are_timed_several_at_a_time():
     calls = []
-    _medians_ms({("a", 0): "one"}, {}, 3, 1.0, lambda model, batch: calls.append(model) or 0.003)
+    medians_ms({1: "one"}, {}, rounds=3, timer=lambda model, batch: calls.append(model) or 0.003)
     assert len(calls) == 2 + 3 * 7
 
 
