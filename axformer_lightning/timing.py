@@ -55,7 +55,7 @@ def medians_ms(
     batch: Mapping[str, Tensor],
     *,
     rounds: int = 7,
-    seconds: float = 30.0,
+    seconds: float = 20.0,
     timer: Timer = seconds_of,
 ) -> dict[K, float]:
     """Return the median milliseconds of a pass of each model, timed in turns.
@@ -63,7 +63,7 @@ def medians_ms(
     Args:
         models: by whatever tells them apart.
         batch: what they are called with.
-        rounds: how often each is timed, after two warm-ups.
+        rounds: how often each is timed, after a warm-up.
         seconds: after so many no further round begins, but at least three are taken.
         timer: returns the seconds of one pass.
 
@@ -71,9 +71,10 @@ def medians_ms(
         >>> medians_ms({"dense": None, "cut": None}, {}, timer=lambda model, batch: 0.25)
         {'dense': 250.0, 'cut': 250.0}
     """
-    for model in models.values():
-        timer(model, batch)
-    numbers = {case: max(1, math.ceil(TURN / timer(model, batch))) for case, model in models.items()}
+    numbers: dict[K, int] = {}
+    for name, model in models.items():
+        first = timer(model, batch)  # a warm-up, and for a long pass warm-up enough
+        numbers[name] = 1 if first > 10 * TURN else math.ceil(TURN / timer(model, batch))
     turns: list[dict[K, float]] = []
     spent = 0.0
     while len(turns) < min(rounds, MIN_ROUNDS) or (len(turns) < rounds and spent < seconds):
@@ -93,7 +94,7 @@ def measure_latency(
     tokens: int = 128,
     hard_attention: HardAttention | None = None,
     rounds: int = 7,
-    seconds: float = 30.0,
+    seconds: float = 20.0,
     timer: Timer = seconds_of,
 ) -> LatencyTable:
     """Measure the milliseconds of each kind of block of ``model``, with none to all of its units.

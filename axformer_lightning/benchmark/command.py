@@ -120,7 +120,7 @@ def _add_prediction(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     command.add_argument("--plans", type=_number, default=6, help="how many random plans are timed")
     command.add_argument("--seed", type=int, default=0, help="of the plans")
-    command.add_argument("--seconds", type=float, default=30.0, help="of timing the blocks, and again the plans")
+    command.add_argument("--seconds", type=float, default=20.0, help="of timing the blocks, and again the plans")
     command.add_argument("--table", type=Path, metavar="FILE.json", help="where the latency table goes")
 
 
