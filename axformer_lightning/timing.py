@@ -80,11 +80,12 @@ def medians_ms(
     while len(turns) < min(rounds, MIN_ROUNDS) or (len(turns) < rounds and spent < seconds):
         turns.append({case: fmean(timer(model, batch) for _ in range(numbers[case])) for case, model in models.items()})
         spent += sum(numbers[case] * turns[-1][case] for case in models)
-    # A machine that is slow for a whole round is slow for all models, so their shares of the round are compared.
-    lengths = [sum(turn.values()) for turn in turns]
-    usual = median(lengths)
-    shares = {case: median(turn[case] / length for turn, length in zip(turns, lengths, strict=True)) for case in models}
-    return {case: 1000 * usual * share for case, share in shares.items()}
+    # What slows most of the models in a round slows the machine, and is taken out of that round.
+    typical = {case: median(turn[case] for turn in turns) for case in models}
+    slowness = [median(turn[case] / typical[case] for case in models) for turn in turns]
+    return {
+        case: 1000 * median(turn[case] / slow for turn, slow in zip(turns, slowness, strict=True)) for case in models
+    }
 
 
 def measure_latency(
