@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.benchmark import main
-from axformer_lightning.costs import latencies_ms
+from axformer_lightning.costs import LatencyTable, latencies_ms
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import TASKS, load_model
@@ -266,6 +266,20 @@ def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys
     for less, more in zip(first_token["models"], whole["models"], strict=True):
         assert less["macs_per_sample"] < more["macs_per_sample"]
         assert less["encoder_parameters"] == more["encoder_parameters"]
+
+
+def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
+    """Only that they are: how well is no matter of a test."""
+    options = ["--length", "4", "--batch-size", "2", "--plans", "2", "--seconds", "0"]
+    outputs = ["--out", str(tmp_path / "out.json"), "--table", str(tmp_path / "table.json")]
+    results = main(["prediction", str(directory / "model"), *options, *outputs])
+    assert json.loads((tmp_path / "out.json").read_text()) == results
+    dense, *cut = results["plans"]
+    assert dense["shares"] == {"macs": 1, "predicted": 1, "measured": 1}
+    assert len(cut) == 2
+    table = LatencyTable.load(tmp_path / "table.json")
+    assert table.predict_ms([LayerPlan()] * 2) == dense["predicted_ms"]
+    assert capsys.readouterr().out.count("\n| ") == 5
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")

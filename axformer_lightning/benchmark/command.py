@@ -14,6 +14,7 @@ from rich.console import Console
 
 from axformer_lightning.benchmark.costs import growth, search
 from axformer_lightning.benchmark.latency import latency
+from axformer_lightning.benchmark.prediction import prediction
 from axformer_lightning.benchmark.rules import rules, summary
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    costs, growing, deciding, summing, timing = (
+    costs, growing, deciding, summing, timing, predicting = (
         commands.add_parser(command.__name__, help=text)
         for command, text in {
             search: "the cost of a search, with its features added one by one",
@@ -65,10 +66,11 @@ def _parser() -> argparse.ArgumentParser:
             rules: "one model cut by each rule, as cut and retrained",
             summary: "gains of rules over tasks and seeds, from the files of `rules`",
             latency: "latency of saved models, measured in turns",
+            prediction: "how well the times of its blocks predict the latency of a cut model",
         }.items()
     )
     _add_data(costs, growing, deciding)
-    _add_device(costs, growing, deciding, timing)
+    _add_device(costs, growing, deciding, timing, predicting)
     which = costs.add_mutually_exclusive_group(required=True)
     which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
     which.add_argument("--samples", type=_number, help="this many first rows of train")
@@ -100,11 +102,26 @@ def _parser() -> argparse.ArgumentParser:
     timing.add_argument(
         "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
     )
-    for command in (costs, growing, deciding, summing, timing):
+    _add_prediction(predicting)
+    for command in (costs, growing, deciding, summing, timing, predicting):
         command.add_argument("--out", type=Path, metavar="FILE.json", help="file for the numbers")
-    for command, run in ((costs, search), (growing, growth), (deciding, rules), (summing, summary), (timing, latency)):
+    for command, run in (
+        (costs, search), (growing, growth), (deciding, rules), (summing, summary), (timing, latency),
+        (predicting, prediction),
+    ):  # fmt: skip
         command.set_defaults(run=run)
     return parser
+
+
+def _add_prediction(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="DIR", help="model of which nothing was cut: directory or hub id")
+    command.add_argument("--length", type=_number, default=128, help="tokens of a sample")
+    command.add_argument("--batch-size", type=_number, default=32, help="samples read at once")
+    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+    command.add_argument("--plans", type=_number, default=6, help="how many random plans are timed")
+    command.add_argument("--seed", type=int, default=0, help="of the plans")
+    command.add_argument("--seconds", type=float, default=20.0, help="of timing the blocks, and again the plans")
+    command.add_argument("--table", type=Path, metavar="FILE.json", help="where the latency table goes")
 
 
 def _add_data(*commands: argparse.ArgumentParser) -> None:

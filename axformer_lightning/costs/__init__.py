@@ -1,7 +1,9 @@
 """WEIGH: what a model or a plan costs to keep and to run."""
 
+from axformer_lightning.costs.conditions import Conditions, hardware_name
 from axformer_lightning.costs.formula import block_macs, macs_per_token
 from axformer_lightning.costs.latency import latencies_ms
+from axformer_lightning.costs.latency_table import LatencyTable
 from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, macs_per_sample, num_positions
 from axformer_lightning.costs.plans import (
     Cost,
@@ -17,7 +19,9 @@ from axformer_lightning.costs.sizes import BlockSize, LayerSize, Sizes, layer_si
 
 __all__ = [
     "BlockSize",
+    "Conditions",
     "Cost",
+    "LatencyTable",
     "LayerSize",
     "Sizes",
     "block_cost",
@@ -29,6 +33,7 @@ __all__ = [
     "encoder_size_ratio",
     "file_bytes",
     "file_size_ratio",
+    "hardware_name",
     "latencies_ms",
     "layer_sizes",
     "macs_per_sample",

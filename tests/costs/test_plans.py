@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 from axformer_lightning import Plan, apply_plan_, save_pretrained
-from axformer_lightning.anatomy import FAMILIES, HardAttention, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layers_left
 from axformer_lightning.costs import (
     Cost,
     block_cost,
@@ -109,6 +109,16 @@ def test_what_is_not_cut_is_what_a_model_without_blocks_counts(variant):
     assert rest == Cost(count_parameters(smaller) - cost.parameters, macs_per_sample(smaller, LENGTH))
     assert rest_cost(smaller, sizes, LENGTH) == rest
     assert sizes_of(smaller) == sizes
+
+
+def test_what_goes_with_the_last_head_is_counted_until_then(tiny, monkeypatch):
+    monkeypatch.setitem(FAMILIES, "bert", dataclasses.replace(BERT, without_heads=("attention.self",)))
+    model = tiny.model("bert")
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.scale = nn.Parameter(torch.ones(5))
+    sizes = sizes_of(model)
+    layers = [LayerPlan(heads_removed=(0, 1, 2, 3)), LayerPlan(heads_removed=(0, 1, 2)), LayerPlan("removed")]
+    assert cost_of_layers(sizes, layers, LENGTH).parameters == count_encoder_parameters(cut(model, layers))
 
 
 def test_reading_sizes_leaves_the_model_as_it_was(tiny, state):
