@@ -155,6 +155,17 @@ def repaired_as(
         ValueError: as :func:`find_repair`.
     """
     repair = find_repair(model, layers, moments, damping=damping, means=means, solved=solved)
+    with repaired_weights(model, repair), closed(model, layers):
+        yield repair
+
+
+@contextmanager
+def repaired_weights(model: PreTrainedModel, repair: Repair) -> Iterator[None]:
+    """Run an uncut ``model`` with repaired parameters: the columns of what is gone are zero.
+
+    Only with removed blocks closed as well does it run as if it were cut, see :func:`repaired_as`. Afterwards the old
+    parameters are there again, as the objects that they are.
+    """
     with ExitStack() as undo:
         for name, value in repair.values.items():
             path, _, own = name.rpartition(".")
@@ -162,8 +173,7 @@ def repaired_as(
             old: nn.Parameter = getattr(module, own)
             undo.callback(setattr, module, own, old)
             setattr(module, own, _stand_in(old, value, repair.columns.get(name)))
-        undo.enter_context(closed(model, layers))
-        yield repair
+        yield
 
 
 def _stand_in(old: nn.Parameter, value: Tensor, columns: list[int] | None) -> nn.Parameter:

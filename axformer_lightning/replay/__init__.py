@@ -1,5 +1,6 @@
 """REPEAT: score a model with candidates applied, running only what they can change."""
 
+from axformer_lightning.replay.calls import Applied
 from axformer_lightning.replay.first_pass import FirstPass, first_pass
 from axformer_lightning.replay.measuring import (
     Base,
@@ -17,11 +18,12 @@ from axformer_lightning.replay.ranks import ALONE, Ranks
 from axformer_lightning.replay.reads import Reads
 from axformer_lightning.replay.records import Records, free_memory, size_of
 from axformer_lightning.replay.replay import Replay
-from axformer_lightning.replay.running import running
+from axformer_lightning.replay.running import running, running_as
 from axformer_lightning.replay.work import Work
 
 __all__ = [
     "ALONE",
+    "Applied",
     "Base",
     "Ends",
     "FirstPass",
@@ -38,6 +40,7 @@ __all__ = [
     "never",
     "num_not_worse",
     "running",
+    "running_as",
     "samples",
     "scoring",
     "size_of",

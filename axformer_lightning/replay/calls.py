@@ -1,6 +1,6 @@
 """The input of a pass over the search set: the candidates, and the cached values of each batch."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Applied:
         layer: the layer of the tried one; the number of layers if there is none.
         keys: for each layer, the accepted candidates that its output depends on.
         steady: the blocks of that layer that compute the same with the tried one as without it, and are shared.
+        embedded_key: what the embeddings' output depends on.
     """
 
     accepted: tuple[Candidate, ...]
@@ -44,8 +45,9 @@ class Applied:
     before: tuple[LayerPlan, ...]
     layers: tuple[LayerPlan, ...]
     layer: int
-    keys: tuple[tuple[Candidate, ...], ...]
+    keys: tuple[tuple[Hashable, ...], ...]
     steady: tuple[str, ...]
+    embedded_key: Hashable = ()
 
     @classmethod
     def of(
@@ -63,9 +65,29 @@ class Applied:
             steady=KINDS[tried.kind].steady if shares and tried else (),
         )
 
+    @classmethod
+    def as_layers(
+        cls,
+        before: tuple[LayerPlan, ...],
+        layers: tuple[LayerPlan, ...],
+        keys: Sequence[tuple[Hashable, ...]],
+        first: int,
+        embedded_key: Hashable = (),
+    ) -> "Applied":
+        """Return what follows from layers that are given as such; whoever gives them closes units by weights of zero.
+
+        Args:
+            before: what is left of each layer as the model is.
+            layers: what it is to run as.
+            keys: for each layer, all that its output depends on.
+            first: the first layer whose output nobody needs again; what is kept of those below is looked up.
+            embedded_key: what the embeddings' output depends on.
+        """
+        return cls((), None, before, layers, first, tuple(keys), (), embedded_key)
+
     def block_key(self, kind: str) -> tuple[Candidate, ...]:
         """Return the accepted candidates that a block of the tried one's layer depends on."""
-        key = self.keys[self.layer]
+        key = [c for c in self.keys[self.layer] if isinstance(c, Candidate)]
         return tuple(c for c in key if c.layer < self.layer or kind in ("feed_forward", KINDS[c.kind].block))
 
 

@@ -96,6 +96,6 @@ class Replay:
             self.anatomy.num_layers,
             start,
             below,
-            self.records.layer(batch, EMBEDDINGS, (), num_calls),
+            self.records.layer(batch, EMBEDDINGS, applied.embedded_key, num_calls),
             {kind: known for kind, known in found.items() if known is not None},
         )

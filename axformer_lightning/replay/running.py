@@ -102,7 +102,7 @@ class AppliedModel:
             return call.embedded[number]
         output = forward(*args, **kwargs)
         if self.replay.leaves_out:
-            self.replay.records.keep_layer(call.batch, EMBEDDINGS, (), number, output)
+            self.replay.records.keep_layer(call.batch, EMBEDDINGS, self.applied.embedded_key, number, output)
         return output
 
     def _enter(self, i: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -148,7 +148,13 @@ def running(replay: Replay, candidates: tuple[Candidate, ...]) -> Iterator[Appli
         candidates: those that were accepted, in order, and the one that is tried.
     """
     shares = replay.shares_blocks and replay.leaves_out
-    applied = Applied.of(candidates, replay.before, replay.space, shares=shares)
+    with running_as(replay, Applied.of(candidates, replay.before, replay.space, shares=shares)) as model:
+        yield model
+
+
+@contextmanager
+def running_as(replay: Replay, applied: Applied) -> Iterator[AppliedModel]:
+    """Let a model run as ``applied`` says, as :func:`running` does."""
     model = AppliedModel(replay, applied)
     with ExitStack() as undo:
         undo.enter_context(attending(replay.transformer, applied.layers, replay.before))

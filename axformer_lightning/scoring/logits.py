@@ -21,11 +21,13 @@ class Scored(NamedTuple):
         loss_N: loss of each sample.
         preds: predictions in the form torchmetrics takes.
         target: what they are compared with.
+        logits: what they were made from; None where a module scores its batches itself.
     """
 
     loss_N: Tensor
     preds: Tensor
     target: Tensor
+    logits: Any = None
 
 
 def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None = None) -> Scored:

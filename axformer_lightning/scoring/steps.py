@@ -56,7 +56,8 @@ def losses_are_nonnegative(module: nn.Module) -> bool:
 def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> Scored:
     output, entries = run_forward(module, batch)
     is_span = all(entries.get(name) is not None for name in SPAN)
-    return score_logits(_logits(output, module, is_span), entries, problem_type)
+    logits = _logits(output, module, is_span)
+    return score_logits(logits, entries, problem_type)._replace(logits=logits)
 
 
 def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:
