@@ -1,0 +1,93 @@
+"""A model measured as it would be left, against the model that is cut and repaired."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.budgets.probe import Probe, divergence
+from axformer_lightning.plan import plan_of
+from axformer_lightning.repair import apply_repair_, measure_moments
+from axformer_lightning.replay import scoring
+from axformer_lightning.scoring import batches_by_length, step_of
+from axformer_lightning.surgery import cut_
+
+LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
+HALF = LayerPlan(heads_removed=(1,), neurons_removed=((0, 24),))
+LAYERS = {
+    "top": (LayerPlan(), LayerPlan(), HALF),
+    "bottom": (HALF, LayerPlan(), LayerPlan()),
+    "attention of the middle": (LayerPlan(), LayerPlan("removed"), LayerPlan()),
+    "attention of the first": (LayerPlan("removed"), LayerPlan(), HALF),
+    "all": (HALF, LayerPlan("kept", (0, 2), "removed"), LayerPlan("removed", (), "kept", ((5, 40),))),
+}
+
+
+@pytest.fixture
+def batches(tiny, family):
+    return list(batches_by_length([tiny.batch(LENGTHS, tiny.pads[family], seed=3)], 48, tiny.pads[family]))
+
+
+@pytest.fixture
+def probe(model, batches):
+    def make(**options):
+        with scoring(model, model):
+            return Probe.of(model, model, batches, measure_moments(model, model, batches), **options)
+
+    return make
+
+
+def losses(model, batches):
+    with torch.no_grad(), scoring(model, model):
+        return torch.cat([step_of(model)(batch).loss_N for batch in batches]).double()
+
+
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state):
+    before = state(model)
+    measured = probe()
+    with scoring(model, model):
+        damage = measured.measure(layers)
+        repair = measured.repair_of(layers)
+    assert state(model) == before
+    cut = copy.deepcopy(model)
+    cut_(cut, replace(plan_of(cut), layers=layers))
+    apply_repair_(cut, repair)
+    change_N = losses(cut, batches) - losses(model, batches)
+    assert damage.loss == pytest.approx(change_N.mean().item(), abs=1e-4)
+    assert damage.loss_error == pytest.approx((change_N.std(correction=0) / len(change_N) ** 0.5).item(), abs=1e-4)
+    assert damage.samples == len(LENGTHS)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_what_is_looked_up_changes_no_bit_and_saves_work(probe, model):
+    alone, helped = probe(cache_memory=0), probe()
+    with scoring(model, model):
+        for like in LAYERS.values():
+            for layers in LAYERS.values():
+                assert helped.measure(layers, like=like) == alone.measure(layers)
+    assert helped.replay.work.layer_tokens < 0.9 * alone.replay.work.layer_tokens
+
+
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_pass_ends_when_it_is_told_to(probe, model):
+    seen = []
+
+    def ends(damage):
+        seen.append(damage.samples)
+        return damage.samples >= 8
+
+    with scoring(model, model):
+        damage = probe().measure(LAYERS["top"], ends)
+    assert damage.samples == seen[-1] < len(LENGTHS)
+
+
+def test_the_divergence_of_classes_is_that_of_kullback_and_leibler():
+    logits, dense = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    expected = functional.kl_div(logits.log_softmax(-1), dense.softmax(-1), reduction="batchmean").item()
+    assert divergence(logits, dense) == pytest.approx(expected)
+    assert divergence((logits, dense), (dense, dense)) == pytest.approx(expected / 2)
+    assert divergence(logits[:, 0], dense[:, 0]) == pytest.approx((logits - dense)[:, 0].square().mean().item())
