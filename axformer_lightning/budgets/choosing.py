@@ -6,6 +6,7 @@ the whole model is accepted or rejected.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from axformer_lightning.budgets.probe import Damage, Layers, Probe
 from axformer_lightning.budgets.program import least_damage
@@ -68,7 +69,7 @@ class Chooser:
         """Yield what programs over mixtures of damages choose; none removes a whole block, see :meth:`swapped`."""
         for mixture in MIXTURES:
             for floor in (True, False):
-                yield self._program(lambda option, m=mixture, f=floor: self._predicted(option, m, f))
+                yield self._program(partial(self._predicted, mixture=mixture, floor=floor))
 
     def _program(self, predict: Predict) -> Choice:
         options = {name: [o for o in options if o.width is not None] for name, options in self.table.items()}

@@ -4,7 +4,7 @@ Shape suffixes: ``N`` samples, ``L`` labels, ``T`` tokens.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -209,17 +209,18 @@ class Probe:
         embedded, *keys = mine
         return Applied.as_layers(self.replay.before, layers, keys, max(0, same - 1), embedded)
 
-    def _keys(self, layers: Layers, repair: Repair | None) -> list[tuple[Layers, ...]]:
+    def _keys(self, layers: Layers, repair: Repair | None) -> list[tuple[Hashable, ...]]:
         """Return what the output of the embeddings, and of each layer, depends on; nothing as the model is.
 
-        That is the cut of all layers up to it, and the means of blocks of the next that its norm takes up.
+        That is the cut of all layers up to it, and which blocks above are removed, as it may take up their means.
         """
         names = [] if repair is None else list(repair.values)
         paths = self.replay.anatomy.layers
         at = [next((i for i, path in enumerate(paths) if name.startswith(f"{path}.")), -1) for name in names]
         at += [i for i, (now, wanted) in enumerate(zip(self.replay.before, layers, strict=True)) if now != wanted]
         first = min(at, default=len(paths))
-        return [() if i < first else (layers[: i + 2],) for i in range(-1, len(paths))]
+        removed = tuple((layer.attention, layer.feed_forward) for layer in layers)
+        return [() if i < first else (layers[: i + 1], removed[i + 1 :]) for i in range(-1, len(paths))]
 
 
 def divergence(logits: Any, dense: Any) -> float:

@@ -63,13 +63,28 @@ def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batc
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_what_is_looked_up_changes_no_bit_and_saves_work(probe, model):
+def test_what_is_looked_up_changes_no_bit(probe, model):
     alone, helped = probe(cache_memory=0), probe()
     with scoring(model, model):
-        for like in LAYERS.values():
+        for like in (None, *LAYERS.values()):
             for layers in LAYERS.values():
                 assert helped.measure(layers, like=like) == alone.measure(layers)
-    assert helped.replay.work.layer_tokens < 0.9 * alone.replay.work.layer_tokens
+
+
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize("like", [None, (HALF, LayerPlan(), LayerPlan())], ids=["as it is", "after a cut"])
+def test_layers_below_the_first_that_differs_are_not_run_again(probe, model, like):
+    alone, helped = probe(cache_memory=0), probe()
+    before = like or (LayerPlan(),) * 3
+
+    def work(one):
+        begun = one.replay.work.layer_tokens
+        one.measure((*before[:2], HALF), like=like)
+        return one.replay.work.layer_tokens - begun
+
+    with scoring(model, model):
+        helped.measure(before, like=like)
+        assert work(helped) < 0.5 * work(alone)
 
 
 @pytest.mark.parametrize("family", ["bert"])
