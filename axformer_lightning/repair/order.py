@@ -75,7 +75,7 @@ def removal_order(
             f" {moments.columns}. Measure them on the model as it is; after a cut, anew."
         )
     with torch.inference_mode(False), torch.no_grad():
-        weight = weight_OC.detach().to(moments.sums_MM, copy=True)
+        weight = weight_OC.detach().to(moments.sums_MM)
         inverse_CC = _inverse(spread(moments, has_bias), damping)
         return _order_of_columns(weight, inverse_CC) if width == 1 else _order_of_groups(weight, inverse_CC, width)
 
