@@ -12,6 +12,7 @@ Shape suffixes: ``C`` inputs of an out-projection, ``O`` outputs, ``U`` units,
 ``D`` columns of one, ``P`` pending steps.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,8 @@ def removal_order(
         damping: as a share of the mean variance of the inputs; more is taken where they depend on each other.
 
     Raises:
-        ValueError: if units of that width do not make up the inputs, or the moments are of another number of inputs.
+        ValueError: if units of that width do not make up the inputs, or the moments are not finite or of another number
+            of inputs.
 
     Example:
         >>> x_NC = torch.tensor([[0.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 1.0], [1.0, 2.0, 5.0]])
@@ -73,7 +75,7 @@ def removal_order(
             f" {moments.columns}. Measure them on the model as it is; after a cut, anew."
         )
     with torch.inference_mode(False), torch.no_grad():
-        weight = weight_OC.detach().to(moments.sums_MM, copy=True)
+        weight = weight_OC.detach().to(moments.sums_MM)
         inverse_CC = _inverse(spread(moments, has_bias), damping)
         return _order_of_columns(weight, inverse_CC) if width == 1 else _order_of_groups(weight, inverse_CC, width)
 
@@ -82,13 +84,14 @@ def _inverse(spread_CC: Tensor, damping: float) -> Tensor:
     # Nothing to tell columns apart by is as good as columns that are alike and independent.
     damping_now = ridge(spread_CC, damping) if spread_CC.any() else 1.0
     least = ridge(spread_CC, len(spread_CC) * torch.finfo(spread_CC.dtype).eps)
-    while True:
+    while math.isfinite(damping_now):
         damped_CC = spread_CC.clone()
         damped_CC.diagonal().add_(damping_now)
         factor_CC, failed = torch.linalg.cholesky_ex(damped_CC)
         if not failed:
             return torch.cholesky_inverse(factor_CC)
         damping_now = max(10 * damping_now, least)
+    raise ValueError("Expected finite moments, got NaN or infinities. Measure them anew with `measure_moments`.")
 
 
 def _order_of_columns(weight_OC: Tensor, inverse_CC: Tensor) -> RemovalOrder:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from axformer_lightning import apply_plan_
-from axformer_lightning.anatomy import LayerPlan, anatomy_of
+from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
 from axformer_lightning.repair import block_order, cache, cached_moments
 
 
@@ -37,7 +37,7 @@ def test_moments_are_measured_once(model, batch, measured, tmp_path, never):
     assert all(torch.equal(found.of(*name).sums_MM, expected.of(*name).sums_MM) for name in expected.blocks)
 
 
-@pytest.mark.parametrize("change", ["weight", "batch", "cut"])
+@pytest.mark.parametrize("change", ["weight", "batch", "hard attention"])
 def test_moments_of_something_else_are_measured_anew(model, batch, plan_of, tmp_path, never, change):
     cached_moments(tmp_path, model, model, [batch])
     if change == "weight":
@@ -45,8 +45,8 @@ def test_moments_of_something_else_are_measured_anew(model, batch, plan_of, tmp_
             model.classifier.bias[0] += 1e-3
     if change == "batch":
         batch["input_ids"][0, 0] += 1
-    if change == "cut":
-        apply_plan_(model, plan_of(model, (LayerPlan(heads_removed=(1,)), LayerPlan())))
+    if change == "hard attention":
+        apply_plan_(model, plan_of(model, (LayerPlan(hard_attention=HardAttention(2)), LayerPlan())))
     never()
     with pytest.raises(TypeError):
         cached_moments(tmp_path, model, model, [batch])

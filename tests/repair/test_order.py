@@ -98,3 +98,5 @@ def test_what_does_not_fit_is_refused(block):
         removal_order(block[0][:, :11], block[1])
     with pytest.raises(ValueError, match="in units of 5"):
         removal_order(*block, width=5)
+    with pytest.raises(ValueError, match="Expected finite moments"):
+        removal_order(block[0], BlockMoments(block[1].sums_MM * torch.nan))

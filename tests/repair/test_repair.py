@@ -117,12 +117,14 @@ def test_parameters_stay_the_objects_that_optimizers_hold(bert, batch, measured,
         parameter.requires_grad_("bias" in name)
     found = find_repair(bert, MIXED, measured(bert))
     before = state(apply_plan_(bert, plan_of(bert, MIXED)))
+    places = {name: parameter.data_ptr() for name, parameter in bert.named_parameters()}
     with torch.inference_mode():
         apply_repair_(bert, found)
     after = state(bert)
     changed = {name for name, value in before.pop("values").items() if after["values"][name] != value}
     assert changed == set(found.values)
     assert {key: after[key] for key in before} == before
+    assert {name: parameter.data_ptr() for name, parameter in bert.named_parameters()} == places
     assert {("bias" in name) == parameter.requires_grad for name, parameter in bert.named_parameters()} == {True}
     bert(**batch).loss.backward()
 
