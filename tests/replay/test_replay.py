@@ -176,6 +176,7 @@ def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monke
     assert 2 * sum(counted) == done
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"], indirect=True)
 def test_every_shortcut_saves_work(model, batches, family):
     def work(**options):
         return search_plan(model, model, batches, settings(factor=9.0, **options))[1].layer_tokens
