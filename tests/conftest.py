@@ -4,6 +4,7 @@ The default initialisation is so quiet that a broken mask moves the logits by le
 the large ``initializer_range``, and random values wherever transformers starts with zeros or ones.
 """
 
+import gc
 from types import SimpleNamespace
 
 import hypothesis
@@ -157,6 +158,12 @@ def pytest_collection_modifyitems(config, items):
     """Drop what transformers does not offer, and what says nothing new (docs/testing.md)."""
     everything = config.getoption("--all-families")
     items[:] = [item for item in items if is_offered(item) and (everything or is_needed(item))]
+
+
+def pytest_collection_finish():
+    """Let no later garbage collection walk through all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 def is_offered(item):

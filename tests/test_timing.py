@@ -80,7 +80,16 @@ def test_a_hiccup_and_a_slow_round_change_nothing(tiny):
     assert table.block_ms("attention", HEADS) == pytest.approx(13000)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("middle", [55, 60])
+def test_a_machine_that_becomes_slower_in_the_middle_of_a_round_changes_no_proportion(tiny, middle):
+    calls = itertools.count()
+    timer = lambda model, batch: 1000 * clock(model, batch) * (3.0 if next(calls) >= middle else 1.0)  # noqa: E731
+    table = measure_latency(tiny.model("bert"), timer=timer, seconds=1e9, **SEEN)
+    assert table.block_ms("attention", HEADS) / table.rest_ms == pytest.approx(13 / 7)
+    assert table.block_ms("feed_forward", NEURONS) / table.rest_ms == pytest.approx(12.5 / 7)
+
+
+@pytest.mark.parametrize("seed", range(2))
 def test_noise_makes_no_block_cheaper_by_more_units(tiny, seed):
     draw = random.Random(seed)
     table = measure_latency(tiny.model("bert"), timer=lambda model, batch: draw.random(), **SEEN)

@@ -127,6 +127,12 @@ def test_several_models_are_named_and_one_can_be_chosen(tiny):
     assert find_transformer(both, "student") is both["student"]
 
 
+def test_a_model_whose_name_begins_like_another_s_is_no_part_of_it(tiny):
+    both = holding(model=tiny.model("bert"), model_of_before=tiny.model("bert"))
+    with pytest.raises(ValueError, match=r"\['model', 'model_of_before'\]"):
+        find_transformer(both)
+
+
 @pytest.mark.one_family
 def test_a_name_that_leads_nowhere_or_elsewhere_is_an_error(model):
     module = holding(model=model, head=nn.Linear(2, 2))

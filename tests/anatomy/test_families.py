@@ -12,6 +12,7 @@ from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
+from tests.conftest import SAME_LAYOUT
 
 VARIANTS = {
     **{name: (name, {}) for name in FAMILIES},
@@ -41,6 +42,16 @@ HARD = {"soft": None, "hard": HardAttention(3), "renormalised": HardAttention(3,
 # Each with soft attention, and both kinds of hard attention with what leaves heads that attend.
 PAIRS = [(last, "soft") for last in TAKEN]
 PAIRS += [(last, hard) for hard in ("hard", "renormalised") for last in ("nothing", "head", "neurons")]
+FEW_PAIRS = [("both blocks", "soft"), ("all heads", "hard"), ("neurons", "renormalised")]  # where the names are BERT's
+
+
+def cases(few, many):
+    """Every variant with many cases, but rows that share BERT's names with a few of them."""
+    return [
+        pytest.param(variant, *((case,) if isinstance(case, str) else case), id=f"{variant}, {case}")
+        for variant in VARIANTS
+        for case in (few if variant in SAME_LAYOUT else many)
+    ]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -77,7 +88,7 @@ def gated_logits(model, plan, batch, logits):
         return logits(model, batch)
 
 
-@pytest.mark.parametrize(("last", "hard"), PAIRS)
+@pytest.mark.parametrize(("variant", "last", "hard"), cases(FEW_PAIRS, PAIRS), indirect=["variant"])
 def test_gated_equals_cut_and_is_heard(model, batch, logits, taken, last, hard):
     plan = taken(TAKEN[last], HARD[hard])
     dense = logits(model, batch)
@@ -88,8 +99,9 @@ def test_gated_equals_cut_and_is_heard(model, batch, logits, taken, last, hard):
         assert (gated - dense).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("last", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize(("variant", "last"), cases(["both blocks"], TAKEN), indirect=["variant"])
 def test_cutting_in_two_steps_is_cutting_at_once(tiny, variant, model, batch, logits, taken, last):
+    last = TAKEN[last]
     apply_plan_(model, taken(LayerPlan("kept", (1,), "kept", ((0, 5),))))
     more = last
     if last.attention == "kept":
@@ -139,7 +151,7 @@ def test_every_layer_takes_the_same_multiply_adds_away(model, taken):
     assert 0 < (dense - last) * layers == dense - macs_per_sample(apply_plan_(model, plan), 10)
 
 
-@pytest.mark.parametrize("variant", [("albert", {"num_hidden_layers": 4, "num_hidden_groups": 1})])
+@pytest.mark.parametrize("variant", ["albert, one layer for all"], indirect=True)
 def test_a_shared_layer_is_named_once_and_cut_in_every_application(model, batch, logits, taken):
     assert anatomy_of(model).layers == ("albert.encoder.albert_layer_groups.0.albert_layers.0",)
     runs = []

@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
 from axformer_lightning import apply_plan_
-from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
+from axformer_lightning.anatomy import Candidate, HardAttention, LayerPlan, SearchSpace, anatomy_of, neuron_groups
 from axformer_lightning.criteria import Rule
 from axformer_lightning.plan import Plan
+from axformer_lightning.replay.calls import Applied
 from axformer_lightning.replay.reads import Reads
 from axformer_lightning.replay.records import EMBEDDINGS, Records
 from axformer_lightning.replay.work import Work
@@ -177,6 +178,7 @@ def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monke
     assert 2 * sum(counted) == done
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"], indirect=True)
 def test_every_shortcut_saves_work(model, batches, family):
     def work(**options):
         return search_plan(model, model, batches, settings(factor=9.0, **options))[1].layer_tokens
@@ -268,6 +270,18 @@ def test_a_strangers_head_gets_what_it_reads(tiny, batches, rounds, reads, expec
     for one, other in zip(plan.decisions, whole.decisions, strict=True):
         assert one.loss == pytest.approx(other.loss, abs=1e-4)
     assert (counts.layer_tokens < more.layer_tokens) == (expected > Reads.EVERYTHING)
+
+
+def test_a_block_is_known_only_with_all_that_ran_before_it():
+    before, space = (LayerPlan(),) * 3, SearchSpace(4, neuron_groups(48, 3))
+    accepted = (Candidate("attention", 0), Candidate("head", 1, 0), Candidate("neuron_group", 1, 0))
+    known = {
+        tried.kind: Applied.of((*accepted, Candidate("head", 2, 0), tried), before, space, shares=True)
+        for tried in (Candidate("head", 1, 1), Candidate("neuron_group", 1, 1))
+    }
+    assert known["head"].block_key("attention") == accepted[:2]
+    assert known["neuron_group"].block_key("attention") == accepted[:2]
+    assert known["neuron_group"].block_key("feed_forward") == accepted
 
 
 def test_records_keep_to_their_budget():

@@ -14,6 +14,8 @@ from axformer_lightning.scoring import batches_by_length, step_of
 from axformer_lightning.search import Pruning, SearchSettings, search_plan
 from axformer_lightning.search.first_order import predicted_changes
 
+pytestmark = pytest.mark.one_implementation  # a search runs every layer eagerly
+
 LENGTHS = (12, 3, 7, 12, 5, 9, 4, 11, 2, 8, 12, 6)
 GROUPS = neuron_groups(48, 5)
 STEP = 1e-3
@@ -30,7 +32,6 @@ def changes(model, batches):
     return predicted_changes(step_of(model), batches, model, anatomy, layers_left(model), SearchSpace(4, GROUPS))
 
 
-@pytest.mark.one_implementation
 @pytest.mark.parametrize("kind", ["attention", "feed_forward", "head", "neuron_group"])
 def test_the_predicted_change_is_the_slope_of_the_loss(tiny, model, part, kind):
     """A component that is turned down a little changes the loss by as little of the prediction."""
@@ -62,7 +63,6 @@ def total(model, batches):
         )
 
 
-@pytest.mark.one_implementation
 @pytest.mark.parametrize("frozen", [False, True])
 def test_predicting_leaves_no_gradient_behind(model, batches, state, frozen):
     model.requires_grad_(not frozen)
@@ -72,7 +72,6 @@ def test_predicting_leaves_no_gradient_behind(model, batches, state, frozen):
     assert state(model) == before
 
 
-@pytest.mark.one_implementation
 def test_best_first_tries_blocks_and_their_parts_in_the_predicted_order(model, batches):
     predicted = changes(model, batches)
     settings = {"hard_attention_k": None, "neuron_groups": 5, "inspection_factor": 1e9, "majority": 0.999}
@@ -108,7 +107,7 @@ def test_losses_without_gradient_cannot_be_predicted(model, batches):
         find_plan(Fixed(), batches, strategy="best_first")
 
 
-@pytest.mark.one_implementation
+@pytest.mark.one_family
 @pytest.mark.parametrize("strategy", ["reference", "best_first"])
 def test_sweeps_go_on_until_nothing_is_accepted(model, batches, strategy):
     def search(sweeps):

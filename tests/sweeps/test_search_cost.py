@@ -42,7 +42,7 @@ def by_length(samples):
 
 
 def test_every_feature_saves_work_and_no_exact_one_changes_a_decision(tiny, model):
-    found = costs(model, tiny.batch(LENGTHS * 4))
+    found = costs(model, tiny.batch(LENGTHS * 10))
     assert list(found) == [*EXACT, "+ statistical stop"]
     assert [found[name].differing for name in EXACT] == [0] * len(EXACT)
     assert len({(found[name].candidates, found[name].accepted) for name in EXACT}) == 1
