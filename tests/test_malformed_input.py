@@ -175,8 +175,7 @@ def test_what_is_no_file_keeps_the_error_of_the_file_system(path, outcome):
 
 @pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
 @pytest.mark.parametrize("place", ["", "state_dict", "hyper_parameters", "callbacks"])
-@pytest.mark.parametrize("environment", ["0", "1"])
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(("environment", "zipped"), [("0", True), ("1", True), ("1", False)])
 def test_no_code_is_run(checkpoint, path, outcome, tmp_path, monkeypatch, place, environment, zipped):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", environment)
     (checkpoint[place] if place else checkpoint)["hostile"] = Marker(tmp_path / "marked")

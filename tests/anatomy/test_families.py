@@ -116,9 +116,10 @@ def test_cutting_in_two_steps_is_cutting_at_once(tiny, variant, model, batch, lo
     }
 
 
-@pytest.mark.parametrize(
-    ("last", "hard"), [("both blocks", "soft"), ("all heads", "soft"), ("head", "hard"), ("neurons", "renormalised")]
-)
+SAVED = [("both blocks", "soft"), ("all heads", "soft"), ("head", "hard"), ("neurons", "renormalised")]
+
+
+@pytest.mark.parametrize(("variant", "last", "hard"), cases(SAVED[-1:], SAVED), indirect=["variant"])
 def test_a_saved_model_comes_back_bit_by_bit(model, batch, logits, taken, tmp_path, last, hard):
     apply_plan_(model, taken(TAKEN[last], HARD[hard]))
     save_pretrained(model, tmp_path)

@@ -75,6 +75,7 @@ def tokenizer(family):
     )
 
 
+@pytest.mark.one_family  # anatomy/test_families.py saves and loads every family
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_loaded_model_is_the_saved_one_bit_by_bit(model, implementation, batch, logits, tmp_path, layers):
     save_pretrained(cut(model, layers), tmp_path)
@@ -217,7 +218,6 @@ def test_the_model_inside_a_module_is_saved(model, batch, logits, tmp_path):
     assert torch.equal(logits(loaded, batch), logits(model, batch))
 
 
-@pytest.mark.one_family
 def test_a_pipeline_runs_a_loaded_model(artifact, model, tokenizer, logits):
     tokenizer.save_pretrained(artifact)
     loaded, words = load_pretrained(artifact), AutoTokenizer.from_pretrained(artifact)

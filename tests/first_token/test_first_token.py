@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from contextlib import ExitStack
+from itertools import product
 
 import pytest
 import torch
@@ -78,6 +79,14 @@ def case(request):
     return request.param
 
 
+def with_layers():
+    """Every case with the few, and with all that one way to attend: the way that a family has by default."""
+    few = [(case, name) for case in cases(DIFFERENT) for name in FEW]
+    default = [case for case in cases(DIFFERENT) if case.values[0][1] == "sdpa" or not has_sdpa(case.values[0][0])]
+    both = {f"{case.id}-{name}": (case.values[0], LAYERS[name]) for case, name in few + list(product(default, LAYERS))}
+    return [pytest.param(*values, id=id_) for id_, values in both.items()]
+
+
 @pytest.fixture
 def family(case):
     return case[0].split(",")[0]
@@ -141,7 +150,7 @@ def assert_same(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("case", "layers"), with_layers())
 def test_logits_stay_with_gates_around_the_rule_and_in_it(model, batch, run, state, layers):
     before = state(model)
     gates = (lambda: closed(model, layers), lambda: attending(model, layers, [DENSE] * 3))
@@ -158,7 +167,7 @@ def test_logits_stay_with_gates_around_the_rule_and_in_it(model, batch, run, sta
     assert state(model) == before
 
 
-@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("case", "layers"), with_layers())
 def test_logits_of_a_cut_model_stay(model, batch, run, layers):
     expected = run(cut(model, layers), batch)
     with reading_first_token(model, layers):

@@ -12,6 +12,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.search import Pruning, SearchSettings, find, search_plan
 from axformer_lightning.search.baseline import Baseline
 from axformer_lightning.surgery import apply_plan_
+from tests.conftest import make_batch, make_model
 
 LENGTHS = (3, 14, 9, 5, 12, 7)
 SETTINGS = SearchSettings(HardAttention(4), Pruning(4, 2.0), Rule(majority=0))
@@ -67,6 +68,13 @@ def search(tiny, batches):
     return run
 
 
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """What the search comes to that nothing interrupts."""
+    model = make_model("bert", seed=1)
+    return search_plan(model, model, [make_batch(LENGTHS, seed=seed) for seed in (5, 6)], SETTINGS)
+
+
 @pytest.fixture
 def journal(search, tmp_path):
     """The journal of a search that was killed after its seventh trial."""
@@ -76,7 +84,7 @@ def journal(search, tmp_path):
     return path
 
 
-def test_the_first_search_keeps_every_trial(search, tmp_path):
+def test_the_first_search_keeps_every_trial(search, uninterrupted, tmp_path):
     trials, on_disk = [], []
 
     def on_trial(trial):
@@ -92,13 +100,12 @@ def test_the_first_search_keeps_every_trial(search, tmp_path):
         expected = {**vars(trial.candidate), **vars(trial.score), "accepted": trial.accepted}
         assert expected.items() <= line.items()
     assert lines[-1]["layer_tokens"] == counts.layer_tokens
-    assert (plan, counts) == search()
+    assert (plan, counts) == uninterrupted
 
 
 @pytest.mark.parametrize("after", [1, 3, 12])
-def test_a_killed_search_repeats_nothing_and_ends_alike(search, tmp_path, evaluated, after):
-    plan, counts = search()
-    begun = len(evaluated)
+def test_a_killed_search_repeats_nothing_and_ends_alike(search, uninterrupted, tmp_path, evaluated, after):
+    plan, counts = uninterrupted
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "search.jsonl", on_trial=killed_after(after))
     told, begun = [], len(evaluated)
@@ -108,12 +115,12 @@ def test_a_killed_search_repeats_nothing_and_ends_alike(search, tmp_path, evalua
     assert len(told) == counts.candidates
 
 
-def test_a_search_may_be_killed_often(search, journal, evaluated):
+def test_a_search_may_be_killed_often(search, uninterrupted, journal, evaluated):
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             search(journal, on_trial=killed_after(len(journal.read_text().splitlines()) + 1))
     assert len(evaluated) == 3 + 6
-    assert search(journal) == search()
+    assert search(journal) == uninterrupted
 
 
 def test_a_finished_search_is_only_read(search, tmp_path, evaluated):
@@ -146,27 +153,26 @@ def test_a_metric_is_taken_over_too(search, tmp_path, evaluated):
 
 
 @pytest.mark.parametrize("left", [1, 30, -2, -1])
-def test_a_torn_last_line_is_evaluated_again(search, journal, evaluated, left):
+def test_a_torn_last_line_is_evaluated_again(search, uninterrupted, journal, evaluated, left):
     *whole, last, _ = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join([*whole, last[:left] if left != -1 else last]))
     evaluated.clear()
-    assert search(journal) == search()
-    expected = search()[1].candidates
-    assert evaluated.count(()) == 3
-    assert len(evaluated) == 3 * (1 + expected) - 6
+    assert search(journal) == uninterrupted
+    assert evaluated.count(()) == 1
+    assert len(evaluated) == 1 + uninterrupted[1].candidates - 6
 
 
-def test_a_last_line_whose_bytes_never_reached_the_disk_is_evaluated_again(search, journal):
+def test_a_last_line_whose_bytes_never_reached_the_disk_is_evaluated_again(search, uninterrupted, journal):
     *whole, last, _ = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join([*whole, b"\0" * len(last), b""]))
-    assert search(journal) == search()
+    assert search(journal) == uninterrupted
 
 
 @pytest.mark.parametrize("text", ["", "{", "\n", '{"format": "axformer-search 1", "fingerprint": "00'])
-def test_a_journal_without_a_header_is_begun_anew(search, tmp_path, text):
+def test_a_journal_without_a_header_is_begun_anew(search, uninterrupted, tmp_path, text):
     (tmp_path / "search.jsonl").write_text(text)
-    assert search(tmp_path / "search.jsonl") == search()
-    assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 1 + len(search()[0].decisions)
+    assert search(tmp_path / "search.jsonl") == uninterrupted
+    assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 1 + len(uninterrupted[0].decisions)
 
 
 @pytest.mark.parametrize("other", ["weights", "data", "settings", "plan", "history", "metric"])

@@ -7,7 +7,7 @@ from transformers import Adafactor
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, find_transformer, layers_left
 from axformer_lightning.surgery import Edit, cut_
-from axformer_lightning.training import StartingPoint, apply_checkpoint_plans_, carry_over, check_all_trained
+from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_, carry_over, check_all_trained
 
 LAYERS = (
     LayerPlan(heads_removed=(1, 3), neurons_removed=((0, 8), (24, 48))),
@@ -187,6 +187,18 @@ def test_rewinding_gives_the_start_weights_in_the_cut_shape(tiny, family, tmp_pa
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1e-3]
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 1e-4])
+
+
+def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits):
+    model, dense = tiny.model("bert", "eager"), LayerPlan()
+    before = plan_for(model, (LayerPlan(heads_removed=(1,)), dense, dense))
+    weights = copy.deepcopy(apply_plan_(model, before).state_dict())
+    expected = logits(model, tiny.batch())
+    apply_plan_(model, plan_for(model, (LayerPlan("removed"), dense, LayerPlan(neurons_removed=((0, 8),)))))
+    apply_checkpoint_plans_(model, {"callbacks": {"A": {PLANS_KEY: [{"model": None, "plan": before.to_dict()}]}}})
+    assert model.axformer_plan == before
+    model.load_state_dict(weights)
+    assert torch.equal(logits(model, tiny.batch()), expected)
 
 
 def test_a_checkpoint_without_plans_changes_nothing(tiny):
