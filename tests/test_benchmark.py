@@ -16,7 +16,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.tasks import TASKS, load_model
 from axformer_lightning.tasks.demo import demo_pairs
-from tests.tasks.conftest import FOLDERS, official
+from tests.tasks.official import FOLDERS, official
 
 EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
 TINY = {
