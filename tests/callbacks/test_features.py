@@ -310,6 +310,13 @@ def test_options_of_the_trainer(module, fit, pruning, options):
     assert [name for name in still if "position_embeddings" not in name and "key.bias" not in name] == []
 
 
+@pytest.mark.parametrize(("limit", "samples"), [(1, 16), (0.5, 16), (1.0, 32)])
+def test_no_more_validation_batches_decide_than_the_trainer_reads(module, fit, pruning, limit, samples):
+    callback = pruning(search_dataloader=None)
+    fit(module, [callback], max_epochs=1, limit_val_batches=limit)
+    assert max(decision.samples_seen for decision in callback.plan.decisions) == samples
+
+
 def test_gradient_checkpointing(module, fit, pruning):
     twin = copy.deepcopy(module)
     module.anything.activation_checkpointing_enable()
