@@ -13,6 +13,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
+gc.disable()  # until all is collected
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, max_examples=60)
@@ -161,9 +162,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Let no later garbage collection walk through all that was imported and collected."""
-    gc.collect()
+    """Let no garbage collection walk through all that is imported and collected, neither meanwhile nor later."""
     gc.freeze()
+    gc.enable()
 
 
 def is_offered(item):

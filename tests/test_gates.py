@@ -88,7 +88,7 @@ def test_a_closed_block_leaves_the_norm_of_its_input(model, batch, logits, part,
     torch.testing.assert_close(gated, logits(model, batch))
 
 
-@pytest.mark.one_implementation
+@pytest.mark.one_family  # anatomy/test_families.py listens to every family
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_closing_is_heard(model, batch, logits, layers):
     assert (run_gated(logits, model, batch, layers) - logits(model, batch)).abs().max() > 1e-2

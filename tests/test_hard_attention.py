@@ -42,14 +42,14 @@ def weights(part):
     return run
 
 
-@pytest.mark.parametrize("k", [LONGEST, LONGEST + 1, 1000])
+@pytest.mark.parametrize("k", [LONGEST, LONGEST + 1])
 def test_keeping_at_least_as_many_keys_as_there_are_changes_nothing(model, batch, logits, k, renormalize):
     expected = logits(model, batch)
     set_hard_attention_(model, hard(k, renormalize))
     assert torch.equal(logits(model, batch), expected)
 
 
-@pytest.mark.parametrize("k", [1, 3, LONGEST - 1])
+@pytest.mark.parametrize("k", [1, LONGEST - 1])
 def test_every_query_keeps_at_most_k_keys(model, batch, weights, k, renormalize):
     set_hard_attention_(model, hard(k, renormalize))
     counts = torch.stack([(weights_BHQK > 0).sum(-1) for weights_BHQK in weights(model, batch)])
@@ -86,7 +86,7 @@ def test_rows_sum_to_one_exactly_where_they_are_renormalised(model, batch, weigh
         assert sums.min() < 0.9
 
 
-@pytest.mark.parametrize("k", [1, 3, 5, 20])
+@pytest.mark.parametrize("k", [1, 5, 20])
 def test_padding_gets_no_weight(model, batch, weights, k, renormalize):
     set_hard_attention_(model, hard(k, renormalize))
     real = batch["attention_mask"] == 1

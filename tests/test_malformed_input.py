@@ -121,7 +121,7 @@ def refused(module, checkpoint, state):
     return False
 
 
-@pytest.mark.parametrize("count", [75, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     assert outcome() == "same"
@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome
     assert found.count("refused") > count / 3
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_truncated_checkpoint_is_refused_wherever_it_ends(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     content, generator = path.read_bytes(), random.Random(0)
@@ -211,7 +211,7 @@ def test_a_plan_that_the_weights_do_not_fit_is_refused(checkpoint, path, outcome
         {"plan": []},
         {"plan": PLAN.to_dict() | {"num_heads": 8}},
         {"plan": PLAN.to_dict() | {"model_type": "roberta"}},
-        {"plan": PLAN.to_dict() | {"version": 2}},
+        {"plan": PLAN.to_dict() | {"version": 99}},
         {"plan": PLAN.to_dict() | {"num_layers": 2, "layers": PLAN.to_dict()["layers"][:2]}},
         {"plan": PLAN.to_dict() | {"layers": torch.ones(3)}},
         {"more": 1},

@@ -27,6 +27,7 @@ from axformer_lightning.tasks.demo import demo_pairs
 
 ROOT = Path(train.__file__).parent
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml"))
+CHOICES_BUT_TASKS = [choice for choice in CHOICES if not choice.startswith("task=")]  # each of which is composed below
 SHORT = ["finetune_epochs=1", "retrain_epochs=1", "data.batch_size=8", "logger=none"]
 SHORT += ["++trainer.enable_progress_bar=false", "++trainer.accelerator=cpu", "model.config.num_hidden_layers=2"]
 QUIET = pytest.mark.filterwarnings("ignore:The dataloader", "ignore:.*no `LightningLoggerBase`")
@@ -62,7 +63,7 @@ def run(glue, tmp_path, monkeypatch):
     return go
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", ["task=mrpc", *CHOICES_BUT_TASKS])
 def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)
     assert cfg.task.name in TASKS
@@ -166,6 +167,18 @@ def test_a_run_leaves_what_was_promised(run):
     with Image.open(directory / "plan.png") as picture:
         assert min(picture.size) > 100
     assert not (directory / "start.safetensors").exists()
+
+
+@QUIET
+def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
+    _, directory = run("retrain_epochs=0")
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=RunMode.RUN)
+    monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
+    data = f"data_dir={tmp_path / 'glue'}"
+    train.main.__wrapped__(configuration("task=mrpc", "model=tiny", data, *SHORT, "retrain_epochs=0", "resume=true"))
+    shown = capsys.readouterr().out
+    assert f"Everything is in {directory}" in shown
+    assert "encoder parameters" in shown
 
 
 @QUIET

@@ -43,6 +43,19 @@ class Block:
             return None
         return layer.kept_heads(self.num_units) if self.kind == "attention" else layer.kept_neurons(self.num_units)
 
+    def keeps_more(self, wanted: LayerPlan, now: LayerPlan) -> bool:
+        """Tell whether ``wanted`` has units of the block, or the block itself, that ``now`` lacks.
+
+        Example:
+            >>> from axformer_lightning.anatomy import BERT, Anatomy
+            >>> heads, _ = Anatomy("bert", BERT, ("encoder.layer.0",), 4, 8, 6).blocks
+            >>> cut = LayerPlan(heads_removed=(1,))
+            >>> heads.keeps_more(cut, LayerPlan()), heads.keeps_more(LayerPlan(), cut)
+            (False, True)
+        """
+        had, wants = self.left(now), self.left(wanted)
+        return not set(wants or ()) <= set(had or ()) or (had is None and wants is not None)
+
     def keeping(self, layer: LayerPlan, units: Iterable[int]) -> LayerPlan:
         """Return ``layer`` with exactly these ``units`` of the block left, which then is not removed.
 

@@ -31,9 +31,16 @@ from axformer_lightning.surgery.cut import cut_
 CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
 # Fields of a config by which transformers would run other code than its own, or read other files than these.
 ELSEWHERE = (
-    "attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation", "auto_map",
-    "distributed_config", "fusion_config", "quantization_config", "transformers_weights",
-)  # fmt: skip
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+    "auto_map",
+    "distributed_config",
+    "fusion_config",
+    "quantization_config",
+    "transformers_weights",
+)
 KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
 HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
 CARD = """---

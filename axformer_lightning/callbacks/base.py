@@ -149,8 +149,11 @@ class SearchCallback(L.Callback):
         if self._remaining() and not _is_dry_run(trainer):
             logger.warning(
                 "%s: %d of %d rounds did not run, as the fit ended after %d epochs.",
-                type(self).__name__, self._remaining(), self.rounds, trainer.current_epoch,
-            )  # fmt: skip
+                type(self).__name__,
+                self._remaining(),
+                self.rounds,
+                trainer.current_epoch,
+            )
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -194,7 +194,7 @@ def _changed(
     for i, (now, wanted) in enumerate(zip(layers_left(model), layers, strict=True)):
         for block in anatomy.blocks:
             had, left = block.left(now), block.left(wanted)
-            if not set(left or ()) <= set(had or ()) or (had is None and left is not None):
+            if block.keeps_more(wanted, now):
                 raise ValueError(
                     f"Expected layers that keep no more than the model has, but layers[{i}] keeps more of its"
                     f" {block.kind} block. Give what is to be left of this model."

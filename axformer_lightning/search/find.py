@@ -120,8 +120,10 @@ def search_plan(
     if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
         logger.warning(
             "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
-            len(groups), anatomy.intermediate_size, anatomy.intermediate_size % len(groups),
-        )  # fmt: skip
+            len(groups),
+            anatomy.intermediate_size,
+            anatomy.intermediate_size % len(groups),
+        )
     stops_early = losses_are_nonnegative(module) and not settings.full_scores
     with scoring(module, transformer):
         baseline = measure_baseline(module, transformer, anatomy, batches, settings, space, before.layers, ranks)
@@ -130,8 +132,9 @@ def search_plan(
     if ranks.rank == 0 and settings.hard_attention and 0 < baseline.longest <= settings.hard_attention.k:
         logger.warning(
             "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
-            settings.hard_attention.k, baseline.longest,
-        )  # fmt: skip
+            settings.hard_attention.k,
+            baseline.longest,
+        )
     round_ = 1 + max((decision.round for decision in before.decisions), default=0)
     sizes, decisions = layer_sizes(transformer), []
     accepted: list[Candidate] = []

@@ -126,7 +126,7 @@ def _positions_of_layer(
 ) -> Iterator[tuple[str, Positions | None]]:
     for block in anatomy.blocks:
         had, wants = block.left(now), block.left(wanted)
-        if not set(wants or ()) <= set(had or ()) or (had is None and wants is not None):
+        if block.keeps_more(wanted, now):
             raise ValueError(
                 f"Expected a plan that removes at least what is cut already, but layers[{i}] keeps more of its"
                 f" {block.kind} block than the model has. Apply the plan to the original model."

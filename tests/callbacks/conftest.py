@@ -53,7 +53,7 @@ def loader(count, seed, **options):
 
 @pytest.fixture
 def module(tiny):
-    return Classifier(tiny.model("bert", "sdpa", num_labels=2).train())
+    return Classifier(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2).train())
 
 
 @pytest.fixture

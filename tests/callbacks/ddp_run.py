@@ -220,6 +220,7 @@ starting_point.save_file = lambda tensors, path: (writes.append(str(path)), save
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name in sys.argv[2:]:
-        globals()[name](Path(sys.argv[1]))
+        if name not in ("refused", "fork", "spawn") or "LOCAL_RANK" not in os.environ:  # of these one process is enough
+            globals()[name](Path(sys.argv[1]))
     if distributed.is_initialized():  # after an error Lightning leaves it up, and its threads may outlive the process
         distributed.destroy_process_group()

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,24 +60,26 @@ def subprocesses(tmp_path_factory):
     """What two processes that Lightning started as scripts saw, by case, and what they wrote."""
     out = tmp_path_factory.mktemp("ddp")
     names = (*CASES, "averages", "broken")
-    done = run(out, *names)
+    done = run(out, "refused", "fork", *names)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = {case: [torch.load(out / f"{case}-{rank}.pt", weights_only=False) for rank in (0, 1)] for case in names}
     return SimpleNamespace(seen=seen, output=done.stderr, out=out)
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory):
-    """Runs cases in workers, and returns what these saw and the main process after them."""
+@pytest.fixture
+def workers(request, tmp_path):
+    """Returns what processes saw that were forked or spawned, and the main process after them."""
 
-    @cache
-    def run_cases(*cases):
-        out = tmp_path_factory.mktemp("workers")
-        done = run(out, *cases)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return {path.stem: torch.load(path, weights_only=False) for path in out.glob("*.pt")}
+    def seen(start):
+        out = tmp_path
+        if start == "fork":
+            out = request.getfixturevalue("subprocesses").out
+        else:
+            done = run(out, start)
+            assert done.returncode == 0, done.stderr[-3000:]
+        return {name: torch.load(out / f"{start}-{name}.pt", weights_only=False) for name in (0, 1, "main")}
 
-    return run_cases
+    return seen
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +206,10 @@ def test_processes_that_disagree_are_an_error(tiny, metric, message):
         search_plan(model, model, [tiny.batch()], settings, ranks=Torn())
 
 
-@pytest.mark.xdist_group("workers")
+@pytest.mark.xdist_group("ddp")
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_the_module_of_the_main_process_follows_its_workers(workers, start):
-    seen = workers("refused", "fork") if start == "fork" else workers("spawn")
-    first, second, main = (seen[f"{start}-{name}"] for name in (0, 1, "main"))
+    first, second, main = workers(start).values()
     assert_same(first["end"], second["end"])
     assert_same(first["end"], main["end"])
     assert not main["plan"].removes_nothing
@@ -220,9 +220,9 @@ def test_the_module_of_the_main_process_follows_its_workers(workers, start):
         )
 
 
-@pytest.mark.xdist_group("workers")
-def test_workers_whose_cut_nobody_would_follow_are_refused_in_setup(workers):
-    error = workers("refused", "fork")["refused"]["error"]
+@pytest.mark.xdist_group("ddp")
+def test_workers_whose_cut_nobody_would_follow_are_refused_in_setup(subprocesses):
+    error = torch.load(subprocesses.out / "refused.pt", weights_only=False)["error"]
     assert 'Use `Trainer(strategy="ddp")`; in a notebook call' in error
     assert "in setup" in error
 

@@ -89,7 +89,7 @@ AVERAGES = {
 
 @pytest.mark.parametrize("make", AVERAGES.values(), ids=AVERAGES)
 def test_averages_follow_the_cut(tiny, fit, pruning, make):
-    module = Unscheduled(tiny.model("bert", "sdpa", num_labels=2).train())
+    module = Unscheduled(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2).train())
     averaging, before = make(), size(module)
     fit(module, [averaging, pruning()], max_epochs=4)
     assert size(module) < before
@@ -160,7 +160,7 @@ class Falling(Unscheduled):
 
 @pytest.fixture
 def falling(tiny):
-    return Falling(tiny.model("bert", "sdpa", num_labels=2).train())
+    return Falling(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2).train())
 
 
 def test_early_stopping_compares_a_cut_model_with_itself(falling, fit, pruning):
@@ -237,7 +237,7 @@ def test_a_checkpoint_from_before_the_cut_is_loaded_into_a_cut_module(module, fi
     dense = torch.load(path, weights_only=True)["state_dict"]
     assert not is_cut(module)
     assert all(torch.equal(value, dense[name]) for name, value in module.state_dict().items())
-    fresh = Classifier(tiny.model("bert", "sdpa", num_labels=2))
+    fresh = Classifier(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2))
     fresh.load_state_dict(dense)
     batch = next(iter(loader(32, 1)))
     with torch.no_grad():
@@ -310,6 +310,13 @@ def test_options_of_the_trainer(module, fit, pruning, options):
     assert [name for name in still if "position_embeddings" not in name and "key.bias" not in name] == []
 
 
+@pytest.mark.parametrize(("limit", "samples"), [(1, 16), (0.5, 16), (1.0, 32)])
+def test_no_more_validation_batches_decide_than_the_trainer_reads(module, fit, pruning, limit, samples):
+    callback = pruning(search_dataloader=None)
+    fit(module, [callback], max_epochs=1, limit_val_batches=limit)
+    assert max(decision.samples_seen for decision in callback.plan.decisions) == samples
+
+
 def test_gradient_checkpointing(module, fit, pruning):
     twin = copy.deepcopy(module)
     module.anything.activation_checkpointing_enable()
@@ -376,7 +383,7 @@ class Manual(Classifier):
 
 
 def test_several_optimizers_stepped_by_hand(tiny, fit, pruning):
-    module = Manual(tiny.model("bert", "sdpa", num_labels=2).train())
+    module = Manual(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2).train())
     watcher = Watcher(lambda trainer, pl_module: weights(pl_module))
     fit(module, [watcher, pruning()])
     assert is_cut(module)
@@ -424,7 +431,7 @@ def test_a_second_fit_goes_on_with_the_cut_module_and_its_rounds(module, fit, pr
 def test_a_fit_of_another_module_begins_anew(module, fit, pruning, tiny):
     callback = pruning()
     fit(module, [callback], max_epochs=2)
-    other = Classifier(tiny.model("bert", "sdpa", num_labels=2, seed=1).train())
+    other = Classifier(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2, seed=1).train())
     fit(other, [callback], max_epochs=2)
     assert is_cut(other)
     assert callback.plan == other.anything.axformer_plan != module.anything.axformer_plan
@@ -434,7 +441,7 @@ def test_a_module_that_was_cut_before_the_fit_keeps_its_plan_in_checkpoints(modu
     fit(module, [pruning()], max_epochs=2)
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
     trainer = fit(module, [saver, pruning(first_epoch=1)], max_epochs=2, enable_checkpointing=True)
-    fresh = Classifier(tiny.model("bert", "sdpa", num_labels=2))
+    fresh = Classifier(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2))
     (values,) = trainer.validate(fresh, loader(32, 1), ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False)
     assert is_cut(fresh)
     assert math.isfinite(values["val_loss"])

@@ -119,7 +119,7 @@ def test_the_first_token_is_enough_where_nothing_else_is_read(model, batches, ro
 
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
 def test_what_does_nothing_ties_and_is_rejected(model, batches, part, kind):
-    writer = part(model, 1, kind)
+    writer, batches = part(model, 1, kind), batches[1:]
     units = slice(8, 16) if kind == "attention" else slice(0, 10)  # a head; the first of five groups, and no other
     writer.weight.data[:, units] = 0
     hardly = SearchSettings(pruning=Pruning(5, 1e9), rule=Rule(majority=0.999), full_scores=True)
@@ -144,6 +144,7 @@ def test_scores_are_those_of_the_cut_model(model, batches):
 def test_parts_of_a_cut_block_score_as_in_the_model_that_is_cut_further(model, batches):
     sizes, space = (model.config.model_type, 3, 4, 48), SearchSpace(4, neuron_groups(48, 3))
     cut = (LayerPlan(heads_removed=(0, 2)), LayerPlan("kept", (1,), "kept", ((8, 40),)), LayerPlan("removed"))
+    batches = batches[1:]
     apply_plan_(model, Plan(*sizes, cut))
     nothing_is_accepted = {"rule": Rule(majority=0.999), "factor": 1e9}
     plan, _ = search_plan(model, model, batches, settings(**nothing_is_accepted))
@@ -291,7 +292,7 @@ class Stranger(nn.Module):
 )
 def test_a_strangers_head_gets_what_it_reads(tiny, batches, rounds, reads, expected):
     torch.manual_seed(0)
-    encoder = tiny.model("bert", auto=AutoModel)
+    encoder, batches = tiny.model("bert", auto=AutoModel), batches[1:]
     module = Stranger(encoder, reads).eval()
     plan, counts = search_plan(module, encoder, batches, settings())
     assert rounds[-1].replay.reading.reads == expected

@@ -35,8 +35,7 @@ def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp
     assert len(trials) > 3
     with pytest.raises(ValueError, match="Expecting|Unterminated"):  # noqa: RUF043
         json.loads(torn)
-    with process(DYING, 0, *options, f"hydra.run.dir={killed}", "resume=true") as resumed:
-        assert "Everything is in" in finish(resumed)
+    train.train(configuration(*options, "resume=true"), killed)
     assert outcome(killed) == outcome(whole)
     assert {path.name for path in (killed / ".resume").iterdir()} == {"lock", "run.json"}
 

@@ -16,7 +16,7 @@ LENGTHS = (12, 3, 7, 12, 5, 9, 4, 11) * 4
 @pytest.fixture
 def batches(tiny):
     def make(seed, **entries):
-        return list(batches_by_length([tiny.batch(LENGTHS, seed=seed) | entries], 96))
+        return list(batches_by_length([tiny.batch(LENGTHS, seed=seed) | entries], 400))
 
     return make
 
@@ -39,7 +39,7 @@ def test_each_rule_decides_by_the_search_set_and_reports_on_dev(classes, batches
     assert dense.report.metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert 0 <= dense.report.calibration_error <= 1
     by_name = {result.name: result for result in results}
-    plan = find_plan(classes, search, majority=0, batch_tokens=96)
+    plan = find_plan(classes, search, majority=0, batch_tokens=400)
     assert by_name["loss"].accepted == sum(decision.accepted for decision in plan.decisions) > 0
     assert by_name["loss"].search_loss == [d.loss for d in plan.decisions if d.accepted][-1]
     assert by_name["loss"].report.encoder_parameters < dense.report.encoder_parameters
