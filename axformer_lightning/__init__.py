@@ -2,6 +2,7 @@
 
 from axformer_lightning.anatomy import Family, register_family
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
+from axformer_lightning.budgets import shrink
 from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
@@ -22,4 +23,5 @@ __all__ = [
     "load_pretrained",
     "register_family",
     "save_pretrained",
+    "shrink",
 ]

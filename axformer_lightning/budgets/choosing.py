@@ -10,14 +10,14 @@ from functools import partial
 
 from axformer_lightning.budgets.probe import Damage, Layers, Probe
 from axformer_lightning.budgets.program import least_damage
-from axformer_lightning.budgets.tables import Option, Table
+from axformer_lightning.budgets.tables import Objective, Option, Table
 from axformer_lightning.budgets.widths import layers_of
 from axformer_lightning.repair import BlockName, RemovalOrder
 
 Choice = dict[BlockName, int]  # which option of each block
-Objective = Callable[[Damage], float]
 Predict = Callable[[Option], float]
-MIXTURES = (0.0, 0.03, 0.1, 0.3, 1.0, 10.0)  # of the share of a block's output that is lost, beside the damage
+MIXTURES = (0.0, 0.03, 0.1, 0.3, 1.0)  # of the share of a block's output that is lost, in addition to the damage
+FINALISTS = 3  # proposals that are measured on all samples
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Chooser:
         orders: in which the units of each block go.
         budget: most that all blocks may cost.
         objective: what is to be as low as possible.
+        few: batches by which proposals are compared first.
     """
 
     probe: Probe
@@ -52,6 +53,7 @@ class Chooser:
     orders: Mapping[BlockName, RemovalOrder]
     budget: float
     objective: Objective
+    few: int | None = None
 
     def choose(self, tries: int) -> Tried:
         """Return the best of some programs, after that many swaps.
@@ -59,17 +61,33 @@ class Chooser:
         Args:
             tries: swaps to measure.
         """
-        proposals = {tuple(choice.items()): choice for choice in self.programs()}
-        best = min(
-            (self.measure(choice) for choice in proposals.values()), key=lambda tried: self.objective(tried.damage)
-        )
+        proposals = list({tuple(choice.items()): choice for choice in self.programs()}.values())
+        if self.few is not None:
+            proposals = sorted(proposals, key=self._first_look)[:FINALISTS]
+        best = min(map(self.measure, proposals), key=lambda tried: self.objective(tried.damage))
         return self.swapped(best, tries)
 
+    def _first_look(self, choice: Choice) -> float:
+        return self.objective(self.probe.measure(self.layers_of(choice), most=self.few))
+
     def programs(self) -> Iterator[Choice]:
-        """Yield what programs over mixtures of damages choose; none removes a whole block, see :meth:`swapped`."""
+        """Yield what programs over mixtures of damages choose, and equal shares of all blocks.
+
+        None removes a whole block, unless the budget needs it; see :meth:`swapped`.
+        """
         for mixture in MIXTURES:
             for floor in (True, False):
                 yield self._program(partial(self._predicted, mixture=mixture, floor=floor))
+        yield self._program(lambda option: option.error)
+        yield from self._equal_shares()
+
+    def _equal_shares(self) -> Iterator[Choice]:
+        longest = max(map(len, self.table.values()))
+        for at in range(longest):
+            choice = {name: min(at, len(options) - 1) for name, options in self.table.items()}
+            if self.cost(choice) <= self.budget:
+                yield choice
+                return
 
     def _program(self, predict: Predict) -> Choice:
         options = {name: [o for o in options if o.width is not None] for name, options in self.table.items()}
@@ -80,8 +98,7 @@ class Chooser:
         return dict(zip(options, least_damage(costs, damages, self.budget), strict=True))
 
     def _predicted(self, option: Option, mixture: float, floor: bool) -> float:
-        damage = self.objective(option.damage)
-        return (max(0.0, damage) if floor else damage) + mixture * option.error
+        return (max(0.0, option.damage) if floor else option.damage) + mixture * option.error
 
     def measure(self, choice: Choice, best: Tried | None = None) -> Tried:
         """Measure a choice as a whole; one that is clearly worse than the best is stopped early."""

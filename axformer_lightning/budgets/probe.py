@@ -103,7 +103,7 @@ class Probe:
         dense: the logits of the dense model on each batch; of a model that has been cut already those from before.
         ranks: the processes that share the search set.
         solved: repairs found so far.
-        means: whether means of removed blocks are kept.
+        means: whether means of removed blocks are kept: nearest to all tokens, and often worse for the task than none.
     """
 
     replay: Replay
@@ -114,7 +114,7 @@ class Probe:
     dense: Sequence[Any]
     ranks: Ranks = ALONE
     solved: Solved = field(default_factory=dict)
-    means: bool = True
+    means: bool = False
 
     @classmethod
     def of(

@@ -1,6 +1,7 @@
 """What each width of each block does to the model, measured, and what it costs."""
 
-from collections.abc import Callable, Mapping
+import bisect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from axformer_lightning.budgets.probe import Damage, Probe
@@ -9,7 +10,8 @@ from axformer_lightning.repair import BlockName, RemovalOrder
 
 Table = Mapping[BlockName, tuple["Option", ...]]
 CostOf = Callable[[BlockName, Width], float]
-UNCHANGED = Damage(0.0, 0.0, 0.0, 0)
+Objective = Callable[[Damage], float]
+MEASURED = (0.5, 0.25, 0.125, 0.0625)  # shares of a block's units at which its damage is measured
 
 
 @dataclass(frozen=True)
@@ -19,52 +21,76 @@ class Option:
     Args:
         width: units that are left; None where the block is removed.
         cost: of the block with that width.
-        damage: measured on the search set.
-        error: squared error of the block's output, as a share of the output's mean square.
+        damage: what is lost on the search set, 0 for the whole block.
+        error: squared error of the block's output, as a share of the error with no units at all.
     """
 
     width: Width
     cost: float
-    damage: Damage
+    damage: float
     error: float
 
 
 def measure_table(
-    probe: Probe, orders: Mapping[BlockName, RemovalOrder], cost_of: CostOf, *, most: int | None = None
+    probe: Probe,
+    orders: Mapping[BlockName, RemovalOrder],
+    cost_of: CostOf,
+    objective: Objective,
+    *,
+    most: int | None = None,
 ) -> Table:
     """Return the options of every block that is left, from whole to removed.
+
+    Four widths of a block are measured. Those between have a damage between, by the error of the block's output, which is
+    known for every width.
 
     Args:
         probe: measures.
         orders: in which the units of each block go.
         cost_of: what a block of some width costs.
+        objective: what damage is.
         most: batches to measure each by, by default all.
     """
-    now = widths_of(probe.replay.anatomy, probe.replay.before)
-    return {
-        name: tuple(_option(probe, orders, cost_of, name, width, most) for width in ladder(units))
-        for name, units in now.items()
-        if units is not None
-    }
-
-
-def _option(
-    probe: Probe,
-    orders: Mapping[BlockName, RemovalOrder],
-    cost_of: CostOf,
-    name: BlockName,
-    width: Width,
-    most: int | None,
-) -> Option:
-    order, cost = orders[name], cost_of(name, width)
-    if width == len(order.units):
-        return Option(width, cost, UNCHANGED, 0.0)
-    layers = layers_of(probe.replay.anatomy, probe.replay.before, orders, {name: width})
-    return Option(width, cost, probe.measure(layers, most=most), lost_share(order, width))
+    anatomy, before = probe.replay.anatomy, probe.replay.before
+    table = {}
+    for name, units in widths_of(anatomy, before).items():
+        if units is None:
+            continue
+        order, known = orders[name], {0.0: 0.0}
+        for width in sorted({max(1, round(units * share)) for share in MEASURED if units}, reverse=True):
+            if width < units:
+                damage = probe.measure(layers_of(anatomy, before, orders, {name: width}), most=most)
+                known[lost_share(order, width)] = objective(damage)
+        table[name] = tuple(
+            Option(width, cost_of(name, width), between(known, error), error)
+            for width in ladder(units)
+            for error in [lost_share(order, width)]
+        )
+    return table
 
 
 def lost_share(order: RemovalOrder, width: Width) -> float:
-    """Return the share of a block's output that is lost: scores add up to the squared error."""
+    """Return the error of a block's output with so many units left, as a share of that without any.
+
+    Example:
+        >>> lost_share(RemovalOrder((0, 1, 2), (0.0, 1.0, 3.0)), 1)
+        0.25
+    """
     gone = len(order.units) - (width or 0)
     total = sum(order.scores)
     return sum(order.scores[:gone]) / total if total > 0 else 0.0
+
+
+def between(known: Mapping[float, float], at: float) -> float:
+    """Return the value at a point, on the line through the two known points around it or nearest to it.
+
+    Example:
+        >>> between({0.0: 0.0, 0.5: 1.0, 1.0: 5.0}, 0.75), between({0.0: 2.0}, 0.3)
+        (3.0, 2.0)
+    """
+    points: Sequence[float] = sorted(known)
+    if len(points) == 1:
+        return known[points[0]]
+    right = min(max(1, bisect.bisect_left(points, at)), len(points) - 1)
+    low, high = points[right - 1], points[right]
+    return known[low] + (known[high] - known[low]) * (at - low) / (high - low)
