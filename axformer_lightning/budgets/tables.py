@@ -41,8 +41,8 @@ def measure_table(
 ) -> Table:
     """Return the options of every block that is left, from whole to removed.
 
-    Four widths of a block are measured. Those between have a damage between, by the error of the block's output, which is
-    known for every width.
+    Four widths of a block are measured. Those between have a damage between, by the error of the block's output, which
+    is known for every width.
 
     Args:
         probe: measures.
