@@ -119,7 +119,7 @@ def test_cutting_in_two_steps_is_cutting_at_once(tiny, variant, model, batch, lo
     }
 
 
-SAVED = [("both blocks", "soft"), ("all heads", "soft"), ("head", "hard"), ("neurons", "renormalised")]
+SAVED = [("both blocks", "soft"), ("all heads", "hard"), ("neurons", "renormalised")]
 
 
 @pytest.mark.parametrize(("variant", "last", "hard"), cases(SAVED[-1:], SAVED), indirect=["variant"])

@@ -18,9 +18,7 @@ def folder(tmp_path):
 
 
 @QUIET
-@pytest.mark.parametrize(
-    "options", [[], ["pruning.criterion=metric"], ["task.headline=exact_match", "retrain_epochs=1"]]
-)
+@pytest.mark.parametrize("options", [[], ["pruning.criterion=metric", "task.headline=exact_match", "retrain_epochs=1"]])
 def test_squad_goes_from_its_official_files_to_results(folder, tmp_path, options):
     directory = tmp_path / "run"
     results = run(directory, "task=squad", f"data_dir={folder}", *WINDOWS, *options)

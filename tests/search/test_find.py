@@ -189,6 +189,7 @@ def mean_loss(model, batch):
         return model(**batch).loss.item()
 
 
+@pytest.mark.one_family
 def test_the_layers_of_a_plan_are_what_its_decisions_say(model, search_set):
     plan = find_plan(model, [search_set], majority=0, inspection_factor=2, **SMALL)
     for i, layer in enumerate(plan.layers):
@@ -284,6 +285,7 @@ def test_a_tolerance_accepts_what_would_be_a_loss_without_it(model, search_set):
     assert any(decision.accepted and decision.loss >= decision.best_before for decision in plan.decisions)
 
 
+@pytest.mark.one_family
 def test_hard_attention_that_changes_nothing_ties_and_is_rejected(model, search_set):
     plan = find_plan(model, [search_set], majority=0, **SMALL | {"hard_attention_k": max(LENGTHS)})
     first = plan.decisions[:3]
@@ -426,7 +428,7 @@ def test_a_broken_weight_is_noticed_before_the_search(model, search_set, part, s
     assert state(model) == before
 
 
-@pytest.mark.one_implementation
+@pytest.mark.one_family
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("after", [1, 4, 7])
 def test_an_error_in_the_middle_of_a_search_leaves_the_model_as_it_was(model, search_set, state, after):
@@ -525,6 +527,7 @@ def test_a_search_for_nothing_is_refused():
         SearchSettings()
 
 
+@pytest.mark.one_family
 def test_the_work_is_counted(model, search_set):
     settings = SearchSettings(hard_attention=HardAttention(4), full_scores=True, max_length=20, **THOROUGH)
     plan, counts = search_plan(model, model, [search_set], settings)
@@ -534,6 +537,7 @@ def test_the_work_is_counted(model, search_set):
     assert counts.exhaustive_layer_tokens == 3 * 3 * NUM * 20
 
 
+@pytest.mark.one_family
 def test_a_closed_block_costs_no_work(model, search_set):
     settings = SearchSettings(pruning=Pruning(5, 0.001), rule=Rule(majority=0.999), full_scores=True, **THOROUGH)
     _, counts = search_plan(model, model, [search_set], settings)
@@ -541,6 +545,7 @@ def test_a_closed_block_costs_no_work(model, search_set):
     assert counts.layer_tokens == pytest.approx((3 + 6 * 3 - 3) * NUM * max(LENGTHS))
 
 
+@pytest.mark.one_family
 def test_half_a_layer_costs_half_the_work(model, search_set):
     half = LayerPlan("kept", (0, 3), "kept", ((12, 36),))
     apply_plan_(model, Plan(model.config.model_type, 3, 4, 48, (half,) * 3))
@@ -549,6 +554,7 @@ def test_half_a_layer_costs_half_the_work(model, search_set):
     assert counts.layer_tokens == pytest.approx(4 * 3 * NUM * max(LENGTHS) / 2)
 
 
+@pytest.mark.one_family
 def test_a_removed_block_costs_no_work(model, search_set):
     model = apply_plan_(model, find_plan(model, [search_set], majority=0, tolerance=99, **SMALL))
     _, counts = search_plan(model, model, [search_set], SearchSettings(pruning=Pruning(5), **THOROUGH))
