@@ -33,7 +33,7 @@ def test_the_copy_is_that_many_times_smaller_and_the_model_is_unchanged(model, b
     small = shrink(model, batches, encoder_size_ratio=ratio, effort=QUICK)
     assert state(model) == before
     reached = count_encoder_parameters(model) / count_encoder_parameters(small)
-    assert ratio <= reached < 1.4 * ratio
+    assert reached >= ratio  # more where a smaller model has a lower loss
     assert small.axformer_plan is not None
 
 
