@@ -3,7 +3,6 @@
 Source: the program over cost buckets is that of arXiv 2201.13096 (SPDY), section 3.
 """
 
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +33,7 @@ def least_damage(
     least = sum(map(min, costs))
     if least > budget:
         raise ValueError(f"Expected a budget of at least {least:g}, what the cheapest options cost, got {budget:g}.")
-    unit = budget / buckets or sys.float_info.min  # nothing that costs anything is within a budget of 0
+    unit = (budget or 1e-9) / buckets  # nothing that costs anything is within a budget of 0
     best = torch.zeros(buckets + 1, dtype=torch.float64)  # least damage of the blocks so far, by what they may cost
     chosen = []
     for block, worths in zip(costs, damages, strict=True):
