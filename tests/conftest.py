@@ -5,6 +5,7 @@ the large ``initializer_range``, and random values wherever transformers starts 
 """
 
 import gc
+import os
 from types import SimpleNamespace
 
 import hypothesis
@@ -14,6 +15,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 gc.disable()  # until all is collected
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads only wait for each other
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, max_examples=60)

@@ -36,7 +36,7 @@ LENGTHS = (3, 14, 9, 5, 12, 7, 14, 4, 8, 11, 6, 13, 3, 10, 5, 9, 12, 7, 4, 6)
 NUM = len(LENGTHS)
 GROUPS = ((0, 10), (10, 20), (20, 30), (30, 39), (39, 48))
 THOROUGH = {"cache_memory": 0, "shortcuts": Shortcuts(False, False)}  # every layer is run, whatever is asked of it
-SMALL = {"hard_attention_k": 4, "neuron_groups": 5, "batch_tokens": 96}
+SMALL = {"hard_attention_k": 4, "neuron_groups": 5, "batch_tokens": 400}
 HASTY = SMALL | {"batch_tokens": 24}  # in batches of which the last are not always needed
 
 
