@@ -153,7 +153,7 @@ class Probe:
         space = SearchSpace(anatomy.num_heads, ((0, anatomy.intermediate_size),))
         whole = Replay(transformer, anatomy, before, space, records, Work(), shares_blocks=False)
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
-        logits = [result.logits for result in found.results]
+        logits = [_logits(result) for result in found.results]
         dense = logits if dense is None else dense
         return cls(found.replay, moments, batches, step, found.results, dense, ranks)
 
@@ -194,7 +194,7 @@ class Probe:
 
     def _sums(self, i: int, scored: Scored, has_logits: bool) -> Sums:
         change_N = (scored.loss_N - self.results[i].loss_N).double()
-        apart = divergence(scored.logits, self.dense[i]) if has_logits else 0.0
+        apart = divergence(_logits(scored), self.dense[i]) if has_logits else 0.0
         loss, squares = torch.stack([change_N.sum(), change_N.square().sum()]).tolist()
         return Sums(len(change_N), loss, squares, apart * len(change_N))
 
@@ -245,3 +245,8 @@ def divergence(logits: Any, dense: Any) -> float:
     log_probs, targets = functional.log_softmax(logits, -1), functional.log_softmax(dense, -1)
     apart: Tensor = functional.kl_div(log_probs, targets, reduction="none", log_target=True).sum(-1)
     return float(apart.mean())
+
+
+def _logits(scored: Scored) -> Any:
+    """Return the logits, or None where a module scores its batches itself."""
+    return getattr(scored, "logits", None)

@@ -21,13 +21,30 @@ class Scored(NamedTuple):
         loss_N: loss of each sample.
         preds: predictions in the form torchmetrics takes.
         target: what they are compared with.
-        logits: what they were made from; None where a module scores its batches itself.
     """
 
     loss_N: Tensor
     preds: Tensor
     target: Tensor
-    logits: Any = None
+
+
+class WithLogits(Scored):
+    """The same, and the logits that it was made from.
+
+    Example:
+        >>> scored = Scored(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        >>> WithLogits.of(scored, torch.ones(1, 2)).logits
+        tensor([[1., 1.]])
+    """
+
+    logits: Any
+
+    @classmethod
+    def of(cls, scored: Scored, logits: Any) -> "WithLogits":
+        """Return what was scored, with its logits."""
+        made = cls(*scored)
+        made.logits = logits
+        return made
 
 
 def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None = None) -> Scored:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from axformer_lightning.scoring.forward import run_forward
-from axformer_lightning.scoring.logits import Scored, score_logits
+from axformer_lightning.scoring.logits import Scored, WithLogits, score_logits
 from axformer_lightning.scoring.names import ADVICE, SPAN, entries_of
 
 Step = Callable[[Any], Scored]
@@ -57,7 +57,7 @@ def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> S
     output, entries = run_forward(module, batch)
     is_span = all(entries.get(name) is not None for name in SPAN)
     logits = _logits(output, module, is_span)
-    return score_logits(logits, entries, problem_type)._replace(logits=logits)
+    return WithLogits.of(score_logits(logits, entries, problem_type), logits)
 
 
 def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:

@@ -60,7 +60,7 @@ def test_every_question_has_one_loss_one_prediction_and_one_target(make, data):
     losses, ids = [], []
     with torch.no_grad():
         for batch in data.val_dataloader():
-            loss_N, preds, target, _ = step_of(module)(batch)
+            loss_N, preds, target = step_of(module)(batch)
             output = module.model(**{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")})
             for n, question in enumerate(batch["sample_ids"].unique().tolist()):
                 of_question = batch["sample_ids"] == question
