@@ -160,13 +160,20 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Drop what transformers does not offer, and what says nothing new (docs/testing.md)."""
     everything = config.getoption("--all-families")
+    asked = {name_of(item) for item in items}
     items[:] = [item for item in items if is_offered(item) and (everything or is_needed(item))]
+    if lost := asked - {name_of(item) for item in items}:
+        raise pytest.UsageError(f"No case is left of {sorted(lost)}; --all-families takes more")
 
 
 def pytest_collection_finish():
     """Let no garbage collection walk through all that is imported and collected, neither meanwhile nor later."""
     gc.freeze()
     gc.enable()
+
+
+def name_of(item):
+    return item.nodeid.partition("[")[0]
 
 
 def is_offered(item):

@@ -283,6 +283,7 @@ UNITS = LayerPlan("kept", (1,), "kept", ((0, 8),), HardAttention(2))
 
 
 @pytest.mark.one_family
+@pytest.mark.parametrize("family", SEPARATE, indirect=True)
 @pytest.mark.parametrize("position", range(6))
 @pytest.mark.parametrize("wrapper", [Lora, Scaled, Packed])
 def test_anything_but_a_plain_linear_layer_is_refused_and_named(
