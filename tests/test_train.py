@@ -171,11 +171,11 @@ def test_a_run_leaves_what_was_promised(run):
 
 @QUIET
 def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
-    _, directory = run("retrain_epochs=0")
+    _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4")
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=RunMode.RUN)
     monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
-    data = f"data_dir={tmp_path / 'glue'}"
-    train.main.__wrapped__(configuration("task=mrpc", "model=tiny", data, *SHORT, "retrain_epochs=0", "resume=true"))
+    data, same = f"data_dir={tmp_path / 'glue'}", ["retrain_epochs=0", "pruning=none", "hard_attention.k=4"]
+    train.main.__wrapped__(configuration("task=mrpc", "model=tiny", data, *SHORT, *same, "resume=true"))
     shown = capsys.readouterr().out
     assert f"Everything is in {directory}" in shown
     assert "encoder parameters" in shown

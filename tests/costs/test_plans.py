@@ -28,7 +28,7 @@ from axformer_lightning.costs import (
     sizes_of,
 )
 from axformer_lightning.first_token import set_first_token_
-from tests.conftest import make_model
+from tests.models import make_model
 
 HEADS, NEURONS, LENGTH = 4, 48, 11
 VARIANTS = {

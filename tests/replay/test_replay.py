@@ -173,7 +173,7 @@ WORK = {
     "all": {},
     "stopped": {"full_scores": False},
 }
-WORK_OF = [("bert", "whole", False), ("bert", "whole", True), ("bert", "replay", False), ("bert", "first token", False)]
+WORK_OF = [("bert", "whole", True), ("bert", "replay", False), ("bert", "first token", False)]
 WORK_OF += [
     (family, *EVERYTHING_AT_ONCE) for family in ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
 ]

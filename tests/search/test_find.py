@@ -37,7 +37,7 @@ NUM = len(LENGTHS)
 GROUPS = ((0, 10), (10, 20), (20, 30), (30, 39), (39, 48))
 THOROUGH = {"cache_memory": 0, "shortcuts": Shortcuts(False, False)}  # every layer is run, whatever is asked of it
 SMALL = {"hard_attention_k": 4, "neuron_groups": 5, "batch_tokens": 400}
-HASTY = SMALL | {"batch_tokens": 24}  # in batches of which the last are not always needed
+HASTY = SMALL | {"batch_tokens": 40}  # in batches of which the last are not always needed
 
 
 @pytest.fixture

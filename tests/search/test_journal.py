@@ -12,7 +12,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.search import Pruning, SearchSettings, find, search_plan
 from axformer_lightning.search.baseline import Baseline
 from axformer_lightning.surgery import apply_plan_
-from tests.conftest import make_batch, make_model
+from tests.models import make_batch, make_model
 
 LENGTHS = (3, 14, 9, 5, 12, 7)
 SETTINGS = SearchSettings(HardAttention(4), Pruning(5, 2.0), Rule(majority=0))
