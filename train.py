@@ -61,11 +61,13 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
         search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
+    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
+        train_rows = draw(train_rows, int(cfg.data.max_train_samples), cfg.seed)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
     )
-    options = _options(cfg.data, "search_fraction", "max_search_samples")
+    options = _options(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
     data = make_data(train_rows, search_rows, rows.dev, tokenizer, seed=cfg.seed, **options)
     options = _options(cfg.task, "name", "headline")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)

@@ -54,7 +54,8 @@ class FineTuner(L.LightningModule):
         decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
         others = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=self.learning_rate)
+        # A fused step may unscale gradients by itself, so in mixed precision Lightning refuses to clip them.
+        optimizer = AdamW(groups, lr=self.learning_rate, fused=not self.trainer.precision.endswith("mixed"))
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -65,6 +65,17 @@ def test_training_batches_are_shuffled_the_same_for_a_seed(data):
     assert [b["input_ids"].tolist() for b in loader] != [b["input_ids"].tolist() for b in loader]
 
 
+def test_training_samples_of_a_batch_are_about_equally_long(rows):
+    texts = [" ".join(["word"] * (1 + i * 37 % 30)) for i in range(160)]
+    train = Dataset.from_dict({"text_a": texts, "label": [0, 1] * 80})
+    data = TextData(train, rows.select([0]), {}, train_wordpiece(texts), batch_size=16, max_length=40)
+    masks = [batch["attention_mask"] for batch in data.train_dataloader()]
+    assert sum(map(len, masks)) == 160
+    in_order = [batch["attention_mask"] for batch in data.in_order(data.train_rows)]
+    padded, padded_in_order = (sum(int((mask == 0).sum()) for mask in part) for part in (masks, in_order))
+    assert 0 < padded < padded_in_order / 2
+
+
 def test_the_search_set_is_trained_on_only_when_asked(data):
     assert len(data.train_dataloader().dataset) == 150
     data.train_on_all = True

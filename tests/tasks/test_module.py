@@ -40,6 +40,13 @@ def test_every_parameter_is_trained_and_only_matrices_decay(module, loader):
     assert {*decayed["params"], *others["params"]} == set(module.parameters())
 
 
+@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-mixed", False)])
+def test_a_step_is_fused_where_lightning_can_clip_the_gradients(module, loader, precision, fused):
+    trainer = L.Trainer(max_epochs=1, precision=precision, gradient_clip_val=1.0, enable_model_summary=False, **OPTIONS)
+    trainer.fit(module, loader, loader)
+    assert trainer.optimizers[0].defaults["fused"] is fused
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing(module, loader):
     rates = []
 
