@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
+from transformers import PreTrainedModel
 
-from axformer_lightning.scoring import Scored
+from axformer_lightning.budgets.targets import Budget
+from axformer_lightning.replay import ALONE, Ranks, scoring
+from axformer_lightning.scoring import Scored, step_of, to_device
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -67,6 +70,32 @@ class Floor:
         """Return what the model as it is now loses at most, with 95 % confidence."""
         preds = torch.cat([self.step(batch).preds for batch in self.batches]).cpu()
         return most_lost(self.metric, self.dense, preds, self.target)
+
+
+def split_floor(
+    module: nn.Module, transformer: PreTrainedModel, batches: Sequence[Any], budget: Budget, ranks: Ranks = ALONE
+) -> tuple[Sequence[Any], Floor | None]:
+    """Return the batches that choose, and what tests the rest; without `metric_floor` all batches, and None.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the module around it.
+        transformer: the model that nothing is removed from yet.
+        batches: the search set, shuffled.
+        budget: holds `metric_floor` and `metric`.
+        ranks: the processes that share the search set.
+
+    Raises:
+        ValueError: as :meth:`Floor.of`, or if there are several processes.
+    """
+    most_lost, metric = budget.options.get("metric_floor"), budget.options.get("metric")
+    if most_lost is None or metric is None:
+        return batches, None
+    if ranks.size > 1:
+        raise ValueError(f"Expected one process with `metric_floor`, got {ranks.size}. Set `devices=1`.")
+    score, device = step_of(module, getattr(transformer.config, "problem_type", None)), transformer.device
+    with scoring(module, transformer):
+        floor = Floor.of(metric, most_lost, batches[::3], lambda batch: score(to_device(batch, device)))
+    return [batch for i, batch in enumerate(batches) if i % 3], floor
 
 
 def most_lost(metric: Metric, dense: Tensor, small: Tensor, target: Tensor) -> float:

@@ -19,36 +19,31 @@ from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.budgets.choosing import Chooser
-from axformer_lightning.budgets.floor import Floor
+from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Damage, Probe
 from axformer_lightning.budgets.tables import measure_table
-from axformer_lightning.budgets.targets import NO_TARGETS, Target, TargetOptions, targets_of
+from axformer_lightning.budgets.targets import (
+    DEFAULT_EFFORT,
+    NO_TARGETS,
+    Budget,
+    Effort,
+    Target,
+    TargetOptions,
+    targets_of,
+)
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, block_order, measure_moments, repaired_weights
-from axformer_lightning.replay import scoring
-from axformer_lightning.scoring import BATCH_TOKENS, search_batches, step_of, to_device
+from axformer_lightning.replay import ALONE, Ranks, scoring
+from axformer_lightning.scoring import BATCH_TOKENS, search_batches
 from axformer_lightning.search import spelled_out
-from axformer_lightning.surgery import cut_
+from axformer_lightning.surgery import Edit, cut_
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 STEP = 1.6
 SMALLEST_STEP = 1.1
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is measured.
-
-    Args:
-        table_samples: samples by which single widths are measured.
-        tries: swaps that are measured in each slice.
-    """
-
-    table_samples: int = 128
-    tries: int = 16
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,13 @@ class Slice:
         target: the one that it worked towards, of several the one that was furthest away.
         widths: of all blocks now.
         damage: of this slice.
+        edits: what became of each parameter that it touched.
     """
 
     target: Target
     widths: Widths
     damage: Damage
-
-
-DEFAULT_EFFORT = Effort()
+    edits: tuple[Edit, ...]
 
 
 @spelled_out(TargetOptions, NO_TARGETS)
@@ -104,12 +98,11 @@ def shrink(
         >>> count_encoder_parameters(model) / count_encoder_parameters(small) >= 1.5
         True
     """
+    budget = Budget(options, effort)
     small = copy.deepcopy(model)
     transformer = find_transformer(small)
-    targets = targets_of(transformer, options)
-    arranged = shuffled(search_batches(small, batches, batch_tokens, transformer.config))
-    choosing, floor = split_floor(small, transformer, arranged, options)
-    for _ in shrink_(small, transformer, choosing, targets, floor=floor, effort=effort):
+    arranged = search_batches(small, batches, batch_tokens, transformer.config)
+    for _ in shrink_(small, transformer, arranged, budget):
         pass
     return small
 
@@ -120,59 +113,36 @@ def shuffled(batches: Sequence[Any]) -> list[Any]:
     return [batches[i] for i in order]
 
 
-def split_floor(
-    module: nn.Module, transformer: PreTrainedModel, batches: Sequence[Any], options: TargetOptions
-) -> tuple[Sequence[Any], Floor | None]:
-    """Return the batches that choose, and what tests the rest; without `metric_floor` all batches, and None.
-
-    Args:
-        module: what is scored: ``transformer`` itself, or the module around it.
-        transformer: the model that nothing is removed from yet.
-        batches: the search set, shuffled.
-        options: hold `metric_floor` and `metric`.
-
-    Raises:
-        ValueError: as :meth:`Floor.of`.
-    """
-    most_lost, metric = options.get("metric_floor"), options.get("metric")
-    if most_lost is None or metric is None:
-        return batches, None
-    score, device = step_of(module, getattr(transformer.config, "problem_type", None)), transformer.device
-    with scoring(module, transformer):
-        floor = Floor.of(metric, most_lost, batches[::3], lambda batch: score(to_device(batch, device)))
-    return [batch for i, batch in enumerate(batches) if i % 3], floor
-
-
 def shrink_(
     module: nn.Module,
     transformer: PreTrainedModel,
     batches: Sequence[Any],
-    targets: Sequence[Target],
+    budget: Budget,
     *,
-    floor: Floor | None = None,
-    effort: Effort = DEFAULT_EFFORT,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Slice]:
     """Make a model smaller in place, slice by slice; yields what each slice has left, once the model is cut to it.
 
     Args:
         module: what is scored: ``transformer`` itself, or the module around it.
         transformer: what is cut, cut already or not.
-        batches: the search set, shuffled.
-        targets: of :func:`targets_of`.
-        floor: ends it before more is lost than allowed.
-        effort: how much is measured.
+        batches: the search set, as :func:`~axformer_lightning.scoring.search_batches` arranges it.
+        budget: what is to be reached.
+        ranks: the processes that share the search set; ``batches`` are those of this one.
 
     Raises:
-        ValueError: if a model cannot be measured. Slices that were yielded stay cut.
+        ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
+            were yielded stay cut.
     """
-    dense, step = None, STEP
+    targets, dense, step = targets_of(transformer, budget), None, STEP
+    choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
-            moments = measure_moments(module, transformer, batches)
-            probe = Probe.of(module, transformer, batches, moments, dense=dense)
-            chooser = _chooser(probe, target, effort)
+            moments = measure_moments(module, transformer, choosing, ranks=ranks)
+            probe = Probe.of(module, transformer, choosing, moments, dense=dense, ranks=ranks)
+            chooser = _chooser(probe, target, budget.effort)
             while True:
-                tried = replace(chooser, budget=_budget(target, now, step)).choose(effort.tries)
+                tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)
                 repair = probe.repair_of(tried.layers)
                 if floor is None:
                     break
@@ -180,19 +150,22 @@ def shrink_(
                     lost = floor.lost()
                 if lost <= floor.most_lost:
                     break
-                logger.info("The floor holds no longer: with 95 %% confidence at most %.4f are lost.", lost)
                 step = math.sqrt(step)
                 if step < SMALLEST_STEP:
+                    logger.warning(
+                        "`metric_floor` ends it: with a model %.2f times smaller up to %.4f would be lost (95 %%"
+                        " confidence).", step, lost,
+                    )  # fmt: skip
                     return
         dense = probe.dense
-        cut_(transformer, replace(plan_of(transformer), layers=tried.layers))
+        edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers))
         apply_repair_(transformer, repair)
         widths = _widths(transformer)
         logger.info(
             "%s: %.4g of %.4g %s are left, loss %+.4f.",
             target.name, target.costs.total(widths), target.costs.total(now), target.costs.unit, tried.damage.loss,
         )  # fmt: skip
-        yield Slice(target, widths, tried.damage)
+        yield Slice(target, widths, tried.damage, edits)
 
 
 def _widths(transformer: PreTrainedModel) -> Widths:

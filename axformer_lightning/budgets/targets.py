@@ -63,6 +63,76 @@ TIMES = ("speedup", "latency_ms")
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Args:
+        table_samples: samples by which single widths are measured.
+        tries: swaps that are measured in each slice.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    table_samples: int = 128
+    tries: int = 16
+
+    def __post_init__(self) -> None:
+        if self.table_samples < 1:
+            raise ValueError(f"Expected `table_samples` to be at least 1, got {self.table_samples}.")
+        if self.tries < 0:
+            raise ValueError(f"Expected `tries` to be at least 0, got {self.tries}.")
+
+
+DEFAULT_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model is made smaller to.
+
+    Args:
+        options: of :class:`TargetOptions`; those left out are as in :data:`NO_TARGETS`.
+        effort: how much is measured.
+
+    Raises:
+        ValueError: if no target is given, or one is out of range.
+
+    Example:
+        >>> Budget({"encoder_size_ratio": 0.5})
+        Traceback (most recent call last):
+        ValueError: Expected `encoder_size_ratio` to be a number above 1, got 0.5.
+    """
+
+    options: TargetOptions
+    effort: Effort = DEFAULT_EFFORT
+
+    def __post_init__(self) -> None:
+        asked, floor = self.asked, self.options.get("metric_floor")
+        if not asked and floor is None:
+            raise ValueError(f"Expected a target, one of {[*RATIOS, 'latency_ms', 'metric_floor']}, got none.")
+        if floor is not None and not 0 <= floor < math.inf:
+            raise ValueError(f"Expected `metric_floor`, the most that the metric may lose, of at least 0, got {floor}.")
+        if floor is not None and self.options.get("metric") is None:
+            raise ValueError("Expected `metric=`, a torchmetrics metric, with `metric_floor`, got none.")
+        for name, value in asked.items():
+            least = 1 if name in RATIOS else 0
+            if not least < value < math.inf:
+                raise ValueError(f"Expected `{name}` to be a number above {least}, got {value}.")
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The targets that are given, by name, a floor of the metric aside."""
+        names = (*RATIOS, "latency_ms")
+        return {name: value for name in names if (value := self.options.get(name)) is not None}  # type: ignore[misc]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options."""
+        return NO_TARGETS | dict(self.options)
+
+
+@dataclass(frozen=True)
 class Costs:
     """A cost that adds up over blocks.
 
@@ -107,48 +177,34 @@ class Target:
         return blocks / may if may > 0 else math.inf if blocks > 0 else 1.0
 
 
-def targets_of(model: PreTrainedModel, options: Mapping[str, Any]) -> tuple[Target, ...]:
-    """Return the targets that a user asks for, of a model as it is now; with a floor alone, as small as can be.
+def targets_of(model: PreTrainedModel, budget: Budget) -> tuple[Target, ...]:
+    """Return the targets of a budget for a model as it is now; with a floor alone, as small as can be.
 
     Args:
         model: whose costs; it runs once for those that depend on tokens, and is timed for ``speedup`` and
             ``latency_ms`` where no table is given.
-        options: of :class:`TargetOptions`; those left out are as in :data:`NO_TARGETS`.
+        budget: what is asked for.
 
     Raises:
-        ValueError: if none is asked for, or one cannot be reached, which is found before anything is measured.
+        ValueError: if a target cannot be reached, which is found before anything else is measured.
 
     Example:
         >>> from transformers import BertConfig, BertModel
         >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
-        >>> (target,) = targets_of(BertModel(config), {"encoder_size_ratio": 2})
+        >>> (target,) = targets_of(BertModel(config), Budget({"encoder_size_ratio": 2}))
         >>> target.most, target.costs.total({(0, "attention"): None, (0, "feed_forward"): 16})
         (300.0, 312)
     """
-    asked = {name: options[name] for name in (*RATIOS, "latency_ms") if options.get(name) is not None}
-    floor = options.get("metric_floor")
-    if not asked and floor is None:
-        raise ValueError(f"Expected a target, one of {[*RATIOS, 'latency_ms', 'metric_floor']}, got none.")
-    if floor is not None and not 0 <= floor < math.inf:
-        raise ValueError(f"Expected `metric_floor`, the most that the metric may lose, of at least 0, got {floor}.")
-    if floor is not None and options.get("metric") is None:
-        raise ValueError("Expected `metric=`, a torchmetrics metric, with `metric_floor`, got none.")
-    for name, value in asked.items():
-        if name in RATIOS and not 1 < value < math.inf:
-            raise ValueError(f"Expected `{name}` to be a number above 1, got {value}.")
-        if name not in RATIOS and not 0 < value < math.inf:
-            raise ValueError(f"Expected `{name}` to be a number above 0, got {value}.")
-    settings = NO_TARGETS | dict(options)
+    asked, settings = budget.asked, budget.settings
     sizes = sizes_of(model)
     now = widths_of(sizes.anatomy, layers_left(model))
     if "macs_ratio" in asked and not 1 <= settings["tokens"] <= num_positions(model):
         raise ValueError(f"Expected `tokens` to be 1 to {num_positions(model)}, got {settings['tokens']}.")
     if not asked:
         return (Target("metric_floor", _costs_of("encoder_size_ratio", model, sizes, settings), 0.0),)
-    table = settings["latency_table"]
-    if table is None and any(name in asked for name in TIMES):
-        table = measure_latency(model, batch_size=settings["batch_size"], tokens=settings["tokens"])
-    settings["latency_table"] = table
+    if settings["latency_table"] is None and any(name in asked for name in TIMES):
+        batch = {"batch_size": settings["batch_size"], "tokens": settings["tokens"]}
+        settings["latency_table"] = measure_latency(model, **batch)
     return tuple(_target(name, value, _costs_of(name, model, sizes, settings), now) for name, value in asked.items())
 
 

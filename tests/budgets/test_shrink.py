@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from axformer_lightning import load_pretrained, save_pretrained, shrink
 from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.budgets import (
+    Budget,
     Chooser,
     Effort,
     Probe,
@@ -75,8 +76,8 @@ def test_the_same_call_gives_the_same_model_and_its_artifact_too(model, batches,
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_slice_leaves_the_model_that_it_measured(model, batches):
     loss = mean_loss(model, batches)
-    targets = targets_of(model, {"encoder_size_ratio": 2})
-    for piece in shrink_(model, model, shuffled(batches), targets, effort=QUICK):
+    budget = Budget({"encoder_size_ratio": 2}, QUICK)
+    for piece in shrink_(model, model, batches, budget):
         after = mean_loss(model, batches)
         assert after - loss == pytest.approx(piece.damage.loss, abs=1e-4)
         loss = after
@@ -121,7 +122,7 @@ def options_of(chooser: Chooser, tried: Tried):
 def test_of_several_targets_all_are_reached(model, batches):
     asked = {"macs_ratio": 1.4, "file_size_ratio": 1.3, "latency_ms": 2.0}
     widths = {(i, kind): 4 if kind == "attention" else 48 for i in range(3) for kind in ("attention", "feed_forward")}
-    targets = targets_of(model, {**asked, "tokens": 12, "latency_table": latency_table(model)})
+    targets = targets_of(model, Budget({**asked, "tokens": 12, "latency_table": latency_table(model)}))
     assert not any(target.is_reached(widths) for target in targets)
     small = shrink(model, batches, effort=QUICK, tokens=12, latency_table=latency_table(model), **asked)
     left = widths_of(anatomy_of(small), layers_left(small))
@@ -140,7 +141,7 @@ def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches):
     small = {most: shrink(model, own, effort=QUICK, metric_floor=most, metric=metric) for most in (0.0, 0.5)}
     sizes = {most: count_encoder_parameters(smaller) for most, smaller in small.items()}
     assert sizes[0.5] < sizes[0.0] <= count_encoder_parameters(model)
-    batches, floor = split_floor(model, model, shuffled(own), {"metric_floor": 0.5, "metric": metric})
+    batches, floor = split_floor(model, model, shuffled(own), Budget({"metric_floor": 0.5, "metric": metric}))
     assert len(batches) + len(floor.batches) == len(own)
     assert floor.lost() == 0.0
     again = replace(floor, step=step_of(small[0.5].eval()))

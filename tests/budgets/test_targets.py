@@ -4,7 +4,7 @@ import pytest
 from torchmetrics.classification import BinaryAccuracy
 
 from axformer_lightning import shrink
-from axformer_lightning.budgets import targets_of
+from axformer_lightning.budgets import Budget, targets_of
 from axformer_lightning.costs import Conditions, LatencyTable
 
 pytestmark = [pytest.mark.one_implementation, pytest.mark.parametrize("family", ["bert"])]
@@ -25,10 +25,10 @@ pytestmark = [pytest.mark.one_implementation, pytest.mark.parametrize("family", 
         ({"metric_floor": -1, "metric": BinaryAccuracy()}, "the most that the metric may lose, of at least 0, got -1"),
     ],
 )
-def test_targets_that_cannot_be_are_refused(model, state, options, message):
+def test_targets_that_cannot_be_are_refused(model, state, tiny, options, message):
     before = state(model)
     with pytest.raises(ValueError, match=message):
-        shrink(model, [], **options)
+        shrink(model, [tiny.batch()], **options)
     assert state(model) == before
 
 
@@ -37,9 +37,9 @@ def test_a_time_that_cannot_be_reached_is_refused_with_what_can(model):
         Conditions.of(model, 1, 8), 3.0, {"attention": ((0, 0.0), (4, 1.0)), "feed_forward": ((0, 0.0), (48, 0.0))}
     )
     with pytest.raises(ValueError, match=r"`speedup` of at most 2, got 4: .* take 3 of 6 milliseconds"):
-        targets_of(model, {"speedup": 4, "latency_table": table})
+        targets_of(model, Budget({"speedup": 4, "latency_table": table}))
     with pytest.raises(ValueError, match="`latency_ms` of at least 3, got 2"):
-        targets_of(model, {"latency_ms": 2, "latency_table": table})
+        targets_of(model, Budget({"latency_ms": 2, "latency_table": table}))
 
 
 def test_a_latency_table_of_another_model_is_refused(model):
@@ -50,7 +50,7 @@ def test_a_latency_table_of_another_model_is_refused(model):
         {"attention": ((0, 0.0), (2, 1.0)), "feed_forward": ((0, 0.0), (48, 0.0))},
     )
     with pytest.raises(ValueError, match="of a model of this shape, got one of another: num_heads=2 instead of 4"):
-        targets_of(model, {"speedup": 1.2, "latency_table": other})
+        targets_of(model, Budget({"speedup": 1.2, "latency_table": other}))
 
 
 def test_a_latency_is_measured_where_no_table_is_given(model, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_latency_is_measured_where_no_table_is_given(model, monkeypatch):
         return LatencyTable(Conditions.of(transformer, 2, 5), 3.0, blocks)
 
     monkeypatch.setattr("axformer_lightning.budgets.targets.measure_latency", measure)
-    (target,) = targets_of(model, {"speedup": 1.5, "batch_size": 2, "tokens": 5})
+    (target,) = targets_of(model, Budget({"speedup": 1.5, "batch_size": 2, "tokens": 5}))
     assert asked == [{"batch_size": 2, "tokens": 5}]
     assert target.most == 4.0
 
