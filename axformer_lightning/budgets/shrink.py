@@ -55,12 +55,14 @@ class Slice:
         widths: of all blocks now.
         damage: of this slice.
         edits: what became of each parameter that it touched.
+        repaired: names of the parameters that were given other values.
     """
 
     target: Target
     widths: Widths
     damage: Damage
     edits: tuple[Edit, ...]
+    repaired: frozenset[str]
 
 
 @spelled_out(TargetOptions, NO_TARGETS)
@@ -165,7 +167,7 @@ def shrink_(
             "%s: %.4g of %.4g %s are left, loss %+.4f.",
             target.name, target.costs.total(widths), target.costs.total(now), target.costs.unit, tried.damage.loss,
         )  # fmt: skip
-        yield Slice(target, widths, tried.damage, edits)
+        yield Slice(target, widths, tried.damage, edits, frozenset(repair.values))
 
 
 def _widths(transformer: PreTrainedModel) -> Widths:
