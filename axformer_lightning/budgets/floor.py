@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from transformers import PreTrainedModel
 
-from axformer_lightning.budgets.targets import Budget
+from axformer_lightning.budgets.budget import Budget
 from axformer_lightning.replay import ALONE, Ranks, scoring
 from axformer_lightning.scoring import Scored, step_of, to_device
 

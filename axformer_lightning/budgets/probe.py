@@ -157,6 +157,14 @@ class Probe:
         dense = logits if dense is None else dense
         return cls(found.replay, moments, batches, step, found.results, dense, ranks)
 
+    def loss(self) -> float:
+        """Return the mean loss of the model as it is."""
+        loss_N = torch.cat([result.loss_N for result in self.results]).double()
+        loss, samples = (
+            sum(values) for values in zip(*self.ranks.gather([loss_N.sum().item(), len(loss_N)]), strict=True)
+        )
+        return loss / samples
+
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""
         transformer = self.replay.transformer

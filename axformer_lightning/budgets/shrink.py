@@ -18,19 +18,12 @@ from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
+from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
 from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Damage, Probe
 from axformer_lightning.budgets.tables import measure_table
-from axformer_lightning.budgets.targets import (
-    DEFAULT_EFFORT,
-    NO_TARGETS,
-    Budget,
-    Effort,
-    Target,
-    TargetOptions,
-    targets_of,
-)
+from axformer_lightning.budgets.targets import Target, targets_of
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
@@ -53,6 +46,7 @@ class Slice:
     Args:
         target: the one that it worked towards, of several the one that was furthest away.
         widths: of all blocks now.
+        loss: on the search set now.
         damage: of this slice.
         edits: what became of each parameter that it touched.
         repaired: names of the parameters that were given other values.
@@ -60,6 +54,7 @@ class Slice:
 
     target: Target
     widths: Widths
+    loss: float
     damage: Damage
     edits: tuple[Edit, ...]
     repaired: frozenset[str]
@@ -167,7 +162,7 @@ def shrink_(
             "%s: %.4g of %.4g %s are left, loss %+.4f.",
             target.name, target.costs.total(widths), target.costs.total(now), target.costs.unit, tried.damage.loss,
         )  # fmt: skip
-        yield Slice(target, widths, tried.damage, edits, frozenset(repair.values))
+        yield Slice(target, widths, probe.loss() + tried.damage.loss, tried.damage, edits, frozenset(repair.values))
 
 
 def _widths(transformer: PreTrainedModel) -> Widths:
