@@ -32,10 +32,9 @@ from axformer_lightning.callbacks import (
 )
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.runs import stages
+from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
-from axformer_lightning.runs.shrinking import shrink_to_budget
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
 
@@ -109,7 +108,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     if budget is not None:
         data.train_on_all = cfg.retrain_on_all
         again = partial(stages.retrain_model, run, epochs=cfg.retrain_epochs, start=start)
-        shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again if cfg.retrain_epochs else None)
+        shrinking.shrink_to_budget(
+            run, budget, ratios=cfg.pruning.ratios or (), retrain=again if cfg.retrain_epochs else None
+        )
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}

@@ -160,10 +160,8 @@ class Probe:
     def loss(self) -> float:
         """Return the mean loss of the model as it is."""
         loss_N = torch.cat([result.loss_N for result in self.results]).double()
-        loss, samples = (
-            sum(values) for values in zip(*self.ranks.gather([loss_N.sum().item(), len(loss_N)]), strict=True)
-        )
-        return loss / samples
+        every = self.ranks.gather([float(loss_N.sum()), float(len(loss_N))])
+        return sum(loss for loss, _ in every) / sum(samples for _, samples in every)
 
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""
