@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
+from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search_plan
+from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search
 from axformer_lightning.surgery import Edit, cut_, joined
 
 
@@ -42,7 +43,7 @@ def search_and_cut_(
     journal: str | os.PathLike[str] | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Cut:
-    """Search for what a model can do without, and cut it.
+    """Search for what a model can do without, cut it, and repair it where the settings say so.
 
     Args:
         module: what is scored: ``transformer`` itself, or the module around it.
@@ -67,8 +68,12 @@ def search_and_cut_(
         >>> cut.plan == model.axformer_plan, cut.counts.candidates > 0
         (True, True)
     """
-    plan, counts = search_plan(module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial)
-    return Cut(plan, cut_(transformer, plan), counts)
+    found = search(module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial)
+    edits = cut_(transformer, found.plan)
+    if found.repair is None:
+        return Cut(found.plan, edits, found.counts)
+    apply_repair_(transformer, found.repair)
+    return Cut(found.plan, edits, found.counts, frozenset(found.repair.values))
 
 
 def shrink_to_(
@@ -89,6 +94,7 @@ def shrink_to_(
     Example:
         >>> import torch
         >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> _ = torch.manual_seed(0)
         >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
         >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
         >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}

@@ -8,7 +8,7 @@ from axformer_lightning.budgets.program import least_damage
 from axformer_lightning.budgets.shrink import Slice, shrink, shrink_, shuffled
 from axformer_lightning.budgets.tables import Option, measure_table
 from axformer_lightning.budgets.targets import Costs, Target, targets_of
-from axformer_lightning.budgets.widths import ladder, layers_of, widths_of
+from axformer_lightning.budgets.widths import layers_of, widths_of
 
 __all__ = [
     "NO_TARGETS",
@@ -26,7 +26,6 @@ __all__ = [
     "TargetOptions",
     "Tried",
     "divergence",
-    "ladder",
     "layers_of",
     "least_damage",
     "measure_table",

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets.budget import RATIOS, TIMES, Budget
-from axformer_lightning.budgets.widths import Width, Widths, widths_of
+from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.costs import LatencyTable, Sizes, block_cost, num_positions, rest_cost, sizes_of
-from axformer_lightning.repair import BlockName
+from axformer_lightning.repair import BlockName, Width
 from axformer_lightning.timing import measure_latency
 
 
