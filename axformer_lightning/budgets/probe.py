@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import LayerPlan, SearchSpace, anatomy_of, layers_left
-from axformer_lightning.repair import Moments, Repair, Solved, find_repair, repaired_weights
+from axformer_lightning.repair import Moments, Repair, Solved, find_repair, repaired_weights, without_repair
 from axformer_lightning.replay import (
     ALONE,
     Applied,
@@ -104,6 +104,7 @@ class Probe:
         ranks: the processes that share the search set.
         solved: repairs found so far.
         means: whether means of removed blocks are kept: nearest to all tokens, and often worse for the task than none.
+        repairs: whether what is left of a block is repaired, or stays as the cut leaves it.
     """
 
     replay: Replay
@@ -115,6 +116,7 @@ class Probe:
     ranks: Ranks = ALONE
     solved: Solved = field(default_factory=dict)
     means: bool = False
+    repairs: bool = True
 
     @classmethod
     def of(
@@ -127,6 +129,7 @@ class Probe:
         dense: Sequence[Any] | None = None,
         ranks: Ranks = ALONE,
         cache_memory: int | None = None,
+        repairs: bool = True,
     ) -> "Probe":
         """Run a model as it is, and keep what later measurements need.
 
@@ -138,6 +141,7 @@ class Probe:
             dense: the logits of the dense model, by default those that the model gives now.
             ranks: the processes that share the search set.
             cache_memory: bytes for what is kept, by default a quarter of what is free.
+            repairs: whether what is left of a block is repaired.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -155,11 +159,13 @@ class Probe:
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
         logits = [_logits(result) for result in found.results]
         dense = logits if dense is None else dense
-        return cls(found.replay, moments, batches, step, found.results, dense, ranks)
+        return cls(found.replay, moments, batches, step, found.results, dense, ranks, repairs=repairs)
 
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""
         transformer = self.replay.transformer
+        if not self.repairs:
+            return without_repair(transformer, layers)
         return find_repair(transformer, layers, self.moments, means=self.means, solved=self.solved)
 
     def measure(

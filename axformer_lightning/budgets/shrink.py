@@ -103,6 +103,8 @@ def shrink_(
     batches: Sequence[Any],
     encoder_size_ratio: float,
     effort: Effort = DEFAULT_EFFORT,
+    *,
+    repairs: bool = True,
 ) -> Iterator[Tried]:
     """Make a model smaller in place, slice by slice; yields what each slice has chosen, once the model is cut to it.
 
@@ -112,6 +114,7 @@ def shrink_(
         batches: the search set, shuffled.
         encoder_size_ratio: as of :func:`shrink`.
         effort: how much is measured.
+        repairs: whether what is left of a block is repaired; without, models are measured as a cut leaves them.
 
     Raises:
         ValueError: as :func:`shrink`. Slices that were yielded stay cut.
@@ -126,7 +129,7 @@ def shrink_(
         budget = now * (target / now) ** (number / slices) - fixed
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, batches)
-            probe = Probe.of(module, transformer, batches, moments, dense=dense)
+            probe = Probe.of(module, transformer, batches, moments, dense=dense, repairs=repairs)
             tried = _slice(probe, sizes, budget, effort)
             repair = probe.repair_of(tried.layers)
         dense = probe.dense
