@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -43,14 +43,14 @@ class BudgetResult:
     searched: Report
     cpu_seconds: float = 0.0
     seconds: float = 0.0
-    widths: tuple[tuple[int | None, ...], ...] = ()
+    widths: list[list[int | None]] = field(default_factory=list)
     retrained: Report | None = None
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> "BudgetResult":
         """Return what :func:`dataclasses.asdict` and JSON have made plain."""
         reports = {key: Report(**entries[key]) for key in ("report", "retrained", "searched") if entries.get(key)}
-        return cls(**{**entries, **reports, "widths": tuple(map(tuple, entries["widths"]))})
+        return cls(**{**entries, **reports})
 
 
 def compare_budgets(
@@ -86,7 +86,8 @@ def compare_budgets(
 
     def result(name: str, ratio: float, small: PreTrainedModel, cpu: float = 0.0, clock: float = 0.0) -> BudgetResult:
         reached = encoder / count_encoder_parameters(small)
-        widths = tuple(zip(*[iter(widths_of(anatomy_of(small), layers_left(small)).values())] * 2, strict=True))
+        left = widths_of(anatomy_of(small), layers_left(small))
+        widths = [[left[i, "attention"], left[i, "feed_forward"]] for i in range(len(left) // 2)]
         reports = report_of(small, task, dev), report_of(small, task, search)
         found = BudgetResult(name, ratio, reached, *reports, cpu, clock, widths)
         if retrain is None:

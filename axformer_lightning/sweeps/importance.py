@@ -1,8 +1,8 @@
 """Which heads and neurons go by the importance that torch-pruning gives them.
 
 torch-pruning (arXiv 2301.12900) scores; which weights form a unit, how many units go, and the cut are ours: its own
-groups come from tracing, which does not serve every family. In BERT they are the same, and the same units go
-(tests/sweeps/test_importance.py).
+groups come from tracing, which does not serve every family. In BERT they are the same, and its own pruner ranks units
+alike (tests/sweeps/test_importance.py).
 
 Shape suffixes: ``U`` units of a block.
 """
