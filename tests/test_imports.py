@@ -21,6 +21,7 @@ HOSTS = {
     "transformers": {*ORDER} - {"basics", "criteria", "plan", "report"},
     "lightning": LIGHTNING,
     "hydra": {"sweeps"},
+    "torch_pruning": {"sweeps"},
     "torch": {*ORDER, *ROOF} - {"plan"},
 }
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}

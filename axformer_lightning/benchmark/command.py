@@ -1,9 +1,11 @@
-"""Measure the cost of a search, the rules, and saved models, on your model and data.
+"""Measure the cost of a search, rules, ways to a given size, and saved models, on your model and data.
 
 `python -m axformer_lightning.benchmark search --model DIR --task mrpc --rows FILE:KEY`
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,18 +14,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from axformer_lightning.benchmark.budget import budget, budgets_summary
 from axformer_lightning.benchmark.costs import growth, search
 from axformer_lightning.benchmark.latency import latency
 from axformer_lightning.benchmark.prediction import prediction
 from axformer_lightning.benchmark.rules import rules, summary
+from axformer_lightning.budgets import Effort
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
-from axformer_lightning.sweeps import RULES
+from axformer_lightning.sweeps import METHODS, RULES
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run a command, and return the numbers that it writes to ``--out``."""
     args = _parser().parse_args(arguments)
+    args.command = shlex.join(["python", "-m", "axformer_lightning.benchmark", *(arguments or sys.argv[1:])])
     args.console = Console(markup=False, highlight=False, soft_wrap=True)
     if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
@@ -47,6 +52,13 @@ def _numbers(text: str) -> list[int]:
     return [_number(part) for part in text.split(",")]
 
 
+def _ratios(text: str) -> list[float]:
+    with suppress(ValueError):
+        if all(float(part) > 1 for part in text.split(",")):
+            return [float(part) for part in text.split(",")]
+    raise argparse.ArgumentTypeError(f"expected numbers above 1, such as 2,3.2, got {text!r}")
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -58,19 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    costs, growing, deciding, summing, timing, predicting = (
-        commands.add_parser(command.__name__, help=text)
+    costs, growing, deciding, summing, shrinking, comparing, timing, predicting = (
+        commands.add_parser(command.__name__.replace("_", "-"), help=text)
         for command, text in {
             search: "the cost of a search, with its features added one by one",
             growth: "cost against the numbers of samples and layers",
             rules: "one model cut by each rule, as cut and retrained",
             summary: "gains of rules over tasks and seeds, from the files of `rules`",
+            budget: "one model made smaller by each of several ways, at equal size",
+            budgets_summary: "differences from the dense model over tasks and seeds, from the files of `budget`",
             latency: "latency of saved models, measured in turns",
             prediction: "how well the times of its blocks predict the latency of a cut model",
         }.items()
     )
-    _add_data(costs, growing, deciding)
-    _add_device(costs, growing, deciding, timing, predicting)
+    _add_data(costs, growing, deciding, shrinking)
+    _add_device(costs, growing, deciding, shrinking, timing, predicting)
     which = costs.add_mutually_exclusive_group(required=True)
     which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
     which.add_argument("--samples", type=_number, help="this many first rows of train")
@@ -83,19 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     for command in (costs, growing):
         command.add_argument("--random", action="store_true", help="draw rows at random, repeated if necessary")
         command.add_argument("--cache-memory", type=int, default=2**30, help="bytes for the cache")
-    for command in (costs, deciding):
+    for command in (costs, deciding, shrinking):
         command.add_argument("--model", required=True, help="fine-tuned model: directory or hub id")
     deciding.add_argument("--rules", type=_names, default=list(RULES), help=f"some of {','.join(RULES)}")
     deciding.add_argument("--metric", help="metric that rules decide by; by default the first of the task")
-    deciding.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of the rows of train that were held out")
-    deciding.add_argument(
-        "--search-fraction", type=float, default=0.15, help="share held out, as in train.py; without --rows"
-    )
-    deciding.add_argument("--seed", type=int, default=0, help="seed of the held-out rows and of the training")
     deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of retraining")
-    deciding.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
     deciding.add_argument("--resume", action="store_true", help="keep the rules that --out already holds")
+    _add_held_out(deciding, shrinking)
+    _add_budget(shrinking)
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
+    comparing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
+    comparing.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")
     timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the others are compared with the first")
     timing.add_argument("--length", type=_number, default=128, help="tokens of a sample")
     timing.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples in a batch, such as 1,32")
@@ -103,14 +115,40 @@ def _parser() -> argparse.ArgumentParser:
         "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
     )
     _add_prediction(predicting)
-    for command in (costs, growing, deciding, summing, timing, predicting):
+    for command in commands.choices.values():
         command.add_argument("--out", type=Path, metavar="FILE.json", help="file for the numbers")
     for command, run in (
-        (costs, search), (growing, growth), (deciding, rules), (summing, summary), (timing, latency),
-        (predicting, prediction),
+        (costs, search), (growing, growth), (deciding, rules), (summing, summary), (shrinking, budget),
+        (comparing, budgets_summary), (timing, latency), (predicting, prediction),
     ):  # fmt: skip
         command.set_defaults(run=run)
     return parser
+
+
+def _add_held_out(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
+        command.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of the rows of train that were held out")
+        command.add_argument(
+            "--search-fraction", type=float, default=0.15, help="share held out, as in train.py; without --rows"
+        )
+        command.add_argument("--seed", type=int, default=0, help="seed of the held-out rows and of the training")
+        command.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
+
+
+def _add_budget(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--ratios", type=_ratios, default=[1.5, 2, 3.2, 5, 10], help="of the encoder, such as 2,3.2")
+    command.add_argument("--methods", type=_names, default=list(METHODS), help=f"some of {','.join(METHODS)}")
+    command.add_argument("--metric", help="metric that the table shows; by default the first of the task")
+    command.add_argument(
+        "--search-samples", type=_number, help="most held-out rows that decide, as data.max_search_samples in train.py"
+    )
+    command.add_argument("--tries", type=int, default=Effort.tries, help="swaps that ours measures in each slice")
+    command.add_argument(
+        "--table-samples", type=_number, default=Effort.table_samples, help="samples by which it measures single widths"
+    )
+    command.add_argument("--epochs", type=int, default=0, help="epochs that every model is trained once more")
+    command.add_argument("--resume", action="store_true", help="keep the methods that --out already holds in full")
+    command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")
 
 
 def _add_prediction(command: argparse.ArgumentParser) -> None:

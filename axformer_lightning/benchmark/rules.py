@@ -44,7 +44,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
     task.metric(metric)  # refused now, not in the middle
     if unknown := set(args.rules) - set(RULES):
         raise ValueError(f"Expected `--rules` out of {list(RULES)}, got {sorted(unknown)}.")
-    train, held_out = _split(args, rows.train)
+    train, held_out = split_of(args, rows.train)
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     retrain = partial(
         train_again,
@@ -130,7 +130,7 @@ def _cells(report: Report | None, metric: str) -> Sequence[str]:
     return percent(report.metrics[metric]), f"{report.loss:.4f}", percent(report.calibration_error)
 
 
-def _split(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
+def split_of(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
     """Return the rows that the model was trained on, and those that were held out."""
     if not args.rows:
         return split_off(rows, args.search_fraction, args.seed)

@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import platform
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,25 @@ def circumstances(args: argparse.Namespace) -> dict[str, Any]:
         "max_length": args.max_length,
         "batch_tokens": args.batch_tokens,
     }
+
+
+def provenance(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the command, the commit of this code (None outside a checkout) and the processor."""
+    return {"command": args.command, "commit": _commit(), "processor": _processor()}
+
+
+def _commit() -> str | None:
+    with suppress(OSError, subprocess.CalledProcessError):
+        described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
+    return None
+
+
+def _processor() -> str:
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def show_head(console: Console, results: dict[str, Any], columns: Sequence[str]) -> None:

@@ -117,6 +117,7 @@ class Probe:
         dense: Sequence[Any] | None = None,
         ranks: Ranks = ALONE,
         cache_memory: int | None = None,
+        repairs: bool = True,
     ) -> "Probe":
         """Run a model as it is, and keep what later measurements need.
 
@@ -128,6 +129,7 @@ class Probe:
             dense: the logits of the dense model, by default those that the model gives now.
             ranks: the processes that share the search set.
             cache_memory: bytes for what is kept, by default a quarter of what is free.
+            repairs: see :class:`~axformer_lightning.repair.AsLeft`.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -145,7 +147,7 @@ class Probe:
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
         logits = [_logits(result) for result in found.results]
         dense = logits if dense is None else dense
-        return cls(AsLeft(found.replay, moments), batches, step, found.results, dense, ranks)
+        return cls(AsLeft(found.replay, moments, repairs=repairs), batches, step, found.results, dense, ranks)
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is."""

@@ -117,6 +117,7 @@ def shrink_(
     budget: Budget,
     *,
     ranks: Ranks = ALONE,
+    repairs: bool = True,
 ) -> Iterator[Slice]:
     """Make a model smaller in place, slice by slice; yields what each slice has left, once the model is cut to it.
 
@@ -126,6 +127,7 @@ def shrink_(
         batches: the search set, as :func:`~axformer_lightning.scoring.search_batches` arranges it.
         budget: what is to be reached.
         ranks: the processes that share the search set; ``batches`` are those of this one.
+        repairs: whether what is left of a block is repaired; without, models are measured as a cut leaves them.
 
     Raises:
         ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
@@ -136,7 +138,7 @@ def shrink_(
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            probe = Probe.of(module, transformer, choosing, moments, dense=dense, ranks=ranks)
+            probe = Probe.of(module, transformer, choosing, moments, dense=dense, ranks=ranks, repairs=repairs)
             chooser = _chooser(probe, target, budget.effort)
             while True:
                 tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)

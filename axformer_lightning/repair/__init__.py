@@ -8,7 +8,15 @@ from axformer_lightning.repair.means import place_of_mean
 from axformer_lightning.repair.measuring import measure_moments, out_projections
 from axformer_lightning.repair.moments import BlockMoments, BlockName, Moments
 from axformer_lightning.repair.order import RemovalOrder, removal_order
-from axformer_lightning.repair.repair import Repair, Solved, apply_repair_, find_repair, repaired_as, repaired_weights
+from axformer_lightning.repair.repair import (
+    Repair,
+    Solved,
+    apply_repair_,
+    find_repair,
+    repaired_as,
+    repaired_weights,
+    without_repair,
+)
 
 __all__ = [
     "DAMPING",
@@ -35,4 +43,5 @@ __all__ = [
     "repaired",
     "repaired_as",
     "repaired_weights",
+    "without_repair",
 ]

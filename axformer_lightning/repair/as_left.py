@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.repair.moments import Moments
-from axformer_lightning.repair.repair import Repair, Solved, find_repair, repaired_weights
+from axformer_lightning.repair.repair import Repair, Solved, find_repair, repaired_weights, without_repair
 from axformer_lightning.replay import Applied, AppliedModel, Replay, running_as
 
 Layers = tuple[LayerPlan, ...]
@@ -20,16 +20,20 @@ class AsLeft:
         replay: runs of the model what a cut changes.
         moments: of the model as it is.
         means: whether means of removed blocks are kept: nearest to all tokens, and often worse for the task than none.
+        repairs: whether what is left of a block is repaired, or stays as the cut leaves it.
         solved: repairs found so far.
     """
 
     replay: Replay
     moments: Moments
     means: bool = False
+    repairs: bool = True
     solved: Solved = field(default_factory=dict)
 
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""
+        if not self.repairs:
+            return without_repair(self.replay.transformer, layers)
         return find_repair(self.replay.transformer, layers, self.moments, means=self.means, solved=self.solved)
 
     @contextmanager

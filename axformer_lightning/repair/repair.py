@@ -104,6 +104,25 @@ def find_repair(
     return Repair(values, columns, tuple(sorted(lost)))
 
 
+def without_repair(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Repair:
+    """Return what a cut of ``model`` to ``layers`` leaves by itself, in the form of a repair that changes nothing.
+
+    Args:
+        model: as of :func:`find_repair`.
+        layers: as of :func:`find_repair`.
+
+    Raises:
+        ValueError: if ``layers`` keeps more than ``model`` has.
+    """
+    anatomy, values, columns = anatomy_of(model), dict[str, Tensor](), dict[str, list[int]]()
+    with torch.inference_mode(False), torch.no_grad():
+        for i, block, linear, kept in _changed(model, anatomy, layers):
+            if kept is not None:
+                name = f"{anatomy.name(i, block.out_projection)}.weight"
+                values[name], columns[name] = linear.weight[:, kept], kept
+    return Repair(values, columns, ())
+
+
 def apply_repair_(model: PreTrainedModel, repair: Repair) -> None:
     """Repair a model that has been cut to the layers that ``repair`` was found for, in place.
 

@@ -1,28 +1,20 @@
-"""Which rule serves users best: the search decides by each, the dev set reports.
-
-Shape suffixes: ``N`` samples, ``C`` classes.
-"""
+"""Which rule serves users best: the search decides by each, the dev set reports."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention
-from axformer_lightning.basics import eval_mode
-from axformer_lightning.costs import count_encoder_parameters
 from axformer_lightning.criteria import fit_temperature, make_rule
 from axformer_lightning.rounds import Cut, search_and_cut_
-from axformer_lightning.scoring import score_logits, to_device
 from axformer_lightning.search import Pruning, SearchSettings
+from axformer_lightning.sweeps.reports import Report, logits_of, report_of
 from axformer_lightning.tasks import Task
 
-CALIBRATION_BINS = 15
 PLAIN = Pruning()
 
 
@@ -62,23 +54,6 @@ RULES: dict[str, Setting] = {
     "loss_and_metric_inspecting_soft": Setting(NO_FALL, pruning=INSPECTING, hard=False),
     "loss_predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a model is worth on some samples, and its size.
-
-    Args:
-        metrics: by their official names.
-        loss: mean loss.
-        calibration_error: with 15 bins (arXiv 1706.04599); None where numbers are predicted.
-        encoder_parameters: of the transformer layers.
-    """
-
-    metrics: dict[str, float]
-    loss: float
-    calibration_error: float | None
-    encoder_parameters: int
 
 
 @dataclass(frozen=True)
@@ -149,13 +124,13 @@ def compare_rules(
         known: results by name, which are yielded as they are.
     """
     known = known or {}
-    dense = known.get("dense") or RuleResult("dense", 0, 0, None, _report(model, task, dev))
+    dense = known.get("dense") or RuleResult("dense", 0, 0, None, report_of(model, task, dev))
     if dense.searched is None:
-        dense = replace(dense, searched=_report(model, task, search))
+        dense = replace(dense, searched=report_of(model, task, search))
     if retrain and dense.retrained is None:
         again = copy.deepcopy(model)
         retrain(again)
-        dense = replace(dense, retrained=_report(again, task, dev))
+        dense = replace(dense, retrained=report_of(again, task, dev))
     yield dense
     for name, setting in rules.items():
         if setting.classes_only and task.kind == "regression":
@@ -167,11 +142,11 @@ def compare_rules(
         cut = _search_and_cut_(small, task, headline, search, setting)
         accepted = [decision.loss for decision in cut.plan.decisions if decision.accepted]
         loss = accepted[-1] if accepted else cut.plan.decisions[0].best_before
-        reports = {"report": _report(small, task, dev), "searched": _report(small, task, search)}
+        reports = {"report": report_of(small, task, dev), "searched": report_of(small, task, search)}
         result = RuleResult(name, cut.counts.accepted, cut.counts.candidates, loss, **reports)
         if retrain and accepted:
             retrain(small)
-            result = replace(result, retrained=_report(small, task, dev))
+            result = replace(result, retrained=report_of(small, task, dev))
         else:  # the same model trained the same way
             result = replace(result, retrained=dense.retrained)
         yield result
@@ -186,34 +161,5 @@ def _search_and_cut_(
     return search_and_cut_(scored, model, search, settings)
 
 
-def _report(model: PreTrainedModel, task: Task, dev: Sequence[Mapping[str, Tensor]]) -> Report:
-    logits, labels = _logits(model, dev)
-    scored = score_logits(logits, {"labels": labels}, model.config.problem_type)
-    metrics = task.collection()
-    metrics.update(scored.preds, scored.target)
-    calibration = None
-    if task.kind == "classification":
-        classes = logits.shape[-1]
-        calibration = float(multiclass_calibration_error(logits.softmax(-1), labels, classes, CALIBRATION_BINS))
-    return Report(
-        metrics={key: float(value) for key, value in metrics.compute().items()},
-        loss=float(scored.loss_N.mean()),
-        calibration_error=calibration,
-        encoder_parameters=count_encoder_parameters(model),
-    )
-
-
 def _temperature(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> float:
-    return fit_temperature(*_logits(model, batches))
-
-
-@torch.no_grad()
-def _logits(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return logits and labels of all samples."""
-    logits, labels = [], []
-    with eval_mode(model):
-        for batch in batches:
-            inputs = to_device(dict(batch), model.device)
-            labels.append(inputs.pop("labels"))
-            logits.append(model(**inputs).logits)
-    return torch.cat(logits), torch.cat(labels)
+    return fit_temperature(*logits_of(model, batches))

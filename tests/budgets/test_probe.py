@@ -45,17 +45,20 @@ def losses(model, batches):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).double()
 
 
+@pytest.mark.parametrize("repairs", [True, False])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state):
+def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state, repairs):
     before = state(model)
-    measured = probe()
+    measured = probe(repairs=repairs)
     with scoring(model, model):
         damage = measured.measure(layers)
         repair = measured.repair_of(layers)
     assert state(model) == before
     cut = copy.deepcopy(model)
     cut_(cut, replace(plan_of(cut), layers=layers))
+    as_cut = copy.deepcopy(cut.state_dict())
     apply_repair_(cut, repair)
+    assert repairs or all(torch.equal(value, as_cut[name]) for name, value in cut.state_dict().items())
     change_N = losses(cut, batches) - losses(model, batches)
     assert damage.loss == pytest.approx(change_N.mean().item(), abs=1e-4)
     assert damage.loss_error == pytest.approx((change_N.std(correction=0) / len(change_N) ** 0.5).item(), abs=1e-4)
