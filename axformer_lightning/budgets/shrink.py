@@ -157,7 +157,7 @@ def shrink_(
                     )  # fmt: skip
                     return
         dense = probe.dense
-        edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers))
+        edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers, repaired=probe.left.repairs))
         apply_repair_(transformer, repair)
         widths = _widths(transformer)
         logger.info(

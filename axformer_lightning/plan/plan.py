@@ -26,6 +26,8 @@ class Plan:
         intermediate_size: intermediate neurons of each of its layers.
         layers: what is left of each layer.
         decisions: in the order tried, over all rounds.
+        repaired: whether what is left of the model has other weights than the original ones: the plan alone does
+            not give it.
 
     Raises:
         ValueError: if the parts do not fit each other; the message names the offending entry.
@@ -42,6 +44,7 @@ class Plan:
     intermediate_size: int
     layers: tuple[LayerPlan, ...]
     decisions: tuple[Decision, ...] = ()
+    repaired: bool = False
 
     def __post_init__(self) -> None:
         if len(self.layers) != self.num_layers:
@@ -105,7 +108,8 @@ class Plan:
         Raises:
             ValueError: if format, version, a field, a type or a range is not as expected.
         """
-        top = upgraded(read_fields(data, "the plan", {"format", "version", *names_of(cls)}))
+        names = {"format", "version", *names_of(cls)}
+        top = read_fields(upgraded(read_fields(data, "the plan", names, {"repaired"})), "the plan", names)
         return cls(
             model_type=read_typed(top["model_type"], str, "model_type"),
             num_layers=read_count(top["num_layers"], "num_layers", 1),
@@ -116,6 +120,7 @@ class Plan:
                 read_decision(item, f"decisions[{i}]")
                 for i, item in enumerate(read_list(top["decisions"], "decisions"))
             ),
+            repaired=read_typed(top["repaired"], bool, "repaired"),
         )
 
     @classmethod

@@ -9,7 +9,7 @@ from reprlib import repr as short
 from typing import Any
 
 FORMAT = "axformer-plan"
-VERSION = 2
+VERSION = 3
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,10 +43,15 @@ def _with_measures(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"decisions": _each(data["decisions"], lambda decision: new | decision)}
 
 
+def _as_cut(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3: plans say whether weights were repaired, which nothing did before."""
+    return {"repaired": False} | data
+
+
 def _each(items: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     if not isinstance(items, list):
         return items
     return [change(dict(item)) if isinstance(item, Mapping) else item for item in items]
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_measures}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_measures, 2: _as_cut}

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from axformer_lightning.basics import replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
-from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
 
@@ -52,7 +52,7 @@ class Progress:
         state = _load(self.folder / "stages.pt")
         self.done = state["done"]
         if state["plan"] is not None:
-            apply_plan_(module, Plan.from_dict(state["plan"]))
+            cut_(module.model, Plan.from_dict(state["plan"]))
         module.load_state_dict(state["weights"])
         module.model.config.problem_type = state["problem_type"]
         set_random_states(state["random"])

@@ -169,7 +169,8 @@ def search(
         size = encoder_parameters(anatomy, sizes, layers)
         decisions.append(_decision(trial, settings.rule.metric, baseline.score, round_, size))
         accepted += [trial.candidate] * trial.accepted
-    plan = replace(before, layers=left, decisions=(*before.decisions, *decisions))
+    repaired = before.repaired or (repair is not None and bool(repair.values))
+    plan = replace(before, layers=left, decisions=(*before.decisions, *decisions), repaired=repaired)
     if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
         raise RuntimeError(
             "Expected all processes to come to one plan, got several. Give every process the same model and the same"

@@ -1,5 +1,6 @@
 """Cutting a model to what a plan leaves of it."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.surgery.edits import Edit, Positions, keep
 from axformer_lightning.surgery.original import remember_layers
 
+logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 
 # What the attention modules of transformers call the numbers that some of them reshape by.
@@ -49,7 +51,13 @@ def apply_plan_(model: M, plan: Plan) -> M:
         >>> layer.attention.self.query, layer.output.dense
         (Linear(in_features=8, out_features=4, bias=True), Linear(in_features=4, out_features=8, bias=True))
     """
-    cut_(find_transformer(model), plan)
+    transformer = find_transformer(model)
+    if plan.repaired and layers_left(transformer) != plan.layers:
+        logger.warning(
+            "The plan belongs to a model whose weights were repaired after the cut, and holds no weights: this model is"
+            " cut, not repaired. Load the artifact instead, by `load_pretrained`."
+        )
+    cut_(transformer, plan)
     return model
 
 

@@ -15,7 +15,7 @@ from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.basics.reading import read_fields, read_list, read_typed
 from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan, applied_plan
-from axformer_lightning.surgery import apply_plan_, check_plan, restore_layers_
+from axformer_lightning.surgery import check_plan, cut_, restore_layers_
 
 PLANS_KEY = "axformer_plans"
 
@@ -43,7 +43,7 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
         if _is_cut_further(transformer, plan):
             restore_layers_(transformer)
         if plan is not None and applied_plan(transformer) != plan:
-            apply_plan_(transformer, plan)
+            cut_(transformer, plan)
 
 
 def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Module]) -> None:

@@ -344,3 +344,12 @@ def test_a_part_of_a_cut_model_is_refused_and_nothing_changes(tiny, state):
     with pytest.raises(ValueError, match=r"Expected 32 features at '.*layer.0.attention.self.query', got 16"):
         apply_plan_(model.bert, Plan("bert", 3, 4, 48, layers))
     assert state(model) == before
+
+
+def test_a_plan_whose_model_was_repaired_says_that_it_does_not_repair(tiny, caplog):
+    repaired = Plan("bert", 3, 4, 48, (LayerPlan(heads_removed=(0,)), LayerPlan(), LayerPlan()), repaired=True)
+    model = apply_plan_(tiny.model("bert", "sdpa"), repaired)
+    assert "cut, not repaired. Load the artifact instead" in caplog.text
+    caplog.clear()
+    apply_plan_(model, repaired)
+    assert not caplog.text
