@@ -42,6 +42,8 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     train, held_out = split_of(args, rows.train)
     if args.search_samples is not None and args.search_samples < len(held_out):
         held_out = draw(held_out, args.search_samples, args.seed)
+    if args.train_samples is not None and args.train_samples < len(train):
+        train = draw(train, args.train_samples, args.seed)
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     ratios = checked_ratios(model, args.ratios)
     retrain = partial(
@@ -50,7 +52,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     results: dict[str, Any] = {
         **circumstances(args), **provenance(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
-        "epochs": args.epochs, "learning_rate": args.learning_rate, "tries": args.tries,
+        "epochs": args.epochs, "train_samples": len(train), "learning_rate": args.learning_rate, "tries": args.tries,
         "table_samples": args.table_samples, "ratios": ratios, "results": [],
     }  # fmt: skip
     known = _known(args, results)

@@ -142,6 +142,9 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--search-samples", type=_number, help="most held-out rows that decide, as data.max_search_samples in train.py"
     )
+    command.add_argument(
+        "--train-samples", type=_number, help="most rows of --epochs, as data.max_train_samples in train.py"
+    )
     command.add_argument("--tries", type=int, default=Effort.tries, help="swaps that ours measures in each slice")
     command.add_argument(
         "--table-samples", type=_number, default=Effort.table_samples, help="samples by which it measures single widths"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from omegaconf import OmegaConf
 
 from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
 from axformer_lightning.runs import train_again
@@ -133,6 +134,27 @@ def _cells(report: Report | None, metric: str) -> Sequence[str]:
 def split_of(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
     """Return the rows that the model was trained on, and those that were held out."""
     if not args.rows:
+        _check_run(args)
         return split_off(rows, args.search_fraction, args.seed)
     held_out = rows_in(args.rows, len(rows))
     return rows.select(sorted(set(range(len(rows))) - set(held_out))), rows.select(held_out)
+
+
+def _check_run(args: argparse.Namespace) -> None:
+    """Refuse to split otherwise than the run of train.py that the model comes from, if it does."""
+    path = Path(args.model).parent / ".hydra" / "config.yaml"
+    if not path.is_file():
+        return
+    run = OmegaConf.load(path)
+    wanted = {
+        "--task": OmegaConf.select(run, "task.name"),
+        "--search-fraction": OmegaConf.select(run, "data.search_fraction"),
+        "--seed": OmegaConf.select(run, "seed"),
+    }
+    got = {"--task": args.task, "--search-fraction": args.search_fraction, "--seed": args.seed}
+    if differing := {name: value for name, value in wanted.items() if value is not None and value != got[name]}:
+        options = " ".join(f"{name} {value}" for name, value in differing.items())
+        raise ValueError(
+            f"Expected the rows that the run of {args.model!r} held out, got others, which it was trained on. Pass"
+            f" {options}, or --rows."
+        )

@@ -155,6 +155,13 @@ def top_layers(model: PreTrainedModel, search: Batches, ratios: Sequence[float],
 
     Raises:
         ValueError: if the layers are not in one list.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> model = BertModel(BertConfig(**sizes))
+        >>> [(ratio, len(model.encoder.layer)) for ratio in top_layers(model, [], [1.5, 2, 9], Effort())]
+        [(1.5, 2), (2, 2)]
     """
     names = anatomy_of(model).layers
     parents = {name.rpartition(".")[0] for name in names}

@@ -51,6 +51,15 @@ def size_gains(runs: Iterable[Mapping[str, Any]]) -> list[SizeGain]:
     Args:
         runs: what ``benchmark budget`` has written, one for each dense model: `task`, `metric` and `results`, the
             entries of :class:`~axformer_lightning.sweeps.BudgetResult` with the dense model first.
+
+    Example:
+        >>> def entry(method, ratio, accuracy):
+        ...     report = {"metrics": {"accuracy": accuracy}, "loss": 0.5}
+        ...     sizes = {"ratio": ratio, "reached": ratio, "cpu_seconds": 0.0}
+        ...     return {"method": method, "report": report, "searched": report, **sizes}
+        >>> run = {"task": "rte", "metric": "accuracy", "results": [entry("dense", 1, 0.75), entry("ours", 2, 0.5)]}
+        >>> str(size_gains([run])[0].spreads["metric"])
+        '-25.00'
     """
     tasks: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -103,16 +112,21 @@ def draw_size_gains(gains: Sequence[SizeGain], path: str | os.PathLike[str]) -> 
     Args:
         gains: what :func:`size_gains` has found.
         path: where to; replaced if it exists.
+
+    Raises:
+        ValueError: if there are no gains.
     """
     size_gains_figure(gains).savefig(path, format="png", dpi=150)
 
 
 def size_gains_figure(gains: Sequence[SizeGain]) -> Figure:
     """Return what :func:`draw_size_gains` draws as a figure, to be changed or saved otherwise."""
+    if not gains:
+        raise ValueError("Expected results of at least one method, got none. Pass files of longer runs.")
     tasks, methods = (list(dict.fromkeys(values)) for values in zip(*[(g.task, g.method) for g in gains], strict=True))
     retrained = all(gain.spreads["retrained"] is not None for gain in gains)
     measured = "retrained" if retrained else "metric"
-    figure = Figure(figsize=(4 + 4 * len(tasks), 4.5), layout="constrained")
+    figure = Figure(figsize=(4 + 4 * len(tasks), 5), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         axes.axhline(0, color="#777777", linewidth=1, label="dense")
         for method, (color, marker) in zip(methods, STYLES * len(methods), strict=False):
@@ -132,5 +146,7 @@ def size_gains_figure(gains: Sequence[SizeGain]) -> Figure:
         axes.set_xlim(min(ticks) / 1.1, max([1.1 * max(ticks), *(gain.reached for gain in gains if gain.task == task)]))
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(labels), 2 + 2 * len(tasks)), frameon=False
+    )
     return figure

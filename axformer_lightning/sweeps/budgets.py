@@ -118,8 +118,18 @@ def compare_budgets(
 def checked_ratios(model: PreTrainedModel, ratios: Sequence[float]) -> list[float]:
     """Return ratios in ascending order, each once.
 
+    Args:
+        model: that is to be made smaller.
+        ratios: by which its encoder is to be smaller.
+
     Raises:
         ValueError: if one is not above 1, or no encoder can be that much smaller.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> checked_ratios(BertModel(BertConfig(**sizes)), [3, 2, 3])
+        [2, 3]
     """
     most = count_encoder_parameters(model) / sum(size.others for size in layer_sizes(model))
     for ratio in ratios:

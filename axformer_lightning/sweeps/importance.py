@@ -103,6 +103,15 @@ def most_important(
         scores: of its units.
         sizes: of its layers.
         budget: most parameters of all blocks.
+
+    Example:
+        >>> from axformer_lightning.costs import layer_sizes
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4}
+        >>> model = BertModel(BertConfig(**sizes))  # a head has 38 parameters and a neuron 9, and each bias is 4
+        >>> scores = {(0, "attention"): torch.tensor([0.2, 0.1]), (0, "feed_forward"): torch.tensor([1.0, 2, 3, 4])}
+        >>> most_important(model, scores, layer_sizes(model), budget=38 + 2 * 9 + 8)
+        (LayerPlan(..., heads_removed=(1,), ..., neurons_removed=((0, 2),), ...),)
     """
     anatomy, ranked = anatomy_of(model), {}
     for kind in ("attention", "feed_forward"):

@@ -1,6 +1,7 @@
 """`benchmark budget` and `benchmark budgets-summary` on a tiny model and invented rows in GLUE's official layout."""
 
 import json
+from shutil import copytree
 
 import pytest
 from matplotlib.image import imread
@@ -20,7 +21,6 @@ def budget(run, directory):
 
 
 def test_every_method_is_compared_and_runs_are_summed_up(budget, tmp_path, capsys):
-    pytest.importorskip("torch_pruning")
     options = ("--ratios", "1.9", "--tries", 0, "--table-samples", 4)
     out, plot = tmp_path / "0.json", tmp_path / "0.png"
     results = budget(*options, "--out", out, "--plot", plot)
@@ -96,7 +96,7 @@ def test_a_comparison_goes_on_where_it_was_killed(budget, tmp_path, monkeypatch)
         budget(*options, "top_layers", "--seed", 3)
 
 
-def test_what_cannot_be_compared_is_refused(budget, monkeypatch):
+def test_what_cannot_be_compared_is_refused(budget, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r"Expected `--methods` out of \['ours', .*\], got \['nothing'\]"):
         budget("--methods", "ours,nothing")
     with pytest.raises(ValueError, match=r"a metric of the task, \['accuracy', 'f1'\], got 'nothing'"):
@@ -106,6 +106,21 @@ def test_what_cannot_be_compared_is_refused(budget, monkeypatch):
     monkeypatch.setattr("axformer_lightning.sweeps.importance.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"the extra `bench`"):
         budget("--methods", "ours,taylor")
+    assert capsys.readouterr().out == ""  # nothing was searched in vain
+
+
+def test_rows_that_the_run_was_trained_on_are_refused(directory, budget, tmp_path):
+    run = tmp_path / "run"
+    copytree(directory / "model", run / "finetuned")
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text("seed: 3\ntask: {name: mrpc}\ndata: {search_fraction: 0.4}\n")
+    with pytest.raises(ValueError, match=r"rows that the run of '.*' held out, .* Pass --seed 3, or --rows"):
+        budget(*CHEAP, "--model", run / "finetuned")
+    with pytest.raises(ValueError, match=r"Pass --search-fraction 0.4 --seed 3, or --rows"):
+        budget(*CHEAP, "--model", run / "finetuned", "--search-fraction", 0.2)
+    assert budget(*CHEAP, "--model", run / "finetuned", "--seed", 3)["seed"] == 3
+    (tmp_path / "rows.json").write_text(json.dumps([*range(12)]))
+    assert budget(*CHEAP, "--model", run / "finetuned", "--rows", tmp_path / "rows.json")["samples"] == 12
 
 
 @pytest.mark.parametrize("ratios", ["1", "x", "2,", "nan"])

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from axformer_lightning.budgets import Budget, Effort, shrink_
-from axformer_lightning.costs import count_encoder_parameters
+from axformer_lightning.costs import count_encoder_parameters, layer_sizes
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.sweeps import METHODS, BudgetResult, compare_budgets, report_of
-from axformer_lightning.sweeps.baselines import in_slices, ours, top_layers
+from axformer_lightning.sweeps.baselines import by_output_error, in_slices, ours, top_layers
 from axformer_lightning.tasks import TASKS
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
@@ -39,7 +39,6 @@ def kept(model):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_reaches_one_size_after_the_other_on_one_model(bert, batches, name):
-    pytest.importorskip("torch_pruning")
     dense = count_encoder_parameters(bert)
     sizes = [(ratio, count_encoder_parameters(bert)) for ratio in METHODS[name](bert, batches(1), RATIOS, QUICK)]
     assert [ratio for ratio, _ in sizes] == [*RATIOS]
@@ -50,7 +49,6 @@ def test_a_method_reaches_one_size_after_the_other_on_one_model(bert, batches, n
 
 @pytest.mark.parametrize("name", ["output_error", "magnitude", "taylor", "top_layers"])
 def test_which_methods_are_told_the_labels(bert, batches, name, monkeypatch):
-    pytest.importorskip("torch_pruning")
     monkeypatch.setattr("axformer_lightning.sweeps.baselines.NORMALIZERS", ("mean",))  # no choice by the loss
     other = copy.deepcopy(bert)
     flipped = [batch | {"labels": (batch["labels"] + 1) % 3} for batch in batches(1)]
@@ -85,6 +83,29 @@ def test_without_repair_nothing_is_changed_but_what_is_removed(bert, batches):
             rows = {tuple(row) for row in before[name].T.tolist()} if "output.dense" in name else set()
             assert "output.dense" not in name or {tuple(row) for row in value.T.tolist()} <= rows
     assert smaller > 0
+
+
+def test_by_output_error_what_is_left_is_repaired(bert, batches):
+    cut, sizes = copy.deepcopy(bert), layer_sizes(bert)
+    fixed, now = sum(size.others for size in sizes), count_encoder_parameters(bert)
+    _, repair = by_output_error(bert, batches(1), sizes, now / 1.5 - fixed)
+    list(METHODS["output_error"](cut, batches(1), [1.5], QUICK))  # one slice
+    assert any(name.endswith("bias") for name in repair.values)
+    for name, value in repair.values.items():
+        assert torch.equal(cut.get_parameter(name), value.float())
+
+
+@pytest.mark.parametrize("name", ["magnitude", "taylor"])
+def test_of_two_scales_the_one_with_the_lower_search_loss_is_taken(bert, batches, name, monkeypatch):
+    def loss(*normalizers):
+        monkeypatch.setattr("axformer_lightning.sweeps.baselines.NORMALIZERS", normalizers)
+        small = copy.deepcopy(bert)
+        list(METHODS[name](small, batches(1), [1.5], QUICK))  # one slice
+        return report_of(small, TASK, batches(1)).loss
+
+    each = loss("mean"), loss(None)
+    assert each[0] != each[1]
+    assert loss("mean", None) == loss(None, "mean") == min(each)
 
 
 def test_layers_are_dropped_from_the_top_as_if_they_had_never_been(bert, batches, tiny, logits):
