@@ -37,6 +37,7 @@ from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
+from axformer_lightning.vocabulary import trim_vocabulary_
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
 ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
@@ -77,6 +78,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     model, tokenizer = load_model(
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
     )
+    if cfg.trim_vocabulary:
+        corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
+        tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
     options = _options(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
     data = make_data(train_rows, search_rows, rows.dev, tokenizer, seed=cfg.seed, **options)
     options = _options(cfg.task, "name", "headline")

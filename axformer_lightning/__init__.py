@@ -8,6 +8,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_, load_from_checkpoint
+from axformer_lightning.vocabulary import trim_vocabulary_
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "register_family",
     "save_pretrained",
     "shrink",
+    "trim_vocabulary_",
 ]

@@ -14,6 +14,7 @@ from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from PIL import Image
+from transformers import AutoTokenizer
 
 import train
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Plan, load_pretrained
@@ -22,8 +23,9 @@ from axformer_lightning.costs import latencies_ms
 from axformer_lightning.criteria import Rule
 from axformer_lightning.runs import stages
 from axformer_lightning.runs.retraining import GRADIENT_CLIP
-from axformer_lightning.tasks import TASKS
+from axformer_lightning.tasks import TASKS, load_rows, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
+from axformer_lightning.vocabulary import trim_vocabulary_
 
 ROOT = Path(train.__file__).parent
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml"))
@@ -206,6 +208,26 @@ def test_nothing_to_search_for_is_plain_fine_tuning(run):
     assert results["search"]["candidates"] == 0
     assert results["baseline"]["metrics"] == results["axformer"]["metrics"]
     assert Plan.load(directory / "plan.json").decisions == ()
+
+
+@QUIET
+def test_word_pieces_that_nothing_uses_are_left_out(run, glue, tmp_path, monkeypatch):
+    (tmp_path / "corpus").write_text("a zyzzyva\na quokka\n")
+    asked = []
+
+    def trim(model, tokenizer, texts):
+        asked.extend([len(tokenizer), *texts])
+        return trim_vocabulary_(model, tokenizer, texts)
+
+    monkeypatch.setattr(train, "trim_vocabulary_", trim)
+    options = ["pruning=none", "hard_attention=none", "trim_vocabulary=true", f"corpus={tmp_path / 'corpus'}"]
+    _, directory = run(*options, "model.vocab_size=3000")
+    size, *texts = asked
+    rows = load_rows("mrpc", glue)
+    assert sorted(texts[:-2]) == sorted(texts_of(rows.train))
+    assert texts[-2:] == ["a zyzzyva", "a quokka"]
+    tokenizer = AutoTokenizer.from_pretrained(directory / "model")
+    assert load_pretrained(directory / "model").config.vocab_size == len(tokenizer) < size
 
 
 @pytest.mark.parametrize("task", TASKS)

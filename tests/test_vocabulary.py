@@ -1,0 +1,143 @@
+"""Word pieces that no text uses are removed."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from axformer_lightning import load_pretrained, save_pretrained
+from axformer_lightning.tasks.vocabulary import train_wordpiece
+from axformer_lightning.vocabulary import trim_vocabulary_
+
+TEXTS = ["a captain moored the ferry", "the captain left the harbour at noon", "ferries leave when captains are aboard"]
+OTHERS = ["seven seagulls sang above an empty wharf", "zebra quartz"]
+SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+
+
+def wordpiece():
+    return train_wordpiece(TEXTS + OTHERS, 300)
+
+
+def bpe():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    made.train_from_iterator(
+        TEXTS + OTHERS,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return wrapped(made, special)
+
+
+def unigram():
+    made = Tokenizer(models.Unigram())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    made.train_from_iterator(
+        TEXTS + OTHERS,
+        trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False),
+    )
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return wrapped(made, special)
+
+
+def wrapped(made, special):
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=made, cls_token="<s>", sep_token="</s>", **names)
+
+
+def model_of(tokenizer, name):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **SIZES}
+    if name == "wordpiece":
+        return BertForSequenceClassification(BertConfig(**sizes)).eval()
+    return RobertaForSequenceClassification(RobertaConfig(**sizes, max_position_embeddings=64)).eval()
+
+
+TOKENIZERS = {"wordpiece": wordpiece, "bpe": bpe, "unigram": unigram}
+
+
+def logits(model, tokenizer, texts):
+    with torch.inference_mode():
+        return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_texts_are_read_as_before(name, tmp_path):
+    tokenizer = TOKENIZERS[name]()
+    model = model_of(tokenizer, name)
+    before, pieces = logits(model, tokenizer, TEXTS), [tokenizer.tokenize(text) for text in TEXTS]
+    vocabulary, size = tokenizer.get_vocab(), len(tokenizer)
+    smaller = trim_vocabulary_(model, tokenizer, TEXTS)
+    assert [smaller.tokenize(text) for text in TEXTS] == pieces
+    assert torch.equal(logits(model, smaller, TEXTS), before)
+    assert len(smaller) == model.config.vocab_size == model.get_input_embeddings().num_embeddings < size
+    assert tokenizer.get_vocab() == vocabulary
+
+    save_pretrained(model, tmp_path / "ours", tokenizer=smaller)
+    assert torch.equal(logits(load_pretrained(tmp_path / "ours"), smaller, TEXTS), before)
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert loaded(TEXTS)["input_ids"] == smaller(TEXTS)["input_ids"]
+    anybodys = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")  # an ordinary model
+    assert torch.equal(logits(anybodys.eval(), loaded, TEXTS), before)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_other_texts_are_spelled_by_what_is_left(name):
+    tokenizer = TOKENIZERS[name]()
+    model = model_of(tokenizer, name)
+    smaller = trim_vocabulary_(model, tokenizer, TEXTS)
+    unknown = smaller.convert_tokens_to_ids(smaller.unk_token)
+    ids = smaller(OTHERS)["input_ids"]
+    assert all(i < model.config.vocab_size for row in ids for i in row)
+    assert unknown not in [i for row in ids for i in row]
+    assert sum(map(len, ids)) > sum(map(len, tokenizer(OTHERS)["input_ids"]))
+    assert logits(model, smaller, OTHERS).isfinite().all()
+
+
+def test_special_tokens_and_their_numbers_in_the_config_stay():
+    tokenizer = wordpiece()
+    model = model_of(tokenizer, "wordpiece")
+    smaller = trim_vocabulary_(model, tokenizer, TEXTS)
+    assert smaller.all_special_tokens == tokenizer.all_special_tokens
+    assert model.config.pad_token_id == smaller.pad_token_id
+    first, *_, last = smaller("noon")["input_ids"]
+    assert smaller.convert_ids_to_tokens([first, last]) == ["[CLS]", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("make", "texts", "message"),
+    [
+        (lambda n: BertForSequenceClassification(BertConfig(vocab_size=n, **SIZES)), [], "the texts .* got none"),
+        (
+            lambda n: BertForMaskedLM(BertConfig(vocab_size=n, **SIZES)),
+            TEXTS,
+            "predicts no tokens, got BertFor",
+        ),
+        (lambda n: BertForSequenceClassification(BertConfig(vocab_size=9, **SIZES)), TEXTS, "at least the .* pieces"),
+    ],
+)
+def test_what_cannot_be_trimmed_is_refused_and_unchanged(make, texts, message, state):
+    tokenizer = wordpiece()
+    model = make(len(tokenizer))
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        trim_vocabulary_(model, tokenizer, texts)
+    assert state(model) == before
