@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.basics import write_atomically
-from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning.budgets import TARGETS, Budget
+from axformer_lightning.callbacks import (
+    AccuracyDrivenPruningCallback,
+    HardAttentionCallback,
+    SearchCallback,
+    ShrinkCallback,
+)
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.runs import stages
+from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
@@ -36,6 +43,7 @@ ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataload
 SHOWN_ONLY = {"resume", "logger"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
 WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
+DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
@@ -54,6 +62,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     L.seed_everything(cfg.seed, workers=True)
     task = TASKS[cfg.task.name]
     callbacks = _callbacks(cfg)
+    budget = next((callback.settings for callback in callbacks if isinstance(callback.settings, Budget)), None)
+    callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback)]
     rounds, retrain = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     if retrain == "rewind" and cfg.retrain_epochs < 1:
         raise ValueError("Expected `retrain_epochs` of at least 1 with pruning.retrain=rewind, got 0.")
@@ -90,11 +100,18 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         callbacks,
         rounds=rounds,
         how=retrain,
-        retrain_epochs=cfg.retrain_epochs,
+        retrain_epochs=0 if budget else cfg.retrain_epochs,
         retrain_on_all=cfg.retrain_on_all,
         start=start,
         max_length=cfg.data.max_length,
     )
+    if budget is not None:
+        data.train_on_all = cfg.retrain_on_all
+        again = partial(stages.retrain_model, run, epochs=cfg.retrain_epochs, start=start)
+        shrinking.shrink_to_budget(
+            run, budget, ratios=cfg.pruning.ratios or (), retrain=again if cfg.retrain_epochs else None
+        )
+    stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
     if start is not None:
@@ -151,12 +168,15 @@ def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in left_out}
 
 
-def _callbacks(cfg: DictConfig) -> list[HardAttentionCallback | AccuracyDrivenPruningCallback]:
+def _callbacks(cfg: DictConfig) -> list[SearchCallback]:
     metric = TASKS[cfg.task.name].metric(cfg.task.headline)
     found = []
     for group in (cfg.hard_attention, cfg.pruning):
         if group:
-            found.append(instantiate(group, _partial_=True)(metric=metric))  # not copied: both go by the same
+            options = _options(group, "ratios")
+            if "ratios" in group and not any(options[name] for name in TARGETS):
+                options |= DEFAULT_TARGET
+            found.append(instantiate(options, _partial_=True)(metric=metric))  # not copied: both go by the same
     return found
 
 
@@ -168,6 +188,7 @@ def _arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
 
 store = ConfigStore.instance()
 store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
+store.store(group="pruning", name="shrink_signature", node=_arguments(ShrinkCallback, ELSEWHERE))
 store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
 
 

@@ -3,7 +3,7 @@
 from axformer_lightning.anatomy import Family, register_family
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.budgets import shrink
-from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
@@ -15,6 +15,7 @@ __all__ = [
     "Family",
     "HardAttentionCallback",
     "Plan",
+    "ShrinkCallback",
     "apply_checkpoint_plans_",
     "apply_plan_",
     "find_plan",

@@ -1,4 +1,4 @@
-"""SEARCH, CUT: one round without a trainer."""
+"""SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
 import os
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.plan import Plan
+from axformer_lightning.budgets import Budget, shrink_
+from axformer_lightning.plan import Plan, plan_of
+from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search_plan
-from axformer_lightning.surgery import Edit, cut_
+from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search
+from axformer_lightning.surgery import Edit, cut_, joined
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Cut:
     Args:
         plan: what is left, and every decision so far.
         edits: what became of each parameter that was touched.
-        counts: the work of the search.
+        counts: the work of the search; of one to a budget its slices.
+        repaired: names of the parameters that have other values than the cut alone would leave.
     """
 
     plan: Plan
     edits: tuple[Edit, ...]
     counts: SearchCounts
+    repaired: frozenset[str] = frozenset()
 
 
 def search_and_cut_(
@@ -39,7 +43,7 @@ def search_and_cut_(
     journal: str | os.PathLike[str] | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Cut:
-    """Search for what a model can do without, and cut it.
+    """Search for what a model can do without, cut it, and repair it where the settings say so.
 
     Args:
         module: what is scored: ``transformer`` itself, or the module around it.
@@ -64,5 +68,44 @@ def search_and_cut_(
         >>> cut.plan == model.axformer_plan, cut.counts.candidates > 0
         (True, True)
     """
-    plan, counts = search_plan(module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial)
-    return Cut(plan, cut_(transformer, plan), counts)
+    found = search(module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial)
+    edits = cut_(transformer, found.plan)
+    if found.repair is None:
+        return Cut(found.plan, edits, found.counts)
+    apply_repair_(transformer, found.repair)
+    return Cut(found.plan, edits, found.counts, frozenset(found.repair.values))
+
+
+def shrink_to_(
+    module: nn.Module, transformer: PreTrainedModel, batches: Sequence[Any], budget: Budget, *, ranks: Ranks = ALONE
+) -> Cut:
+    """Make a model smaller until it is within a budget, repaired.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the module around it.
+        transformer: what is cut and repaired.
+        batches: the search set, as :func:`~axformer_lightning.scoring.search_batches` arranges it.
+        budget: what is to be reached.
+        ranks: see :func:`~axformer_lightning.search.search_plan`.
+
+    Raises:
+        ValueError: as :func:`~axformer_lightning.shrink`.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> _ = torch.manual_seed(0)
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
+        >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}
+        >>> cut = shrink_to_(model, model, [batch], Budget({"encoder_size_ratio": 1.5}))
+        >>> cut.plan == model.axformer_plan, "bert.encoder.layer.0.output.dense.weight" in cut.repaired
+        (True, True)
+    """
+    slices = list(shrink_(module, transformer, batches, budget, ranks=ranks))
+    return Cut(
+        plan_of(transformer),
+        joined(edit for piece in slices for edit in piece.edits),
+        SearchCounts(candidates=len(slices), accepted=len(slices)),
+        frozenset(name for piece in slices for name in piece.repaired),
+    )

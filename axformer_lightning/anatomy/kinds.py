@@ -1,8 +1,8 @@
 """The table of the kinds of components that a search may change, one row each."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
@@ -19,11 +19,29 @@ class SearchSpace:
         num_heads: heads of an uncut layer.
         groups: the neuron groups, as half-open ranges of the intermediate dimension.
         hard_attention: settings for candidates of that kind, or None if there are none.
+        ladders: for each layer, by kind of block and number of units, what is left of the block. Where there are any,
+            blocks are tried at these widths instead of without single parts.
+        layer: the layer that is looked at.
     """
 
     num_heads: int
     groups: tuple[tuple[int, int], ...]
     hard_attention: HardAttention | None = None
+    ladders: tuple[Mapping[str, Mapping[int, LayerPlan]], ...] = field(default=(), hash=False)
+    layer: int = 0
+
+    @property
+    def intermediate_size(self) -> int:
+        """Neurons of an uncut layer."""
+        return self.groups[-1][1]
+
+    def at(self, layer: int) -> "SearchSpace":
+        """Return the space as it is for one layer."""
+        return replace(self, layer=layer) if self.ladders else self
+
+    def ladder(self, kind: str) -> Mapping[int, LayerPlan]:
+        """Return the widths of one block of the layer that is looked at."""
+        return self.ladders[self.layer].get(kind, {}) if self.ladders else {}
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Kind:
         apply: returns the layer with the candidate of an index applied.
         units: the heads or neurons that an index closes; None for a kind that changes its block as a whole.
         parts: kind of the parts that are tried if a candidate is rejected narrowly.
+        widths: kind that is tried instead, however it was rejected, where the space has ladders.
         phase: the phase of a search that tries it by itself; None for a kind that is only tried as a part.
         index_below: field of a plan that bounds the index; None for a kind without an index.
     """
@@ -45,6 +64,7 @@ class Kind:
     apply: Callable[[LayerPlan, Any, SearchSpace], LayerPlan]
     units: Callable[[int, SearchSpace], Collection[int]] | None = None
     parts: str | None = None
+    widths: str | None = None
     phase: PhaseName | None = None
     index_below: Literal["num_heads", "intermediate_size"] | None = None
 
@@ -92,12 +112,17 @@ class Candidate:
             range(8, 16)
         """
         units = KINDS[self.kind].units
-        return None if units is None or self.index is None else units(self.index, space)
+        return None if units is None or self.index is None else units(self.index, space.at(self.layer))
 
 
 def _groups_left(layer: LayerPlan, space: SearchSpace) -> Sequence[int]:
-    left = set(layer.kept_neurons(space.groups[-1][1]))
+    left = set(layer.kept_neurons(space.intermediate_size))
     return [g for g, (start, stop) in enumerate(space.groups) if not left.isdisjoint(range(start, stop))]
+
+
+def _narrower(ladder: Mapping[int, LayerPlan], left: Sequence[int]) -> Sequence[int]:
+    """Return the widths below the one that a block has, the narrowest first."""
+    return sorted(width for width in ladder if width < len(left))
 
 
 KINDS: dict[str, Kind] = {
@@ -112,6 +137,7 @@ KINDS: dict[str, Kind] = {
         offers=lambda layer, space: [None] if layer.feed_forward == "kept" else [],
         apply=lambda layer, index, space: layer.without_feed_forward(),
         parts="neuron_group",
+        widths="neurons_left",
         phase="pruning",
     ),
     "attention": Kind(
@@ -119,6 +145,7 @@ KINDS: dict[str, Kind] = {
         offers=lambda layer, space: [None] if layer.attention == "kept" else [],
         apply=lambda layer, index, space: layer.without_attention(),
         parts="head",
+        widths="heads_left",
         phase="pruning",
     ),
     "head": Kind(
@@ -134,6 +161,24 @@ KINDS: dict[str, Kind] = {
         apply=lambda layer, index, space: layer.without_neurons(*space.groups[index]),
         units=lambda index, space: range(*space.groups[index]),
         index_below="intermediate_size",
+    ),
+    "neurons_left": Kind(
+        block="feed_forward",
+        offers=lambda layer, space: _narrower(
+            space.ladder("feed_forward"), layer.kept_neurons(space.intermediate_size)
+        ),
+        apply=lambda layer, index, space: replace(
+            layer, neurons_removed=space.ladder("feed_forward")[index].neurons_removed
+        ),
+        units=lambda index, space: space.ladder("feed_forward")[index].removed_neurons(),
+        index_below="intermediate_size",
+    ),
+    "heads_left": Kind(
+        block="attention",
+        offers=lambda layer, space: _narrower(space.ladder("attention"), layer.kept_heads(space.num_heads)),
+        apply=lambda layer, index, space: replace(layer, heads_removed=space.ladder("attention")[index].heads_removed),
+        units=lambda index, space: space.ladder("attention")[index].heads_removed,
+        index_below="num_heads",
     ),
 }
 
@@ -169,5 +214,7 @@ def with_candidates(
     """
     changed = list(layers)
     for candidate in candidates:
-        changed[candidate.layer] = KINDS[candidate.kind].apply(changed[candidate.layer], candidate.index, space)
+        changed[candidate.layer] = KINDS[candidate.kind].apply(
+            changed[candidate.layer], candidate.index, space.at(candidate.layer)
+        )
     return tuple(changed)

@@ -67,7 +67,11 @@ class LayerPlan:
         """Return the neurons that are left of ``intermediate_size``, ascending."""
         if self.feed_forward == "removed":
             return []
-        return _others(intermediate_size, (n for start, stop in self.neurons_removed for n in range(start, stop)))
+        return _others(intermediate_size, self.removed_neurons())
+
+    def removed_neurons(self) -> list[int]:
+        """Return the neurons that are gone from a block that is kept, ascending."""
+        return [neuron for start, stop in self.neurons_removed for neuron in range(start, stop)]
 
     def without_attention(self) -> "LayerPlan":
         """Return this layer without its attention block."""

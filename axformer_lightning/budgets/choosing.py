@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from axformer_lightning.budgets.probe import Damage, Layers, Probe
+from axformer_lightning.budgets.probe import Damage, Probe
 from axformer_lightning.budgets.program import least_damage
 from axformer_lightning.budgets.tables import Objective, Option, Table
 from axformer_lightning.budgets.widths import layers_of
-from axformer_lightning.repair import BlockName, RemovalOrder
+from axformer_lightning.repair import BlockName, Layers, RemovalOrder
 
 Choice = dict[BlockName, int]  # which option of each block
 Predict = Callable[[Option], float]

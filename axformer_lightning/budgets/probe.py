@@ -4,8 +4,8 @@ Shape suffixes: ``N`` samples, ``L`` labels, ``T`` tokens.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import LayerPlan, SearchSpace, anatomy_of, layers_left
-from axformer_lightning.repair import Moments, Repair, Solved, find_repair, repaired_weights, without_repair
+from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
+from axformer_lightning.repair import AsLeft, Layers, Moments, Repair
 from axformer_lightning.replay import (
     ALONE,
-    Applied,
     Ranks,
     Reads,
     Records,
@@ -26,13 +25,10 @@ from axformer_lightning.replay import (
     Work,
     first_pass,
     free_memory,
-    running_as,
     size_of,
 )
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
 from axformer_lightning.scoring import Scored, step_of, to_device
-
-Layers = tuple[LayerPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -95,28 +91,20 @@ class Probe:
     """A model, measured as it would be left.
 
     Args:
-        replay: runs of the model what a cut changes.
-        moments: of the model as it is.
+        left: runs the model as it would be left.
         batches: the search set of this process.
         step: scores one batch.
         results: what each batch comes to as the model is.
         dense: the logits of the dense model on each batch; of a model that has been cut already those from before.
         ranks: the processes that share the search set.
-        solved: repairs found so far.
-        means: whether means of removed blocks are kept: nearest to all tokens, and often worse for the task than none.
-        repairs: whether what is left of a block is repaired, or stays as the cut leaves it.
     """
 
-    replay: Replay
-    moments: Moments
+    left: AsLeft
     batches: Sequence[Any]
     step: Callable[[Any], Scored]
     results: Sequence[Scored]
     dense: Sequence[Any]
     ranks: Ranks = ALONE
-    solved: Solved = field(default_factory=dict)
-    means: bool = False
-    repairs: bool = True
 
     @classmethod
     def of(
@@ -141,7 +129,7 @@ class Probe:
             dense: the logits of the dense model, by default those that the model gives now.
             ranks: the processes that share the search set.
             cache_memory: bytes for what is kept, by default a quarter of what is free.
-            repairs: whether what is left of a block is repaired.
+            repairs: see :class:`~axformer_lightning.repair.AsLeft`.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -159,14 +147,27 @@ class Probe:
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
         logits = [_logits(result) for result in found.results]
         dense = logits if dense is None else dense
-        return cls(found.replay, moments, batches, step, found.results, dense, ranks, repairs=repairs)
+        return cls(AsLeft(found.replay, moments, repairs=repairs), batches, step, found.results, dense, ranks)
+
+    def loss(self) -> float:
+        """Return the mean loss of the model as it is."""
+        loss_N = torch.cat([result.loss_N for result in self.results]).double()
+        every = self.ranks.gather([float(loss_N.sum()), float(len(loss_N))])
+        return sum(loss for loss, _ in every) / sum(samples for _, samples in every)
 
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""
-        transformer = self.replay.transformer
-        if not self.repairs:
-            return without_repair(transformer, layers)
-        return find_repair(transformer, layers, self.moments, means=self.means, solved=self.solved)
+        return self.left.repair_of(layers)
+
+    @property
+    def replay(self) -> Replay:
+        """Runs of the model what a cut changes."""
+        return self.left.replay
+
+    @property
+    def moments(self) -> Moments:
+        """Of the model as it is."""
+        return self.left.moments
 
     def measure(
         self, layers: Layers, ends: Ends = never, *, like: Layers | None = None, most: int | None = None
@@ -180,14 +181,10 @@ class Probe:
                 up, or kept for the next time. By default those of the model as it is.
             most: batches to measure, by default all.
         """
-        repair = self.repair_of(layers)
         sums, has_logits = Sums(), all(logits is not None for logits in self.dense)
         num_batches = len(self.batches) if most is None else min(most, len(self.batches))
         steps = int(max(count for (count,) in self.ranks.gather([num_batches])))
-        with (
-            repaired_weights(self.replay.transformer, repair),
-            running_as(self.replay, self._applied(layers, repair, like)) as model,
-        ):
+        with self.left.running(layers, like) as model:
             for i in range(steps):
                 own = Sums()
                 if i < num_batches:
@@ -203,30 +200,6 @@ class Probe:
         apart = divergence(_logits(scored), self.dense[i]) if has_logits else 0.0
         loss, squares = torch.stack([change_N.sum(), change_N.square().sum()]).tolist()
         return Sums(len(change_N), loss, squares, apart * len(change_N))
-
-    def _applied(self, layers: Layers, repair: Repair, like: Layers | None) -> Applied:
-        mine = self._keys(layers, repair)
-        theirs = (
-            mine
-            if like == layers
-            else self._keys(like or self.replay.before, None if like is None else self.repair_of(like))
-        )
-        same = next((i for i, (one, other) in enumerate(zip(mine, theirs, strict=True)) if one != other), len(mine))
-        embedded, *keys = mine
-        return Applied.as_layers(self.replay.before, layers, keys, max(0, same - 1), embedded)
-
-    def _keys(self, layers: Layers, repair: Repair | None) -> list[tuple[Hashable, ...]]:
-        """Return what the output of the embeddings, and of each layer, depends on; nothing as the model is.
-
-        That is the cut of all layers up to it, and which blocks above are removed, as it may take up their means.
-        """
-        names = [] if repair is None else list(repair.values)
-        paths = self.replay.anatomy.layers
-        at = [next((i for i, path in enumerate(paths) if name.startswith(f"{path}.")), -1) for name in names]
-        at += [i for i, (now, wanted) in enumerate(zip(self.replay.before, layers, strict=True)) if now != wanted]
-        first = min(at, default=len(paths))
-        removed = tuple((layer.attention, layer.feed_forward) for layer in layers)
-        return [() if i < first else (layers[: i + 1], removed[i + 1 :]) for i in range(-1, len(paths))]
 
 
 def divergence(logits: Any, dense: Any) -> float:

@@ -15,63 +15,75 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
-from axformer_lightning.budgets.choosing import Chooser, Tried
+from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
+from axformer_lightning.budgets.choosing import Chooser
+from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Damage, Probe
 from axformer_lightning.budgets.tables import measure_table
-from axformer_lightning.budgets.widths import Width, widths_of
-from axformer_lightning.costs import LayerSize, encoder_parameters, layer_sizes
+from axformer_lightning.budgets.targets import Target, targets_of
+from axformer_lightning.budgets.widths import Widths, widths_of
+from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
-from axformer_lightning.repair import BlockName, apply_repair_, block_order, measure_moments
-from axformer_lightning.replay import scoring
+from axformer_lightning.repair import apply_repair_, block_order, measure_moments, repaired_weights
+from axformer_lightning.replay import ALONE, Ranks, scoring
 from axformer_lightning.scoring import BATCH_TOKENS, search_batches
-from axformer_lightning.surgery import cut_
+from axformer_lightning.search import spelled_out
+from axformer_lightning.surgery import Edit, cut_
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 STEP = 1.6
+SMALLEST_STEP = 1.1
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How much is measured.
+class Slice:
+    """What one slice has left of a model.
 
     Args:
-        table_samples: samples by which single widths are measured.
-        tries: swaps that are measured in each slice.
+        target: the one that it worked towards, of several the one that was furthest away.
+        widths: of all blocks now.
+        loss: on the search set now.
+        damage: of this slice.
+        edits: what became of each parameter that it touched.
+        repaired: names of the parameters that were given other values.
     """
 
-    table_samples: int = 128
-    tries: int = 16
+    target: Target
+    widths: Widths
+    loss: float
+    damage: Damage
+    edits: tuple[Edit, ...]
+    repaired: frozenset[str]
 
 
-DEFAULT_EFFORT = Effort()
-
-
+@spelled_out(TargetOptions, NO_TARGETS)
 def shrink(
     model: M,
     batches: Iterable[Any],
     *,
-    encoder_size_ratio: float,
     effort: Effort = DEFAULT_EFFORT,
     batch_tokens: int = BATCH_TOKENS,
+    **options: Unpack[TargetOptions],
 ) -> M:
-    """Return a copy of a fine-tuned model whose encoder is that many times smaller; nothing is trained.
+    """Return a smaller copy of a fine-tuned model; nothing is trained.
 
     The widths of all blocks are chosen by the loss that the cut and repaired model has on ``batches``. The plan is the
-    copy's `axformer_plan`; the given model is unchanged.
+    copy's `axformer_plan`; the given model is unchanged. Ratios are to the model as it is given.
 
     Args:
         model: a fine-tuned Hugging Face model of a known family, or a module that holds one, as of
             :func:`~axformer_lightning.find_plan`.
         batches: the search set, as of `find_plan`; some 500 samples that the model was not trained on.
-        encoder_size_ratio: parameters of the encoder's layers now, divided by those of the copy.
         effort: how much is measured.
         batch_tokens: most tokens evaluated at once.
+        options: see :class:`~axformer_lightning.budgets.TargetOptions`.
 
     Raises:
-        ValueError: if the ratio is not above 1 or cannot be reached, or as `find_plan`.
+        ValueError: if no target is given or one cannot be reached, or as `find_plan`.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -83,10 +95,11 @@ def shrink(
         >>> count_encoder_parameters(model) / count_encoder_parameters(small) >= 1.5
         True
     """
+    budget = Budget(options, effort)
     small = copy.deepcopy(model)
     transformer = find_transformer(small)
     arranged = search_batches(small, batches, batch_tokens, transformer.config)
-    for _ in shrink_(small, transformer, shuffled(arranged), encoder_size_ratio, effort):
+    for _ in shrink_(small, transformer, arranged, budget):
         pass
     return small
 
@@ -101,68 +114,84 @@ def shrink_(
     module: nn.Module,
     transformer: PreTrainedModel,
     batches: Sequence[Any],
-    encoder_size_ratio: float,
-    effort: Effort = DEFAULT_EFFORT,
+    budget: Budget,
     *,
+    ranks: Ranks = ALONE,
     repairs: bool = True,
-) -> Iterator[Tried]:
-    """Make a model smaller in place, slice by slice; yields what each slice has chosen, once the model is cut to it.
+) -> Iterator[Slice]:
+    """Make a model smaller in place, slice by slice; yields what each slice has left, once the model is cut to it.
 
     Args:
         module: what is scored: ``transformer`` itself, or the module around it.
         transformer: what is cut, cut already or not.
-        batches: the search set, shuffled.
-        encoder_size_ratio: as of :func:`shrink`.
-        effort: how much is measured.
+        batches: the search set, as :func:`~axformer_lightning.scoring.search_batches` arranges it.
+        budget: what is to be reached.
+        ranks: the processes that share the search set; ``batches`` are those of this one.
         repairs: whether what is left of a block is repaired; without, models are measured as a cut leaves them.
 
     Raises:
-        ValueError: as :func:`shrink`. Slices that were yielded stay cut.
+        ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
+            were yielded stay cut.
     """
-    anatomy, sizes = anatomy_of(transformer), layer_sizes(transformer)
-    now = encoder_parameters(anatomy, sizes, layers_left(transformer))
-    fixed = sum(size.others for size in sizes)
-    target = _target(now, fixed, encoder_size_ratio)
-    slices = math.ceil(math.log(encoder_size_ratio) / math.log(STEP) - 1e-9)
-    dense = None
-    for number in range(1, slices + 1):
-        budget = now * (target / now) ** (number / slices) - fixed
+    targets, dense, step = targets_of(transformer, budget), None, STEP
+    choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
+    while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
-            moments = measure_moments(module, transformer, batches)
-            probe = Probe.of(module, transformer, batches, moments, dense=dense, repairs=repairs)
-            tried = _slice(probe, sizes, budget, effort)
-            repair = probe.repair_of(tried.layers)
+            moments = measure_moments(module, transformer, choosing, ranks=ranks)
+            probe = Probe.of(module, transformer, choosing, moments, dense=dense, ranks=ranks, repairs=repairs)
+            chooser = _chooser(probe, target, budget.effort)
+            while True:
+                tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)
+                repair = probe.repair_of(tried.layers)
+                if floor is None:
+                    break
+                with repaired_weights(transformer, repair), closed(transformer, tried.layers):
+                    lost = floor.lost()
+                if lost <= floor.most_lost:
+                    break
+                step = math.sqrt(step)
+                if step < SMALLEST_STEP:
+                    logger.warning(
+                        "`metric_floor` ends it: with a model %.2f times smaller up to %.4f would be lost (95 %%"
+                        " confidence).", step, lost,
+                    )  # fmt: skip
+                    return
         dense = probe.dense
-        cut_(transformer, replace(plan_of(transformer), layers=tried.layers))
+        edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers))
         apply_repair_(transformer, repair)
+        widths = _widths(transformer)
         logger.info(
-            "Slice %d of %d: encoder %.2f times smaller, loss %+.4f.",
-            number, slices, now / encoder_parameters(anatomy, sizes, tried.layers), tried.damage.loss,
+            "%s: %.4g of %.4g %s are left, loss %+.4f.",
+            target.name, target.costs.total(widths), target.costs.total(now), target.costs.unit, tried.damage.loss,
         )  # fmt: skip
-        yield tried
+        yield Slice(target, widths, probe.loss() + tried.damage.loss, tried.damage, edits, frozenset(repair.values))
 
 
-def _target(now: int, fixed: int, ratio: float) -> float:
-    if not 1 < ratio < math.inf:
-        raise ValueError(f"Expected `encoder_size_ratio` to be a number above 1, got {ratio}.")
-    if now / ratio < fixed:
-        raise ValueError(
-            f"Expected `encoder_size_ratio` of at most {now / fixed:.4g}, where only norms are left, got {ratio:g}."
-        )
-    return now / ratio
+def _widths(transformer: PreTrainedModel) -> Widths:
+    return widths_of(anatomy_of(transformer), layers_left(transformer))
 
 
-def _slice(probe: Probe, sizes: Sequence[LayerSize], budget: float, effort: Effort) -> Tried:
-    def cost_of(name: BlockName, width: Width) -> float:
-        layer, kind = name
-        return sizes[layer].blocks[kind].parameters(width)
+def _furthest(targets: Sequence[Target], now: Widths) -> Target | None:
+    """Return the target that is furthest from being reached; the others are nearer once it is."""
+    open_ = [target for target in targets if not target.is_reached(now)]
+    return max(open_, key=lambda target: target.times_too_much(now), default=None)
 
+
+def _budget(target: Target, now: Widths, step: float) -> float:
+    """Return what all blocks may cost after the next slice; all slices that are left are equally large."""
+    times = target.times_too_much(now)
+    if math.isfinite(times):
+        step = times ** (1 / max(1, math.ceil(math.log(times) / math.log(step) - 1e-9)))
+    return (target.costs.total(now) - target.costs.rest) / step
+
+
+def _chooser(probe: Probe, target: Target, effort: Effort) -> Chooser:
     transformer = probe.replay.transformer
     left = widths_of(probe.replay.anatomy, probe.replay.before)
     orders = {name: block_order(transformer, probe.moments, *name) for name, units in left.items() if units is not None}
     few = _first_batches(probe, effort.table_samples)
-    table = measure_table(probe, orders, cost_of, objective, most=few)
-    return Chooser(probe, table, orders, budget, objective, few).choose(effort.tries)
+    table = measure_table(probe, orders, target.costs.of, objective, most=few)
+    return Chooser(probe, table, orders, 0.0, objective, few)
 
 
 def objective(damage: Damage) -> float:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from axformer_lightning.budgets.probe import Damage, Probe
-from axformer_lightning.budgets.widths import Width, ladder, layers_of, widths_of
-from axformer_lightning.repair import BlockName, RemovalOrder
+from axformer_lightning.budgets.widths import layers_of, widths_of
+from axformer_lightning.repair import BlockName, RemovalOrder, Width, ladder
 
 Table = Mapping[BlockName, tuple["Option", ...]]
 CostOf = Callable[[BlockName, Width], float]

@@ -3,24 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from axformer_lightning.anatomy import Anatomy, Block, LayerPlan
-from axformer_lightning.repair import BlockName, RemovalOrder
+from axformer_lightning.repair import BlockName, RemovalOrder, Width
 
-Width = int | None  # units that are left of a block; None where it is removed
 Widths = Mapping[BlockName, Width]
-SHARES = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625)  # of the units that a block has
-
-
-def ladder(units: int) -> tuple[Width, ...]:
-    """Return the widths that are tried of a block with so many units: from whole to one sixteenth, and removed.
-
-    Example:
-        >>> ladder(1536)
-        (1536, 1344, 1152, 960, 768, 576, 384, 192, 96, None)
-        >>> ladder(6)
-        (6, 5, 4, 3, 2, 1, None)
-    """
-    steps = (max(1, round(units * share)) for share in SHARES) if units else ()
-    return (*dict.fromkeys((units, *steps)), None)
 
 
 def widths_of(anatomy: Anatomy, layers: Sequence[LayerPlan]) -> dict[BlockName, Width]:

@@ -5,14 +5,16 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from torchmetrics import Metric
+from typing_extensions import TypedDict
 
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.budgets import Budget
 from axformer_lightning.search import PUBLISHED, Pruning, SearchOptions, SearchSettings, make_settings
 
 OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
 
 
-class CallbackOptions(SearchOptions, total=False):
+class Schedule(TypedDict, total=False):
     """When a callback searches, and on what.
 
     Args:
@@ -30,6 +32,10 @@ class CallbackOptions(SearchOptions, total=False):
     every_n_epochs: int
     search_dataloader: Iterable[Any] | None
     model: str | None
+
+
+class CallbackOptions(SearchOptions, Schedule, total=False):
+    """All options that the callbacks that search share."""
 
 
 SCHEDULE: dict[str, Any] = {
@@ -50,7 +56,7 @@ class Searches(Protocol):
     """A callback that takes part in rounds."""
 
     @property
-    def settings(self) -> HardAttention | Pruning:
+    def settings(self) -> HardAttention | Pruning | Budget:
         """What it searches for."""
 
     @property

@@ -1,12 +1,13 @@
 """What the two callbacks share: when a round is due, and what surrounds it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
+from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, settings_of
 from axformer_lightning.callbacks.checks import (
     check_module,
@@ -22,7 +23,7 @@ from axformer_lightning.callbacks.monitors import hold_monitors, release_monitor
 from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
-from axformer_lightning.search import Pruning
+from axformer_lightning.search import Pruning, SearchSettings
 from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
@@ -44,7 +45,7 @@ class SearchCallback(L.Callback):
         restart_due: whether a cut has come after the last validation, so that monitors start anew at the next.
     """
 
-    def __init__(self, settings: HardAttention | Pruning, options: Mapping[str, Any]) -> None:
+    def __init__(self, settings: HardAttention | Pruning | Budget, options: Mapping[str, Any]) -> None:
         self.settings = settings
         self.options = {name: value for name, value in options.items() if value is not None}
         schedule = SCHEDULE | self.options
@@ -55,7 +56,7 @@ class SearchCallback(L.Callback):
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
-        settings_of([self], [self])
+        self._settings([self], [self])
         self.plan: Plan | None = None
         self.rounds_done = 0
         self.next_epoch = self.first_epoch
@@ -82,7 +83,7 @@ class SearchCallback(L.Callback):
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        settings_of([self], self._partners(trainer))
+        self._settings([self], self._partners(trainer))
         self._is_checked = False
         try:
             check_module(pl_module, self.model)
@@ -187,15 +188,11 @@ class SearchCallback(L.Callback):
         if not waiting:
             return  # the first of those that waited has run the round for all
         transformer = find_transformer(pl_module, self.model)
-        before = layers_left(transformer)
-        plan = run_round(
-            trainer,
-            pl_module,
-            transformer,
-            settings=settings_of(waiting, partners),
-            loader=_search_loader(partners),
-            start=self._start,
-        )
+        before, loader = layers_left(transformer), _search_loader(partners)
+        *first, last = self._settings(waiting, partners)
+        for settings in first:
+            run_round(trainer, pl_module, transformer, settings=settings, loader=loader, start=None)
+        plan = run_round(trainer, pl_module, transformer, settings=last, loader=loader, start=self._start)
         for other in waiting:
             assert other.pending_epoch is not None
             other.rounds_done += 1
@@ -207,6 +204,15 @@ class SearchCallback(L.Callback):
             hold_monitors(trainer)
             for other in partners:
                 other.restart_due = True
+
+    @staticmethod
+    def _settings(
+        callbacks: "Sequence[SearchCallback]", partners: "Sequence[SearchCallback]"
+    ) -> list[SearchSettings | Budget]:
+        """Return what callbacks do in one round, one after another: first the search, then down to a budget."""
+        budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
+        searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
+        return [*([settings_of(searching, others)] if searching else []), *budgets]
 
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
         """Return the callbacks that search the same model, this one among them."""

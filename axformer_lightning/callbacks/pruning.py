@@ -20,6 +20,8 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
+        repair: whether a candidate is judged as it would be left, repaired by least squares, and blocks that cannot go
+            are tried at some widths, the narrowest first, instead of without single parts.
         options: see :class:`~axformer_lightning.callbacks.agreement.CallbackOptions`.
 
     Raises:
@@ -38,6 +40,7 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         *,
         strategy: Strategy = Pruning.strategy,
         sweeps: int | None = Pruning.sweeps,
+        repair: bool = Pruning.repair,
         **options: Unpack[CallbackOptions],
     ) -> None:
-        super().__init__(Pruning(neuron_groups, inspection_factor, strategy, sweeps), {**SHARED, **options})
+        super().__init__(Pruning(neuron_groups, inspection_factor, strategy, sweeps, repair), {**SHARED, **options})

@@ -10,11 +10,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import find_transformer, layers_left
+from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
-from axformer_lightning.rounds import search_and_cut_
-from axformer_lightning.scoring import search_batches
+from axformer_lightning.rounds import search_and_cut_, shrink_to_
+from axformer_lightning.scoring import BATCH_TOKENS, search_batches
 from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.journal import own_path
 from axformer_lightning.surgery import cut_
@@ -23,6 +24,7 @@ from axformer_lightning.training import (
     averaged_modules,
     carry_over,
     check_all_trained,
+    copy_parameters_,
     restart_averages,
     rewrap,
 )
@@ -33,17 +35,17 @@ def run_round(
     pl_module: L.LightningModule,
     transformer: PreTrainedModel,
     *,
-    settings: SearchSettings,
+    settings: SearchSettings | Budget,
     loader: Iterable[Any] | None,
     start: StartingPoint | None,
 ) -> Plan:
-    """Search, cut, carry the optimizers over, and rewind where a starting point is given.
+    """Search or go down to a budget, cut, carry the optimizers over, and rewind where a starting point is given.
 
     Args:
         trainer: the trainer, in a hook of its training loop.
         pl_module: what is scored and mutated.
         transformer: the model inside it.
-        settings: what is searched for and by which rule.
+        settings: what is searched for and by which rule, or the budget.
         loader: the search set, or None for the trainer's validation set.
         start: where to rewind to, or None to keep the weights.
 
@@ -54,14 +56,19 @@ def run_round(
     averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
-        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
-        journal = search_journal(trainer, pl_module, transformer)
-        cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
+        tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
+        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, tokens)
+        if isinstance(settings, Budget):
+            cut = shrink_to_(pl_module, transformer, batches, settings, ranks=ranks)
+        else:
+            journal = search_journal(trainer, pl_module, transformer)
+            cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
     check_all_trained(pl_module, trainer.optimizers, cut.edits)
     for _, average in averages:
         cut_(average, cut.plan)
+        copy_parameters_(average, transformer, cut.repaired)
     if start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         start.rewind_(pl_module, transformer, trainer.optimizers, schedulers)
@@ -69,6 +76,9 @@ def run_round(
             start.rewind_weights_(module, average)
         restart_averages(trainer)
     rewrap(trainer)
+    if isinstance(settings, Budget):
+        logger.info("AxFormer: within the budget after %d slices.", cut.counts.accepted)
+        return cut.plan
     logger.info("AxFormer: %d of %d candidates accepted.", cut.counts.accepted, cut.counts.candidates)
     if trainer.logger is not None:
         values = {"axformer/candidates": cut.counts.candidates, "axformer/accepted": cut.counts.accepted}

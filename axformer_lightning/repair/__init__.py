@@ -1,6 +1,8 @@
 """REPAIR: what is left of a block is made to give what the whole block gave."""
 
+from axformer_lightning.repair.as_left import AsLeft, Layers
 from axformer_lightning.repair.cache import block_order, cached_moments
+from axformer_lightning.repair.ladders import Width, ladder, ladders_of
 from axformer_lightning.repair.least_squares import DAMPING, output_error, repaired
 from axformer_lightning.repair.means import place_of_mean
 from axformer_lightning.repair.measuring import measure_moments, out_projections
@@ -18,16 +20,21 @@ from axformer_lightning.repair.repair import (
 
 __all__ = [
     "DAMPING",
+    "AsLeft",
     "BlockMoments",
     "BlockName",
+    "Layers",
     "Moments",
     "RemovalOrder",
     "Repair",
     "Solved",
+    "Width",
     "apply_repair_",
     "block_order",
     "cached_moments",
     "find_repair",
+    "ladder",
+    "ladders_of",
     "measure_moments",
     "out_projections",
     "output_error",

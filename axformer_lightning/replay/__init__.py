@@ -18,12 +18,13 @@ from axformer_lightning.replay.ranks import ALONE, Ranks
 from axformer_lightning.replay.reads import Reads
 from axformer_lightning.replay.records import Records, free_memory, size_of
 from axformer_lightning.replay.replay import Replay
-from axformer_lightning.replay.running import running, running_as
+from axformer_lightning.replay.running import AppliedModel, running, running_as
 from axformer_lightning.replay.work import Work
 
 __all__ = [
     "ALONE",
     "Applied",
+    "AppliedModel",
     "Base",
     "Ends",
     "FirstPass",

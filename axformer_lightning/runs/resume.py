@@ -225,7 +225,7 @@ def _remove_halves(directory: Path) -> None:
         for path in folder.glob("*.tmp"):
             path.unlink()
     for name in MODELS:
-        for path in directory.glob(f".{name}.*"):
+        for path in directory.glob(f".{name}*"):  # also of `model-2x` and the like
             shutil.rmtree(path)
 
 

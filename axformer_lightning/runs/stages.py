@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.basics import write_atomically
-from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, settings_of
+from axformer_lightning.callbacks import SearchCallback, settings_of
 from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
 from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
@@ -81,7 +81,7 @@ def fine_tune(run: Run, epochs: int) -> dict[str, float]:
 
 def search_and_cut(
     run: Run,
-    callbacks: Sequence[HardAttentionCallback | AccuracyDrivenPruningCallback],
+    callbacks: Sequence[SearchCallback],
     *,
     rounds: int,
     how: str,
@@ -90,7 +90,7 @@ def search_and_cut(
     start: StartingPoint | None,
     max_length: int,
 ) -> dict[str, Any]:
-    """Run the rounds of search, cut and retraining; write `plan.json`, `plan.png` and the artifact `model/`.
+    """Run the rounds of search, cut and retraining.
 
     Args:
         run: the run after fine-tuning.
@@ -116,13 +116,17 @@ def search_and_cut(
         if retrain_epochs:
             run.data.train_on_all = retrain_on_all and round_ == rounds
             back_to = start if how == "rewind" else None
-            again = partial(_retrain, run, f"retrain{round_}", retrain_epochs, back_to)
+            again = partial(retrain_model, run, f"retrain{round_}", retrain_epochs, back_to)
             run.progress.once(f"retrain{round_}", run.module, again)
+    return total
+
+
+def save_model(run: Run) -> None:
+    """Write the model as it stands: `model/`, `plan.json` and `plan.png`."""
     save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
     plan = plan_of(run.model)
     plan.save(run.directory / "plan.json")
     draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
-    return total
 
 
 def _fit(run: Run, stage: str, epochs: int, start: StartingPoint | None = None) -> L.Trainer:
@@ -157,7 +161,8 @@ def _added_up(counts: SearchCounts) -> dict[str, Any]:
     return {name: value for name, value in asdict(counts).items() if name != "kept_bytes"}
 
 
-def _retrain(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
+def retrain_model(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
+    """Train the model as it stands, from the first weights if there is a start."""
     logger.info("Retrain: %s%s.", _epochs(epochs), "" if start is None else ", from the first weights")
     _fit(run, stage, epochs, start)
 

@@ -1,6 +1,6 @@
 """DECIDE: from a model and a search set to a plan."""
 
-from axformer_lightning.search.find import find_plan, search_plan
+from axformer_lightning.search.find import Found, find_plan, search, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
 from axformer_lightning.search.phases import count_wholes
@@ -11,6 +11,7 @@ from axformer_lightning.search.steps import ordered, steps_of
 __all__ = [
     "PUBLISHED",
     "EarlyStop",
+    "Found",
     "OnTrial",
     "Outcome",
     "Pruning",
@@ -28,6 +29,7 @@ __all__ = [
     "meanings",
     "ordered",
     "repeat_sweeps",
+    "search",
     "search_plan",
     "spelled_out",
     "steps_of",

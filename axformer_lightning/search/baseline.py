@@ -1,6 +1,7 @@
 """The model before a round, measured once: what every candidate is compared with."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,7 +12,10 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, Candidate, LayerPlan, SearchSpace
 from axformer_lightning.criteria import Rule
+from axformer_lightning.hard_attention import attending
+from axformer_lightning.repair import Moments, measure_moments
 from axformer_lightning.replay import (
+    AppliedModel,
     Base,
     Ends,
     FirstPass,
@@ -47,6 +51,7 @@ class Baseline:
         step: scores one batch.
         layer_rows: sequences times layers that each goes through, over all processes.
         longest: tokens of the longest sequence.
+        moments_of: measures the inputs of out-projections with the hard attention of some layers.
     """
 
     score: Score
@@ -57,20 +62,28 @@ class Baseline:
     step: Callable[[Any], Scored]
     layer_rows: int
     longest: int
+    moments_of: Callable[[Sequence[LayerPlan]], Moments]
 
-    def measure(self, candidates: tuple[Candidate, ...], rule: Rule, ends: Ends) -> tuple[Score, list[Part]]:
+    def measure(
+        self,
+        candidates: tuple[Candidate, ...],
+        rule: Rule,
+        ends: Ends,
+        applied: AbstractContextManager[AppliedModel] | None = None,
+    ) -> tuple[Score, list[Part]]:
         """Score the model with candidates applied; nothing depends on what was measured before.
 
         Args:
             candidates: those accepted, in order, and last the one that is tried.
             rule: whose tolerance the votes have.
             ends: tells from what was measured so far whether it is enough.
+            applied: lets the model run with them; by default by closing what they remove.
 
         Raises:
             ValueError: if a loss is not finite; the candidate is named.
         """
         what = str(candidates[-1]) if candidates else "the model before the search"
-        with running(self.replay, candidates) as model:
+        with applied or running(self.replay, candidates) as model:
             return self.meter.measure(
                 lambda i: model.step(i, partial(self.step, self.batches[i])), ends, what, rule.tolerance
             )
@@ -116,6 +129,10 @@ def measure_baseline(
     def step(batch: Any) -> Scored:
         return score(to_device(batch, device))
 
+    def moments_of(wanted: Sequence[LayerPlan]) -> Moments:
+        with attending(transformer, wanted, layers):
+            return measure_moments(module, transformer, batches, ranks=ranks)
+
     most = Reads.FIRST_TOKEN if settings.shortcuts.first_token else Reads.LAST_LAYER
     found = first_pass(whole, step, batches, ranks, most)
     meter = Meter(
@@ -136,6 +153,7 @@ def measure_baseline(
         step=step,
         layer_rows=found.layer_rows,
         longest=found.longest,
+        moments_of=moments_of,
     )
 
 

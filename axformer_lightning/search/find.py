@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, find_transformer
 from axformer_lightning.costs import encoder_parameters, layer_sizes
 from axformer_lightning.plan import Decision, Plan, plan_of
+from axformer_lightning.repair import Repair
 from axformer_lightning.replay.measuring import Score, scoring, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
 from axformer_lightning.scoring import losses_are_nonnegative, search_batches
@@ -83,7 +84,29 @@ def find_plan(
     return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
 
-def search_plan(
+@dataclass(frozen=True)
+class Found:
+    """What a search has found.
+
+    Args:
+        plan: what is left, and every decision so far.
+        counts: the work of the search.
+        repair: of the model that is cut to the plan; None where nothing was to be repaired.
+    """
+
+    plan: Plan
+    counts: SearchCounts
+    repair: Repair | None
+
+
+def search_plan(*args: Any, **options: Any) -> tuple[Plan, SearchCounts]:
+    """Return the plan and the work of :func:`search`, of settings without repair."""
+    found = search(*args, **options)
+    assert found.repair is None, "a plan alone says nothing of the repair"
+    return found.plan, found.counts
+
+
+def search(
     module: nn.Module,
     transformer: PreTrainedModel,
     batches: Sequence[Any],
@@ -92,7 +115,7 @@ def search_plan(
     ranks: Ranks = ALONE,
     journal: str | os.PathLike[str] | None = None,
     on_trial: OnTrial = lambda trial: None,
-) -> tuple[Plan, SearchCounts]:
+) -> Found:
     """Run one round of search on batches as they are.
 
     Args:
@@ -106,7 +129,8 @@ def search_plan(
         on_trial: is told of every candidate, also of those taken over.
 
     Returns:
-        The plan so far with this round's decisions appended, and the work done by all processes.
+        The plan so far with this round's decisions appended, the work done by all processes, and the repair that the
+        settings ask for.
 
     Raises:
         ValueError: as :func:`find_plan`, or if the journal cannot be read.
@@ -127,8 +151,10 @@ def search_plan(
     stops_early = losses_are_nonnegative(module) and not settings.full_scores
     with scoring(module, transformer):
         baseline = measure_baseline(module, transformer, anatomy, batches, settings, space, before.layers, ranks)
-        search = Round(baseline, space, settings, stops_early, SearchCounts(evaluations=1))
-        outcome = search.run(on_trial) if journal is None else _run(search, on_trial, journal, before, began)
+        first = Round(baseline, space, settings, stops_early, SearchCounts(evaluations=1))
+        outcome, last = first.run(on_trial) if journal is None else _run(first, on_trial, journal, before, began)
+        left = last.layers_with(outcome.accepted)
+        repair = last.left.repair_of(left) if last.left else None
     if ranks.rank == 0 and settings.hard_attention and 0 < baseline.longest <= settings.hard_attention.k:
         logger.warning(
             "Hard attention with k=%d changes nothing: the longest sample of the search set has %d tokens.",
@@ -139,11 +165,11 @@ def search_plan(
     sizes, decisions = layer_sizes(transformer), []
     accepted: list[Candidate] = []
     for trial in outcome.trials:
-        layers = search.layers_with([*accepted, trial.candidate])
+        layers = last.layers_with([*accepted, trial.candidate])
         size = encoder_parameters(anatomy, sizes, layers)
         decisions.append(_decision(trial, settings.rule.metric, baseline.score, round_, size))
         accepted += [trial.candidate] * trial.accepted
-    plan = replace(before, layers=search.layers_with(outcome.accepted), decisions=(*before.decisions, *decisions))
+    plan = replace(before, layers=left, decisions=(*before.decisions, *decisions))
     if not ranks.agree([json.dumps(plan.to_dict()).encode()]):
         raise RuntimeError(
             "Expected all processes to come to one plan, got several. Give every process the same model and the same"
@@ -151,20 +177,20 @@ def search_plan(
         )
     longest = settings.max_length or baseline.longest
     counts = replace(
-        search.counts,
+        first.counts,
         candidates=len(decisions),
         accepted=len(outcome.accepted),
         layer_tokens=sum(tokens for (tokens,) in ranks.gather([baseline.replay.work.layer_tokens])),
         exhaustive_layer_tokens=float(len(decisions) * baseline.layer_rows * longest),
         kept_bytes=baseline.replay.records.peak,
-        seconds=search.counts.seconds + time.perf_counter() - began,
+        seconds=first.counts.seconds + time.perf_counter() - began,
     )
-    return plan, counts
+    return Found(plan, counts, repair)
 
 
 def _run(
     search: Round, on_trial: OnTrial, journal: str | os.PathLike[str], before: Plan, began: float
-) -> Outcome[Candidate, Score]:
+) -> tuple[Outcome[Candidate, Score], Round]:
     ranks, work = search.baseline.meter.ranks, search.baseline.replay.work
     with closing(Journal(journal, fingerprint(search, before), ranks, began)) as kept:
 

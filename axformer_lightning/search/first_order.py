@@ -78,7 +78,7 @@ def _changes(
             by_unit = [0.0] * len(units) if of_units is None else of_units.view(-1, block.width).sum(1).tolist()
             slope = dict(zip(units, by_unit, strict=True))
             for name, kind in KINDS.items():
-                for index in kind.offers(layer, space) if kind.block == block.kind else ():
+                for index in kind.offers(layer, space.at(i)) if kind.block == block.kind else ():
                     candidate = Candidate(name, i, index)
                     closed = candidate.units(space)
                     yield candidate, whole if closed is None else -sum(slope.get(unit, 0.0) for unit in closed)

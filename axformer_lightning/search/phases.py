@@ -1,5 +1,6 @@
 """The phases of a round: what each tries, by which rule, and how often."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ class Phase:
         strategy: the order of candidates.
         sweeps: how often what is left is tried, at most; None for as often as it takes.
         inspection_factor: the parts of a rejected candidate are tried where its loss is below this times the best.
+        repairs: whether candidates are judged repaired, at widths instead of parts, which are always tried.
     """
 
     name: PhaseName
@@ -26,6 +28,7 @@ class Phase:
     strategy: Strategy = "reference"
     sweeps: int | None = 1
     inspection_factor: float = 1.0
+    repairs: bool = False
 
 
 def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
@@ -41,7 +44,8 @@ def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
     if settings.hard_attention:
         phases.append(Phase("hard_attention", settings.hard_rule or settings.rule))
     if pruning := settings.pruning:
-        phases.append(Phase("pruning", settings.rule, pruning.strategy, pruning.sweeps, pruning.inspection_factor))
+        factor = math.inf if pruning.repair else pruning.inspection_factor
+        phases.append(Phase("pruning", settings.rule, pruning.strategy, pruning.sweeps, factor, pruning.repair))
     return tuple(phases)
 
 

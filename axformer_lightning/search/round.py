@@ -8,6 +8,7 @@ from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, SearchSpace,
 from axformer_lightning.criteria import inspection_bar, votes_suffice
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
+from axformer_lightning.repair import AsLeft, ladders_of
 from axformer_lightning.replay import Ends, Part, Score, never
 from axformer_lightning.search.baseline import Baseline
 from axformer_lightning.search.first_order import predicted_changes
@@ -33,6 +34,7 @@ class Round:
         stops_early: whether a candidate that is lost need not be evaluated to the end.
         counts: of the work.
         parts: what every batch reached, of all that was evaluated to the end.
+        left: runs the model as candidates would leave it, repaired; None where nothing is repaired.
     """
 
     baseline: Baseline
@@ -41,21 +43,33 @@ class Round:
     stops_early: bool = True
     counts: SearchCounts = field(default_factory=SearchCounts)
     parts: dict[Candidates, Sequence[Part]] = field(default_factory=dict)
+    left: AsLeft | None = None
 
-    def run(self, on_trial: OnTrial, recorded: Recorded = lambda candidate: None) -> Outcome[Candidate, Score]:
-        """Go through every phase.
+    def run(
+        self, on_trial: OnTrial, recorded: Recorded = lambda candidate: None
+    ) -> tuple[Outcome[Candidate, Score], "Round"]:
+        """Go through every phase; return what came of it, and the round as it was in the last phase.
 
         Args:
             on_trial: is called with every trial.
             recorded: knows the score of a candidate that needs no evaluation any more, and the layer tokens with it.
         """
         outcome: Outcome[Candidate, Score] = Outcome((), self.baseline.score, ())
+        now = self
         for phase in phases_of(self.settings):
+            now = self._repairing(outcome.accepted) if phase.repairs else self
             scores: dict[Candidates, Score] = {}  # of this phase alone: votes depend on its tolerance
-            sweep = partial(self._sweep, phase, scores, on_trial, recorded)
+            sweep = partial(now._sweep, phase, scores, on_trial, recorded)
             after = repeat_sweeps(sweep, phase.sweeps, best=outcome.best, accepted=outcome.accepted)
             outcome = replace(after, trials=(*outcome.trials, *after.trials))
-        return outcome
+        return outcome, now
+
+    def _repairing(self, accepted: Candidates) -> "Round":
+        """Return the round in which what is left is repaired, with the hard attention that was accepted before."""
+        replay, layers = self.baseline.replay, self.layers_with(accepted)
+        left = AsLeft(replay, self.baseline.moments_of(layers))
+        ladders = ladders_of(replay.transformer, replay.anatomy, layers, left.moments)
+        return replace(self, left=left, space=replace(self.space, ladders=ladders))
 
     def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
         """Return what is left of each layer with ``candidates`` applied."""
@@ -92,7 +106,7 @@ class Round:
 
     def _is_left(self, accepted: Candidates, candidate: Candidate) -> bool:
         layer = self.layers_with(accepted)[candidate.layer]
-        return candidate.index in KINDS[candidate.kind].offers(layer, self.space)
+        return candidate.index in KINDS[candidate.kind].offers(layer, self.space.at(candidate.layer))
 
     def _steps(self, phase: Phase, accepted: Candidates) -> Iterable[Step[Candidate]]:
         layers = self.layers_with(accepted)
@@ -121,7 +135,9 @@ class Round:
 
     def _measure(self, phase: Phase, candidates: Candidates, ends: Ends) -> Score:
         self.counts.evaluations += 1
-        score, parts = self.baseline.measure(candidates, phase.rule, ends)
+        with_them, without = (self.layers_with(some) for some in (candidates, candidates[:-1]))
+        applied = self.left.running(with_them, like=without) if self.left else None
+        score, parts = self.baseline.measure(candidates, phase.rule, ends, applied)
         if score.loss is not None:
             self.parts[candidates] = parts
         return score

@@ -22,6 +22,8 @@ class Pruning:
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
+        repair: whether a candidate is judged as it would be left, repaired by least squares, and blocks that cannot go
+            are tried at some widths, the narrowest first, instead of without single parts.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -31,6 +33,7 @@ class Pruning:
     inspection_factor: float = 1.1
     strategy: Strategy = "reference"
     sweeps: int | None = 1
+    repair: bool = False
 
     def __post_init__(self) -> None:
         if self.neuron_groups < 1:

@@ -30,11 +30,12 @@ def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) 
     """
     numbered = list(enumerate(layers))
     for i, layer in numbered if phase == "hard_attention" else reversed(numbered):
+        own = space.at(i)
         for name, kind in KINDS.items():
             if kind.phase == phase:
-                offered = KINDS[kind.parts].offers(layer, space) if kind.parts else ()
-                parts = [Candidate(kind.parts or "", i, part) for part in offered]
-                yield from ((Candidate(name, i, index), parts) for index in kind.offers(layer, space))
+                part = kind.widths if space.ladders else kind.parts
+                parts = [Candidate(part, i, index) for index in KINDS[part].offers(layer, own)] if part else []
+                yield from ((Candidate(name, i, index), parts) for index in kind.offers(layer, own))
 
 
 def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step[C]]:

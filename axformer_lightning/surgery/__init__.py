@@ -1,6 +1,7 @@
 """CUT: make the weights smaller."""
 
-from axformer_lightning.surgery.cut import Edit, apply_plan_, check_plan, cut_, keep, kept_positions
+from axformer_lightning.surgery.cut import apply_plan_, check_plan, cut_, kept_positions
+from axformer_lightning.surgery.edits import Edit, joined, keep
 from axformer_lightning.surgery.original import restore_layers_
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "apply_plan_",
     "check_plan",
     "cut_",
+    "joined",
     "keep",
     "kept_positions",
     "restore_layers_",

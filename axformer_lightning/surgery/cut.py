@@ -1,7 +1,6 @@
 """Cutting a model to what a plan leaves of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,31 +12,14 @@ from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, fi
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import check_can_attend_hard, set_hard_attention_
 from axformer_lightning.plan import Plan
+from axformer_lightning.surgery.edits import Edit, Positions, keep
 from axformer_lightning.surgery.original import remember_layers
 
 M = TypeVar("M", bound=nn.Module)
 
-Positions = Mapping[int, list[int]]  # dimension -> the entries along it that are kept
-
-
 # What the attention modules of transformers call the numbers that some of them reshape by.
 HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
 WIDTHS = ("all_head_size",)
-
-
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """What became of one parameter.
-
-    Args:
-        old: the parameter before the cut.
-        new: the parameter in its place, or None where it was removed.
-        kept: the entries of ``old`` that ``new`` holds, by dimension.
-    """
-
-    old: nn.Parameter
-    new: nn.Parameter | None
-    kept: Positions
 
 
 def apply_plan_(model: M, plan: Plan) -> M:
@@ -180,19 +162,6 @@ def _pick_heads(attention: nn.Module, args: tuple[Any, ...], place: int) -> tupl
     bias_BHQK: Tensor | None = args[place]
     heads: list[int] = attention.axformer_heads  # type: ignore[assignment]
     return (*args[:place], None if bias_BHQK is None else bias_BHQK[:, heads], *args[place + 1 :])
-
-
-def keep(value: Tensor, kept: Positions) -> Tensor:
-    """Return a copy of ``value`` with only the kept entries of each dimension.
-
-    Example:
-        >>> keep(torch.tensor([[1, 2], [3, 4]]), {1: [1]})
-        tensor([[2],
-                [4]])
-    """
-    for dim, entries in kept.items():
-        value = value.index_select(dim, torch.tensor(entries, dtype=torch.long, device=value.device))
-    return value.clone() if not kept else value
 
 
 def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None) -> Edit:

@@ -11,14 +11,14 @@ from functools import partial
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import LayerPlan, anatomy_of, layers_left
-from axformer_lightning.budgets import Effort, ladder, layers_of, least_damage, shrink_, shuffled, widths_of
+from axformer_lightning.anatomy import anatomy_of, layers_left
+from axformer_lightning.budgets import Budget, Effort, layers_of, least_damage, shrink_, widths_of
 from axformer_lightning.budgets.shrink import STEP
 from axformer_lightning.budgets.tables import lost_share
 from axformer_lightning.costs import LayerSize, count_encoder_parameters, count_parameters, layer_sizes
 from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
-from axformer_lightning.repair import Repair, apply_repair_, block_order, find_repair, measure_moments
+from axformer_lightning.repair import Layers, Repair, apply_repair_, block_order, find_repair, ladder, measure_moments
 from axformer_lightning.replay import scoring
 from axformer_lightning.surgery import cut_
 from axformer_lightning.sweeps.importance import (
@@ -31,7 +31,6 @@ from axformer_lightning.sweeps.importance import (
 from axformer_lightning.sweeps.reports import mean_loss
 
 Batches = Sequence[Mapping[str, Tensor]]
-Layers = tuple[LayerPlan, ...]
 Method = Callable[[PreTrainedModel, Batches, Sequence[float], Effort], Iterator[float]]
 Choose = Callable[[PreTrainedModel, Batches, Sequence[LayerSize], float], tuple[Layers, Repair | None] | None]
 ABOVE = 1.1  # how far above a size whole layers may be, as there is nothing in between
@@ -54,7 +53,7 @@ def ours(
     for ratio in ratios:
         factor = ratio * count_encoder_parameters(model) / dense
         if factor > 1:
-            for _ in shrink_(model, model, shuffled(search), factor, effort, repairs=repairs):
+            for _ in shrink_(model, model, search, Budget({"encoder_size_ratio": factor}, effort), repairs=repairs):
                 pass
         yield ratio
 

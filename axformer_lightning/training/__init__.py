@@ -1,6 +1,6 @@
 """CARRY ON: optimizers, averages, rewinding, checkpoints: all that refers to the old parameters follows the cut."""
 
-from axformer_lightning.training.averages import averaged_modules, restart_averages
+from axformer_lightning.training.averages import averaged_modules, copy_parameters_, restart_averages
 from axformer_lightning.training.checkpoints import PLANS_KEY, apply_checkpoint_plans_, load_from_checkpoint
 from axformer_lightning.training.optimizers import carry_over, check_all_trained
 from axformer_lightning.training.processes import (
@@ -19,6 +19,7 @@ __all__ = [
     "averaged_modules",
     "carry_over",
     "check_all_trained",
+    "copy_parameters_",
     "fits_in_workers",
     "follow_workers_",
     "follows_workers",

@@ -1,8 +1,9 @@
 """Averaged copies of a module that follow its cuts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 
 
@@ -25,3 +26,18 @@ def restart_averages(trainer: L.Trainer) -> None:
             count = getattr(holder, "n_averaged", None)
             if isinstance(count, Tensor):
                 count.zero_()
+
+
+def copy_parameters_(average: nn.Module, module: nn.Module, names: Iterable[str]) -> None:
+    """Give an average the values that a module has under these names, as far as it has them.
+
+    Args:
+        average: cut as the module is.
+        module: what it is an average of.
+        names: of parameters whose values a repair has replaced.
+    """
+    own = dict(average.named_parameters())
+    with torch.inference_mode(False), torch.no_grad():
+        for name in names:
+            if name in own:
+                own[name].copy_(module.get_parameter(name))

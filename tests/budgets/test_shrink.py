@@ -1,13 +1,36 @@
 """Models that are made smaller by a ratio, without training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torchmetrics.classification import MulticlassAccuracy
 
 from axformer_lightning import load_pretrained, save_pretrained, shrink
-from axformer_lightning.budgets import Chooser, Effort, Probe, Tried, measure_table, shrink_, shuffled
+from axformer_lightning.anatomy import anatomy_of, layers_left
+from axformer_lightning.budgets import (
+    Budget,
+    Chooser,
+    Effort,
+    Probe,
+    Tried,
+    measure_table,
+    shrink_,
+    shuffled,
+    split_floor,
+    targets_of,
+    widths_of,
+)
 from axformer_lightning.budgets.shrink import objective
 from axformer_lightning.budgets.tables import Table
-from axformer_lightning.costs import count_encoder_parameters, layer_sizes
+from axformer_lightning.costs import (
+    Conditions,
+    LatencyTable,
+    count_encoder_parameters,
+    count_parameters,
+    layer_sizes,
+    macs_per_sample,
+)
 from axformer_lightning.repair import block_order, measure_moments
 from axformer_lightning.replay import scoring
 from axformer_lightning.scoring import batches_by_length, step_of
@@ -53,9 +76,10 @@ def test_the_same_call_gives_the_same_model_and_its_artifact_too(model, batches,
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_slice_leaves_the_model_that_it_measured(model, batches):
     loss = mean_loss(model, batches)
-    for tried in shrink_(model, model, shuffled(batches), 2.0, QUICK):
+    budget = Budget({"encoder_size_ratio": 2}, QUICK)
+    for piece in shrink_(model, model, batches, budget):
         after = mean_loss(model, batches)
-        assert after - loss == pytest.approx(tried.damage.loss, abs=1e-4)
+        assert after - loss == pytest.approx(piece.damage.loss, abs=1e-4)
         loss = after
 
 
@@ -95,16 +119,37 @@ def options_of(chooser: Chooser, tried: Tried):
 
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
-@pytest.mark.parametrize(
-    ("ratio", "message"),
-    [
-        (1, "above 1, got 1"),
-        (float("nan"), "above 1, got nan"),
-        (1e6, "of at most .*, where only norms are left, got 1e"),
-    ],
-)
-def test_a_ratio_that_cannot_be_is_refused_before_anything_runs(model, batches, state, ratio, message):
-    before = state(model)
-    with pytest.raises(ValueError, match=message):
-        list(shrink_(model, model, batches, ratio))
-    assert state(model) == before
+def test_of_several_targets_all_are_reached(model, batches):
+    asked = {"macs_ratio": 1.4, "file_size_ratio": 1.3, "latency_ms": 2.0}
+    widths = {(i, kind): 4 if kind == "attention" else 48 for i in range(3) for kind in ("attention", "feed_forward")}
+    targets = targets_of(model, Budget({**asked, "tokens": 12, "latency_table": latency_table(model)}))
+    assert not any(target.is_reached(widths) for target in targets)
+    small = shrink(model, batches, effort=QUICK, tokens=12, latency_table=latency_table(model), **asked)
+    left = widths_of(anatomy_of(small), layers_left(small))
+    assert all(target.is_reached(left) for target in targets)
+    assert macs_per_sample(model, 12) / macs_per_sample(small, 12) >= 1.4
+    assert count_parameters(model) / count_parameters(small) >= 1.3
+    assert latency_table(model).predict_ms(small.axformer_plan.layers) <= 2.0
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches):
+    own = [{**batch, "labels": model(**batch).logits.argmax(-1)} for batch in batches]  # so the dense accuracy is 1
+    own = [batch for batch in own for _ in range(3)]
+    metric = MulticlassAccuracy(3, average="micro")
+    small = {most: shrink(model, own, effort=QUICK, metric_floor=most, metric=metric) for most in (0.0, 0.5)}
+    sizes = {most: count_encoder_parameters(smaller) for most, smaller in small.items()}
+    assert sizes[0.5] < sizes[0.0] <= count_encoder_parameters(model)
+    batches, floor = split_floor(model, model, shuffled(own), Budget({"metric_floor": 0.5, "metric": metric}))
+    assert len(batches) + len(floor.batches) == len(own)
+    assert floor.lost() == 0.0
+    again = replace(floor, step=step_of(small[0.5].eval()))
+    with torch.no_grad():
+        assert again.lost() <= 0.5
+    assert metric.update_count == 0
+
+
+def latency_table(model):
+    blocks = {"attention": ((0, 0.1), (4, 0.5)), "feed_forward": ((0, 0.0), (48, 0.5))}
+    return LatencyTable(Conditions.of(model, 1, 12), 0.5, blocks)

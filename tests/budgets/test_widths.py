@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axformer_lightning.anatomy import BERT, Anatomy, LayerPlan
-from axformer_lightning.budgets.widths import ladder, layers_of, widths_of
-from axformer_lightning.repair import RemovalOrder
+from axformer_lightning.budgets.widths import layers_of, widths_of
+from axformer_lightning.repair import RemovalOrder, ladder
 
 ANATOMY = Anatomy("bert", BERT, ("layer.0", "layer.1"), num_heads=4, head_size=8, intermediate_size=48)
 

@@ -130,7 +130,7 @@ STAGES = ["finetune", "search1", "retrain1", "search2", "evaluate"]  # the secon
 @QUIET
 @pytest.mark.parametrize(
     ("ends_in", "finished", "not_again"),
-    [("_search", 1, ["_fit"]), ("_retrain", 2, ["_search"]), ("costs", 5, ["_fit", "_search", "dev_metrics"])],
+    [("_search", 1, ["_fit"]), ("retrain_model", 2, ["_search"]), ("costs", 5, ["_fit", "_search", "dev_metrics"])],
 )
 def test_a_finished_stage_is_not_repeated(broken_off, tmp_path, ends_in, finished, not_again):
     broken_off(ends_in)

@@ -153,7 +153,10 @@ class Walk:
 def test_every_decision_is_that_of_the_published_procedure(model, names, search_set, monkeypatch):
     """Of every layout with every part of every block; the rule, which knows no family, is varied below."""
     walk = walked(model, names, search_set, monkeypatch, 0.5, 4.0)
-    assert {kind for kind, *_ in tried(walk.plan)} == {*KINDS}
+    assert {kind for kind, *_ in tried(walk.plan)} == {*KINDS} - {
+        "neurons_left",
+        "heads_left",
+    }  # tried with repair only
 
 
 @pytest.mark.one_family

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from axformer_lightning.budgets import Effort, shrink_, shuffled
+from axformer_lightning.budgets import Budget, Effort, shrink_
 from axformer_lightning.costs import count_encoder_parameters, layer_sizes
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.sweeps import METHODS, BudgetResult, compare_budgets, report_of
@@ -62,7 +62,7 @@ def test_ours_is_the_product_in_one_chain(bert, batches):
     other, search = copy.deepcopy(bert), batches(1)
     chain = ours(bert, search, RATIOS, QUICK)
     next(chain)
-    list(shrink_(other, other, shuffled(search), RATIOS[0], QUICK))
+    list(shrink_(other, other, search, Budget({"encoder_size_ratio": RATIOS[0]}, QUICK)))
     plan, values = kept(other)
     assert bert.axformer_plan == plan
     assert all(torch.equal(value, values[name]) for name, value in bert.state_dict().items())

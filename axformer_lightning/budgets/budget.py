@@ -1,0 +1,137 @@
+"""What a model is made smaller to, as a user says it."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from torchmetrics import Metric
+from typing_extensions import TypedDict
+
+from axformer_lightning.costs import LatencyTable
+
+
+class TargetOptions(TypedDict, total=False):
+    """What a smaller model has to reach. Of several targets all are.
+
+    Args:
+        encoder_size_ratio: how many times fewer parameters the encoder's layers are to have.
+        file_size_ratio: how many times fewer bytes all weights are to have, embeddings included.
+        macs_ratio: how many times fewer multiply-adds a sample of ``tokens`` tokens is to take.
+        speedup: how many times faster a batch of ``batch_size`` such samples is to be.
+        latency_ms: most milliseconds that such a batch may take.
+        metric_floor: most that the metric may lose, with 95 % confidence; a third of the search set then only tests
+            that. Without another target the model gets as small as that allows.
+        metric: the torchmetrics metric of ``metric_floor``.
+        batch_size: samples of a batch.
+        tokens: of a sample.
+        latency_table: where times are taken from, or the file that it was saved to; by default they are measured here
+            (:func:`~axformer_lightning.timing.measure_latency`), which needs a model of which nothing was cut.
+    """
+
+    encoder_size_ratio: float | None
+    file_size_ratio: float | None
+    macs_ratio: float | None
+    speedup: float | None
+    latency_ms: float | None
+    metric_floor: float | None
+    metric: Metric | None
+    batch_size: int
+    tokens: int
+    latency_table: LatencyTable | str | os.PathLike[str] | None
+
+
+NO_TARGETS: dict[str, Any] = {
+    "encoder_size_ratio": None,
+    "file_size_ratio": None,
+    "macs_ratio": None,
+    "speedup": None,
+    "latency_ms": None,
+    "metric_floor": None,
+    "metric": None,
+    "batch_size": 32,
+    "tokens": 128,
+    "latency_table": None,
+}
+RATIOS = ("encoder_size_ratio", "file_size_ratio", "macs_ratio", "speedup")
+TIMES = ("speedup", "latency_ms")
+TARGETS = (*RATIOS, "latency_ms", "metric_floor")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Args:
+        table_samples: samples by which single widths are measured.
+        tries: swaps that are measured in each slice.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    table_samples: int = 128
+    tries: int = 16
+
+    def __post_init__(self) -> None:
+        if self.table_samples < 1:
+            raise ValueError(f"Expected `table_samples` to be at least 1, got {self.table_samples}.")
+        if self.tries < 0:
+            raise ValueError(f"Expected `tries` to be at least 0, got {self.tries}.")
+
+
+DEFAULT_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model is made smaller to.
+
+    Args:
+        options: of :class:`TargetOptions`; those left out are as in :data:`NO_TARGETS`.
+        effort: how much is measured.
+
+    Raises:
+        ValueError: if no target is given, or one is out of range.
+
+    Example:
+        >>> Budget({"encoder_size_ratio": 0.5})
+        Traceback (most recent call last):
+        ValueError: Expected `encoder_size_ratio` to be a number above 1, got 0.5.
+    """
+
+    options: TargetOptions
+    effort: Effort = DEFAULT_EFFORT
+
+    def __post_init__(self) -> None:
+        asked, floor = self.asked, self.options.get("metric_floor")
+        if not asked and floor is None:
+            raise ValueError(f"Expected a target, one of {[*TARGETS]}, got none.")
+        if floor is not None and not 0 <= floor < math.inf:
+            raise ValueError(f"Expected `metric_floor`, the most that the metric may lose, of at least 0, got {floor}.")
+        if floor is not None and self.options.get("metric") is None:
+            raise ValueError("Expected `metric=`, a torchmetrics metric, with `metric_floor`, got none.")
+        for name, value in asked.items():
+            least = 1 if name in RATIOS else 0
+            if not least < value < math.inf:
+                raise ValueError(f"Expected `{name}` to be a number above {least}, got {value}.")
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The targets that are given, by name, a floor of the metric aside."""
+        names = (name for name in TARGETS if name != "metric_floor")
+        return {name: value for name in names if (value := self.options.get(name)) is not None}  # type: ignore[misc]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options, the latency table read from its file."""
+        settings = NO_TARGETS | dict(self.options)
+        table = settings["latency_table"]
+        if isinstance(table, str | os.PathLike):
+            settings["latency_table"] = LatencyTable.load(table)
+        return settings
+
+    @property
+    def needs_latencies(self) -> bool:
+        """Whether a target is a time."""
+        return any(name in self.asked for name in TIMES)

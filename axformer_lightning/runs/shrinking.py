@@ -1,0 +1,111 @@
+"""The stages of a run that goes down to a budget: one chain of cuts, and of every ratio asked for a model."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from axformer_lightning.anatomy import layers_left
+from axformer_lightning.artifacts import save_pretrained
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.budgets import Budget, shrink_
+from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, sizes_of
+from axformer_lightning.report import draw_pareto
+from axformer_lightning.runs.stages import Run, dev_metrics
+from axformer_lightning.scoring import BATCH_TOKENS, search_batches
+from axformer_lightning.timing import measure_latency
+
+LATENCIES, PARETO = "latency.json", "pareto.json"
+Point = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+
+def shrink_to_budget(
+    run: Run, budget: Budget, *, ratios: Sequence[float] = (), retrain: Callable[[str], None] | None = None
+) -> list[Point]:
+    """Make the model of a run smaller; write `pareto.json` and `pareto.png`, and of each ratio a model.
+
+    Each of several ratios is reached from the one before as it was cut: what retraining makes of a model goes into its
+    artifact and not into the next one. The module ends as the last.
+
+    Args:
+        run: the run after fine-tuning.
+        budget: what is to be reached; with ``ratios`` these, one after another, instead of its own.
+        ratios: of the encoder's size, each of which gets a model in `model-...x/`, the largest one in `model/`.
+        retrain: trains the module as it stands, as a stage of that name; None leaves models as they are cut.
+
+    Returns:
+        What `pareto.json` holds: a point for the dense model and for every cut, with its sizes as shares of the dense
+        model's and the `search_loss`; those that are models also have `metrics` on the dev set and an `artifact`.
+
+    Raises:
+        ValueError: if a target cannot be reached, or the latency table of this run was measured elsewhere.
+    """
+    begin = run.progress.once("budget", run.module, partial(_begin, run, budget))
+    if begin["latencies"]:
+        own = LatencyTable.load(run.directory / LATENCIES)
+        own.check(run.model, batch_size=budget.settings["batch_size"], tokens=budget.settings["tokens"])
+        budget = replace(budget, options={**budget.options, "latency_table": own})
+    dense: Point = {**begin["point"], "metrics": run.progress.done["finetune"], "artifact": "finetuned"}
+    points = [dense]
+    wanted: list[float | None] = [*sorted(set(ratios))] or [None]
+    for ratio in wanted:
+        name = "" if ratio is None else f"{ratio:g}x"
+        points += run.progress.once(f"shrink{name}", run.module, partial(_shrink, run, budget, ratio, begin["point"]))
+        artifact = "model" if ratio == wanted[-1] else f"model-{name}"
+        finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
+        points[-1] |= run.progress.once(f"retrain{name}", run.module, finish)
+    write_atomically(run.directory / PARETO, json.dumps(points, indent=2) + "\n")
+    draw_pareto(points, run.directory / "pareto.png", metric=next(iter(dense["metrics"])))
+    return points
+
+
+def _begin(run: Run, budget: Budget) -> dict[str, Any]:
+    """Measure what a time is predicted by, before anything is cut."""
+    _to_device(run)
+    measures = budget.needs_latencies and budget.settings["latency_table"] is None
+    if measures:
+        batch = {name: budget.settings[name] for name in ("batch_size", "tokens")}
+        logger.info("Measure latencies: batches of %(batch_size)d x %(tokens)d tokens.", batch)
+        with isolate_rng():
+            measure_latency(run.model, **batch).save(run.directory / LATENCIES)
+    return {"point": _sizes(run), "latencies": measures}
+
+
+def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list[Point]:
+    _to_device(run)
+    if ratio is not None:
+        ratio *= _sizes(run)["encoder_size"] / dense["encoder_size"]  # from here on
+        if ratio <= 1 + 1e-9:
+            return [_sizes(run)]  # smaller already
+        budget = Budget({"encoder_size_ratio": ratio}, budget.effort)
+    logger.info("Shrink: %s.", ", ".join(f"{name} {value:g}" for name, value in budget.asked.items()) or "to the floor")
+    with isolate_rng():
+        batches = search_batches(run.module, run.data.val_dataloader(), BATCH_TOKENS, run.model.config)
+        slices = shrink_(run.module, run.model, batches, budget)
+        return [{**_sizes(run), "search_loss": piece.loss} for piece in slices]
+
+
+def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], None] | None) -> dict[str, Any]:
+    """Retrain a model, save and evaluate it, and go back to what it was as cut unless it is the last."""
+    as_cut = {name: value.clone() for name, value in run.module.state_dict().items()}
+    if retrain is not None:
+        retrain(stage)
+    save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
+    found = {"metrics": dev_metrics(run, run.make_trainer("report", 0)), "artifact": artifact}
+    if artifact != "model":
+        run.module.load_state_dict(as_cut)
+    return found
+
+
+def _sizes(run: Run) -> Point:
+    sizes, layers = sizes_of(run.model), layers_left(run.model)
+    return {"encoder_size": encoder_size_ratio(sizes, layers), "file_size": file_size_ratio(sizes, layers)}
+
+
+def _to_device(run: Run) -> None:
+    run.module.to(run.make_trainer("search", 0).strategy.root_device)

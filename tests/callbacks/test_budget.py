@@ -1,0 +1,117 @@
+"""Going down to a budget in the middle of a fit."""
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from axformer_lightning import AccuracyDrivenPruningCallback, ShrinkCallback, shrink
+from axformer_lightning.anatomy import layers_left
+from axformer_lightning.budgets import Effort
+from axformer_lightning.costs import count_encoder_parameters
+
+QUICK = {"table_samples": 16, "tries": 2}
+
+
+class Watch(L.Callback):
+    """Keeps copies of the module before each validation, and of the state of the first step after a cut."""
+
+    def __init__(self):
+        self.before, self.after = [], None
+
+    def on_validation_start(self, trainer, pl_module):
+        self.before.append(copy.deepcopy(pl_module.anything))
+
+    def on_train_end(self, trainer, pl_module):
+        self.after = copy.deepcopy(pl_module.anything)
+
+
+def test_in_a_fit_it_leaves_what_shrink_leaves(module, fit, search_loader):
+    watch = Watch()
+    callback = ShrinkCallback(encoder_size_ratio=2.0, first_epoch=1, search_dataloader=search_loader, **QUICK)
+    fit(module, [watch, callback], max_epochs=2, num_sanity_val_steps=0)
+    alone = shrink(watch.before[-1], search_loader, encoder_size_ratio=2.0, effort=Effort(**QUICK))
+    assert callback.plan == alone.axformer_plan == module.anything.axformer_plan
+    assert count_encoder_parameters(watch.before[-1]) >= 2 * count_encoder_parameters(module.anything)
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, module.anything.state_dict()[name]), name
+
+
+def test_training_goes_on_with_all_that_is_left(module, fit, search_loader):
+    watch = Watch()
+    callback = ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
+    trainer = fit(module, [callback, watch], num_sanity_val_steps=0)
+    cut = watch.before[1]
+    assert layers_left(cut) == layers_left(module.anything)
+    held = {parameter for group in trainer.optimizers[0].param_groups for parameter in group["params"]}
+    assert held == set(module.parameters())
+    before = dict(cut.named_parameters())
+    assert not any(torch.equal(value, before[name]) for name, value in module.anything.named_parameters())
+    state = trainer.optimizers[0].state
+    assert all(state[parameter]["exp_avg"].shape == parameter.shape for parameter in held)
+
+
+def test_an_average_is_repaired_like_the_module(module, fit, search_loader):
+    averaging = EMAWeightAveraging(decay=0.5)
+
+    class Compare(L.Callback):
+        seen = None
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            average = averaging._average_model.module.anything
+            if Compare.seen is None and layers_left(average) != before:
+                Compare.seen = copy.deepcopy(average), copy.deepcopy(pl_module.anything)
+
+    before = layers_left(module.anything)
+    callback = ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
+    fit(module, [averaging, Compare(), callback], max_epochs=2)
+    average, trained = Compare.seen
+    assert layers_left(average) == layers_left(trained)
+    apart = [
+        (ours - theirs).abs().max().item()
+        for ours, theirs in zip(average.parameters(), trained.parameters(), strict=True)
+    ]
+    assert max(apart) < 0.05  # an out-projection that was cut and not repaired is further away
+
+
+def test_a_search_comes_first_and_a_rewind_last(module, fit, search_loader):
+    start = {name: value.detach().clone() for name, value in module.named_parameters()}
+    watch = Watch()
+    search = {"majority": 0, "tolerance": 0.5, "neuron_groups": 4, "search_dataloader": search_loader}
+    callbacks = [
+        watch,
+        ShrinkCallback(encoder_size_ratio=2.0, retrain="rewind", **QUICK),
+        AccuracyDrivenPruningCallback(retrain="rewind", **search),
+    ]
+    trainer = fit(module, callbacks, max_epochs=2, limit_train_batches=1, num_sanity_val_steps=0)
+    assert trainer.current_epoch == 2
+    plan = module.anything.axformer_plan
+    assert plan.decisions
+    assert callbacks[1].plan == callbacks[2].plan == plan
+    for name, value in module.named_parameters():
+        if value.shape == start[name].shape:
+            assert (value - start[name]).abs().max() < 0.01
+
+
+def test_a_resumed_fit_is_cut_as_the_checkpoint_says(module, fit, search_loader, tmp_path):
+    def callback():
+        return ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
+
+    other = copy.deepcopy(module)
+    first = fit(module, [callback()], max_epochs=3)
+    first.save_checkpoint(tmp_path / "cut.ckpt")
+    resumed = callback()
+    fit(other, [resumed], max_epochs=3, ckpt_path=tmp_path / "cut.ckpt")
+    assert resumed.rounds_done == 1
+    assert layers_left(other.anything) == layers_left(module.anything)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+
+
+def test_a_target_that_cannot_be_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"`encoder_size_ratio` to be a number above 1, got 0\.5"):
+        ShrinkCallback(encoder_size_ratio=0.5)
+    with pytest.raises(TypeError, match=r"ShrinkCallback\(\) got an unexpected keyword argument 'encoder_ratio'"):
+        ShrinkCallback(encoder_ratio=2.0)

@@ -1,0 +1,86 @@
+"""Runs that go down to a budget."""
+
+import json
+
+import pytest
+
+import train
+from axformer_lightning import load_pretrained
+from axformer_lightning.anatomy import layers_left
+from axformer_lightning.costs import LatencyTable, count_encoder_parameters
+from tests.runs.runs import QUIET, SMALL, configuration, outcome
+
+OPTIONS = ["task=mrpc", *(option for option in SMALL if not option.startswith("pruning."))]
+OPTIONS += ["pruning=budget", "pruning.tries=1", "pruning.table_samples=8", "retrain_epochs=1"]
+
+
+@pytest.fixture
+def go(write_glue, tmp_path, monkeypatch):
+    """Runs train.py in this process."""
+    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    data = write_glue("mrpc")
+
+    def run(*overrides, name="run"):
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        return train.train(configuration(*OPTIONS, f"data_dir={data}", *overrides), directory), directory
+
+    return run
+
+
+@QUIET
+def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
+    results, directory = go()
+    assert results["baseline"]["encoder_parameters"] >= 2 * results["axformer"]["encoder_parameters"]
+    points = json.loads((directory / "pareto.json").read_text())
+    assert points[0]["artifact"] == "finetuned"
+    assert points[0]["metrics"] == results["baseline"]["metrics"]
+    assert points[-1]["artifact"] == "model"
+    assert points[-1]["metrics"] == results["axformer"]["metrics"]
+    assert (directory / "pareto.png").read_bytes()[1:4] == b"PNG"
+
+
+@QUIET
+def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
+    _, directory = go("pruning.ratios=[2,1.3]")
+    models = [load_pretrained(directory / name) for name in ("finetuned", "model-1.3x", "model")]
+    dense, first, last = map(count_encoder_parameters, models)
+    assert dense >= 1.3 * first
+    assert dense >= 2 * last
+    for larger, smaller in zip(layers_left(models[1]), layers_left(models[2]), strict=True):
+        assert set(larger.heads_removed) <= set(smaller.heads_removed)
+    _, as_cut = go("pruning.ratios=[2,1.3]", "retrain_epochs=0", name="as_cut")
+    assert layers_left(load_pretrained(as_cut / "model")) == layers_left(models[2])  # which no retraining has changed
+
+
+@QUIET
+def test_a_time_is_predicted_by_a_table_that_the_run_measures_first(go):
+    options = ["pruning.speedup=1.2", "pruning.batch_size=2", "pruning.tokens=16", "retrain_epochs=0"]
+    _, directory = go(*options)
+    table = LatencyTable.load(directory / "latency.json")
+    assert (table.conditions.batch_size, table.conditions.tokens) == (2, 16)
+    dense, cut = (table.predict_ms(layers_left(load_pretrained(directory / name))) for name in ("finetuned", "model"))
+    assert cut <= dense / 1.2
+
+
+@QUIET
+@pytest.mark.parametrize("ends_in", ["shrink_", "retrain_model"])
+def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, ends_in):
+    options = ["pruning.ratios=[1.3,2]", "resume=true"]
+    _, whole = go(*options, name="whole")
+    holder = train.stages if ends_in != "shrink_" else train.shrinking
+    calls, original = [], getattr(holder, ends_in)
+
+    def fail_the_second_time(*args, **options):
+        calls.append(ends_in)
+        if len(calls) == 2:
+            raise InterruptedError(ends_in)
+        return original(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, ends_in, fail_the_second_time)
+        with pytest.raises(InterruptedError, match=ends_in):
+            go(*options)
+    _, resumed = go(*options)
+    assert outcome(resumed) == outcome(whole)
+    assert (resumed / "pareto.json").read_text() == (whole / "pareto.json").read_text()
