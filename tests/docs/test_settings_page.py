@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
-from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.budgets import Effort, TargetOptions
 from axformer_lightning.callbacks.agreement import CallbackOptions
 from axformer_lightning.search import Pruning, meanings
 from train import ELSEWHERE, WITH_PRUNING, _arguments
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+HEAD = "| setting and default | meaning |\n|---|---|\n"
 BEGIN, END = "<!-- from the definitions -->\n", "<!-- to here -->\n"
 
 
@@ -22,18 +24,22 @@ def shown(value):
 
 def readable(meaning):
     """As Markdown, without the marks of docstrings."""
-    meaning = re.sub(r":class:`~?(?:\w+\.)*(\w+)`", r"`\1`", meaning).replace("``", "`")
+    meaning = re.sub(r":(?:class|func):`~?(?:\w+\.)*(\w+)`", r"`\1`", meaning).replace("``", "`")
     return meaning.replace('`"', "`").replace('"`', "`").replace("None for", "`null` for")
 
 
 def rows():
-    yield "| setting and default | meaning |\n|---|---|\n"
+    yield HEAD
     said = meanings(Pruning) | meanings(HardAttention) | meanings(CallbackOptions)
     pruning = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
     hard = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
     for group, arguments in (("pruning", pruning), ("hard_attention", hard)):
         for name, default in arguments.items():
             yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
+    yield f"\nWith `pruning=budget`, whose settings are those of `ShrinkCallback`:\n\n{HEAD}"
+    said |= meanings(TargetOptions) | meanings(Effort)
+    for name, default in _arguments(ShrinkCallback, ELSEWHERE).items():
+        yield f"| `pruning.{name}={shown(default)}` | {readable(said[name])} |\n"
 
 
 def test_the_table_of_the_page_is_what_the_definitions_say():
