@@ -151,8 +151,8 @@ class Probe:
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is."""
-        loss_N = torch.cat([result.loss_N for result in self.results]).double()
-        every = self.ranks.gather([float(loss_N.sum()), float(len(loss_N))])
+        losses = [result.loss_N.double() for result in self.results]  # none where another process has all batches
+        every = self.ranks.gather([sum(float(loss_N.sum()) for loss_N in losses), float(sum(map(len, losses)))])
         return sum(loss for loss, _ in every) / sum(samples for _, samples in every)
 
     def repair_of(self, layers: Layers) -> Repair:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import BertConfig, BertForSequenceClassification
 
-from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
 from axformer_lightning.training import follow_workers_, starting_point
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -173,6 +173,14 @@ def averages(out):
     """A moving average goes along in both processes."""
     callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
     fit(Stranger(), out, "averages", [EMAWeightAveraging(decay=0.5), callback])
+
+
+def budget(out):
+    """One process has all batches of the search set, which are few, and both repair by its moments."""
+    callback = ShrinkCallback(
+        encoder_size_ratio=1.8, table_samples=16, tries=2, search_dataloader=loader(37, 2), retrain="continue"
+    )
+    fit(Stranger(), out, "budget", [callback])
 
 
 class Broken(Stranger):

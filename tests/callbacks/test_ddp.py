@@ -29,6 +29,7 @@ from axformer_lightning import Plan, apply_plan_, find_plan
 from axformer_lightning.anatomy import LayerPlan, anatomy_of
 from axformer_lightning.callbacks.checks import check_strategy
 from axformer_lightning.callbacks.sharing import undivided
+from axformer_lightning.costs import count_encoder_parameters
 from axformer_lightning.criteria import Rule
 from axformer_lightning.replay import Ranks
 from axformer_lightning.search import Pruning, SearchSettings, search_plan
@@ -59,7 +60,7 @@ def run(out, *cases):
 def subprocesses(tmp_path_factory):
     """What two processes that Lightning started as scripts saw, by case, and what they wrote."""
     out = tmp_path_factory.mktemp("ddp")
-    names = (*CASES, "averages", "broken")
+    names = (*CASES, "budget", "averages", "broken")
     done = run(out, "refused", "fork", *names)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = {case: [torch.load(out / f"{case}-{rank}.pt", weights_only=False) for rank in (0, 1)] for case in names}
@@ -94,7 +95,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, "budget"])
 def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
     first, second = subprocesses.seen[case]
     assert first["plan"] == second["plan"]
@@ -126,7 +127,16 @@ def test_the_plan_is_that_of_one_process(subprocesses, script, case):
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("case", CASES)
+def test_a_budget_is_reached_and_what_is_left_is_repaired_in_both_ranks(subprocesses):
+    seen = subprocesses.seen["budget"][0]
+    small = apply_plan_(copy.deepcopy(seen["before"]), seen["plan"])
+    assert count_encoder_parameters(seen["before"]) >= 1.8 * count_encoder_parameters(small)
+    as_cut = {f"anything.{name}": value for name, value in small.state_dict().items()}
+    assert any(not torch.equal(value, as_cut[name]) for name, value in seen["cut"].items())
+
+
+@pytest.mark.xdist_group("ddp")
+@pytest.mark.parametrize("case", [*CASES, "budget"])
 def test_the_first_gradients_after_the_cut_are_the_mean_of_those_of_the_ranks(subprocesses, case):
     first, second = subprocesses.seen[case]
     assert first["own"].keys() == first["gradients"].keys() == {name.removeprefix("anything.") for name in first["cut"]}
