@@ -2,8 +2,9 @@
 
 from axformer_lightning.budgets.budget import NO_TARGETS, TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser, Tried
+from axformer_lightning.budgets.damage import Damage, divergence
 from axformer_lightning.budgets.floor import Floor, most_lost, split_floor
-from axformer_lightning.budgets.probe import Damage, Probe, divergence
+from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.program import least_damage
 from axformer_lightning.budgets.shrink import Slice, shrink, shrink_, shuffled
 from axformer_lightning.budgets.tables import Option, measure_table

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from axformer_lightning.budgets.probe import Damage, Probe
+from axformer_lightning.budgets.damage import Damage
+from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.program import least_damage
 from axformer_lightning.budgets.tables import Objective, Option, Table
 from axformer_lightning.budgets.widths import layers_of
@@ -108,7 +109,7 @@ class Chooser:
         def ends(damage: Damage) -> bool:
             if best is None or damage.samples < enough:
                 return False
-            return self.objective(damage) - 2 * damage.loss_error > self.objective(best.damage)
+            return self.objective(damage) - 2 * damage.error > self.objective(best.damage)
 
         return Tried(choice, layers, self.probe.measure(layers, ends, like=best.layers if best else None))
 

@@ -3,18 +3,17 @@
 Shape suffixes: ``N`` samples, ``L`` labels, ``T`` tokens.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
+from axformer_lightning.budgets.damage import Damage, Sums, calibrated, divergence, logits_of, temperature_of
 from axformer_lightning.repair import AsLeft, Layers, Moments, Repair
 from axformer_lightning.replay import (
     ALONE,
@@ -29,54 +28,6 @@ from axformer_lightning.replay import (
 )
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
 from axformer_lightning.scoring import Scored, step_of, to_device
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What a cut does to a model, on the search set.
-
-    Args:
-        loss: the mean loss, less that of the model as it is.
-        loss_error: standard error of that mean over samples.
-        divergence: from the outputs of the dense model: the mean Kullback-Leibler divergence, or for numbers the
-            squared error; None where a module scores its batches itself.
-        samples: how many were measured; not all where the pass was stopped early.
-    """
-
-    loss: float
-    loss_error: float
-    divergence: float | None
-    samples: int
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether both are numbers."""
-        return math.isfinite(self.loss) and math.isfinite(self.divergence or 0.0)
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums over samples, of which a :class:`Damage` is made."""
-
-    samples: float = 0.0
-    loss: float = 0.0
-    squares: float = 0.0
-    divergence: float = 0.0
-
-    def plus(self, others: Sequence[Sequence[float]]) -> "Sums":
-        """Return the sums with those of every process added."""
-        return Sums(*(sum(values) for values in zip(self._values(), *others, strict=True)))
-
-    def damage(self, has_logits: bool) -> Damage:
-        """Return the means."""
-        n = max(1.0, self.samples)
-        mean = self.loss / n
-        variance = max(0.0, self.squares / n - mean**2)
-        return Damage(mean, math.sqrt(variance / n), self.divergence / n if has_logits else None, int(self.samples))
-
-    def _values(self) -> tuple[float, ...]:
-        return self.samples, self.loss, self.squares, self.divergence
-
 
 Ends = Callable[[Damage], bool]
 
@@ -97,6 +48,7 @@ class Probe:
         results: what each batch comes to as the model is.
         dense: the logits of the dense model on each batch; of a model that has been cut already those from before.
         ranks: the processes that share the search set.
+        temperature: that calibrates the model as it is.
     """
 
     left: AsLeft
@@ -105,6 +57,7 @@ class Probe:
     results: Sequence[Scored]
     dense: Sequence[Any]
     ranks: Ranks = ALONE
+    temperature: float = 1.0
 
     @classmethod
     def of(
@@ -145,12 +98,13 @@ class Probe:
         space = SearchSpace(anatomy.num_heads, ((0, anatomy.intermediate_size),))
         whole = Replay(transformer, anatomy, before, space, records, Work(), shares_blocks=False)
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
-        logits = [_logits(result) for result in found.results]
+        logits = [logits_of(result) for result in found.results]
         dense = logits if dense is None else dense
-        return cls(AsLeft(found.replay, moments, repairs=repairs), batches, step, found.results, dense, ranks)
+        left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
+        return cls(left, batches, step, found.results, dense, ranks, temperature)
 
     def loss(self) -> float:
-        """Return the mean loss of the model as it is."""
+        """Return the mean loss of the model as it is, as it stands."""
         losses = [result.loss_N.double() for result in self.results]  # none where another process has all batches
         every = self.ranks.gather([sum(float(loss_N.sum()) for loss_N in losses), float(sum(map(len, losses)))])
         return sum(loss for loss, _ in every) / sum(samples for _, samples in every)
@@ -189,43 +143,16 @@ class Probe:
                 own = Sums()
                 if i < num_batches:
                     own = self._sums(i, model.step(i, partial(self.step, self.batches[i])), has_logits)
-                sums = sums.plus(self.ranks.gather(own._values()))
+                sums = sums.plus(self.ranks.gather(own.values()))
                 damage = sums.damage(has_logits)
                 if not damage.is_finite or ends(damage):
                     break
         return sums.damage(has_logits)
 
     def _sums(self, i: int, scored: Scored, has_logits: bool) -> Sums:
-        change_N = (scored.loss_N - self.results[i].loss_N).double()
-        apart = divergence(_logits(scored), self.dense[i]) if has_logits else 0.0
-        loss, squares = torch.stack([change_N.sum(), change_N.square().sum()]).tolist()
-        return Sums(len(change_N), loss, squares, apart * len(change_N))
-
-
-def divergence(logits: Any, dense: Any) -> float:
-    """Return how far outputs are from those of the dense model: a mean over samples.
-
-    For classes the Kullback-Leibler divergence from the dense model's distribution, for one number the squared error;
-    for start and end the mean of both.
-
-    Args:
-        logits: shape ``(N, L)`` or ``(N, T, L)``, or a pair of ``(N, T)``.
-        dense: likewise.
-
-    Example:
-        >>> divergence(torch.zeros(2, 3), torch.zeros(2, 3)), divergence(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
-        (0.0, 4.0)
-    """
-    if isinstance(logits, tuple | list):
-        return sum(divergence(mine, theirs) for mine, theirs in zip(logits, dense, strict=True)) / len(logits)
-    logits, dense = logits.double(), dense.double()
-    if logits.dim() == 1 or logits.shape[-1] == 1:
-        return float((logits - dense).square().mean())
-    log_probs, targets = functional.log_softmax(logits, -1), functional.log_softmax(dense, -1)
-    apart: Tensor = functional.kl_div(log_probs, targets, reduction="none", log_target=True).sum(-1)
-    return float(apart.mean())
-
-
-def _logits(scored: Scored) -> Any:
-    """Return the logits, or None where a module scores its batches itself."""
-    return getattr(scored, "logits", None)
+        before = self.results[i]
+        change_N = (calibrated(scored, self.temperature) - calibrated(before, self.temperature)).double()
+        apart = divergence(logits_of(scored), self.dense[i]) if has_logits else 0.0
+        raw_N = (scored.loss_N - before.loss_N).double()
+        loss, mean, squares = torch.stack([raw_N.sum(), change_N.sum(), change_N.square().sum()]).tolist()
+        return Sums(len(change_N), loss, mean, squares, apart * len(change_N))

@@ -20,8 +20,9 @@ from typing_extensions import Unpack
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
+from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.floor import split_floor
-from axformer_lightning.budgets.probe import Damage, Probe
+from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.tables import measure_table
 from axformer_lightning.budgets.targets import Target, targets_of
 from axformer_lightning.budgets.widths import Widths, widths_of
@@ -195,8 +196,8 @@ def _chooser(probe: Probe, target: Target, effort: Effort) -> Chooser:
 
 
 def objective(damage: Damage) -> float:
-    """Return what is to be as low as possible: the mean loss."""
-    return damage.loss
+    """Return what is to be as low as possible: the mean loss, calibrated."""
+    return damage.calibrated
 
 
 def _first_batches(probe: Probe, samples: int) -> int:

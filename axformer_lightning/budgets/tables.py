@@ -4,7 +4,8 @@ import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from axformer_lightning.budgets.probe import Damage, Probe
+from axformer_lightning.budgets.damage import Damage
+from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.widths import layers_of, widths_of
 from axformer_lightning.repair import BlockName, RemovalOrder, Width, ladder
 

@@ -8,11 +8,14 @@ import torch
 from torch.nn import functional
 
 from axformer_lightning.anatomy import LayerPlan
-from axformer_lightning.budgets.probe import Probe, divergence
+from axformer_lightning.budgets.damage import divergence, temperature_of
+from axformer_lightning.budgets.probe import Probe
+from axformer_lightning.criteria import fit_temperature
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, measure_moments
 from axformer_lightning.replay import scoring
-from axformer_lightning.scoring import batches_by_length, step_of
+from axformer_lightning.scoring import Scored, batches_by_length, score_logits, step_of
+from axformer_lightning.scoring.logits import WithLogits
 from axformer_lightning.surgery import cut_
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
@@ -45,6 +48,12 @@ def losses(model, batches):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).double()
 
 
+def logits_and_labels(model, batches):
+    with torch.no_grad(), scoring(model, model):
+        scored = [step_of(model)(batch) for batch in batches]
+    return torch.cat([one.logits for one in scored]).double(), torch.cat([one.target for one in scored])
+
+
 @pytest.mark.parametrize("repairs", [True, False])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state, repairs):
@@ -61,7 +70,15 @@ def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batc
     assert repairs or all(torch.equal(value, as_cut[name]) for name, value in cut.state_dict().items())
     change_N = losses(cut, batches) - losses(model, batches)
     assert damage.loss == pytest.approx(change_N.mean().item(), abs=1e-4)
-    assert damage.loss_error == pytest.approx((change_N.std(correction=0) / len(change_N) ** 0.5).item(), abs=1e-4)
+    logits, labels = logits_and_labels(model, batches)
+    temperature = fit_temperature(logits, labels)
+    calibrated_N, was_N = (
+        functional.cross_entropy(values / temperature, labels, reduction="none")
+        for values in (logits_and_labels(cut, batches)[0], logits)
+    )
+    change_N = calibrated_N - was_N
+    assert damage.calibrated == pytest.approx(change_N.mean().item(), abs=1e-4)
+    assert damage.error == pytest.approx((change_N.std(correction=0) / len(change_N) ** 0.5).item(), abs=1e-4)
     assert damage.samples == len(LENGTHS)
 
 
@@ -109,3 +126,19 @@ def test_the_divergence_of_classes_is_that_of_kullback_and_leibler():
     assert divergence(logits, dense) == pytest.approx(expected)
     assert divergence((logits, dense), (dense, dense)) == pytest.approx(expected / 2)
     assert divergence(logits[:, 0], dense[:, 0]) == pytest.approx((logits - dense)[:, 0].square().mean().item())
+
+
+def test_losses_that_are_no_cross_entropies_are_left_as_they_are():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    classes = WithLogits.of(score_logits(logits, {"labels": labels}), logits)
+    assert temperature_of([classes]) == pytest.approx(fit_temperature(logits, labels))
+    numbers = torch.randn(6, 1)
+    others = [
+        WithLogits.of(score_logits(numbers, {"labels": torch.randn(6)}), numbers),
+        WithLogits.of(score_logits(logits, {"labels": torch.rand(6, 3)}), logits),
+        WithLogits.of(classes._replace(loss_N=classes.loss_N * 2), logits),
+        Scored(torch.ones(6), labels, labels),
+    ]
+    for other in others:
+        assert temperature_of([other]) == temperature_of([classes, other]) == 1.0
+    assert temperature_of([]) == 1.0
