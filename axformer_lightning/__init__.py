@@ -3,7 +3,7 @@
 from axformer_lightning.anatomy import Family, register_family
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.budgets import shrink
-from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, DistillationCallback, HardAttentionCallback
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
@@ -12,6 +12,7 @@ from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_
 __version__ = "0.1.0"
 __all__ = [
     "AccuracyDrivenPruningCallback",
+    "DistillationCallback",
     "Family",
     "HardAttentionCallback",
     "Plan",

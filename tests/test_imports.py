@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan", "replay",
-    "repair", "search", "surgery", "budgets", "timing", "rounds", "artifacts", "training", "callbacks", "report",
-    "tasks", "runs", "sweeps",
+    "repair", "search", "surgery", "budgets", "timing", "rounds", "artifacts", "training", "distillation",
+    "callbacks", "report", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}
