@@ -1,4 +1,4 @@
-"""WHEN: Lightning callbacks that search, cut and let training go on at the end of chosen epochs, and one that teaches."""
+"""WHEN: Lightning callbacks that search, cut and let training go on after chosen epochs, and one that teaches."""
 
 from axformer_lightning.callbacks.agreement import settings_of
 from axformer_lightning.callbacks.distillation import DistillationCallback

@@ -73,7 +73,7 @@ def _ask_for_hidden_states(model: nn.Module, args: Any, kwargs: dict[str, Any]) 
 
 # A function, not an object: a copy of the model, as of averages of its weights, shares the teacher with it.
 def _mixing(teacher: PreTrainedModel, settings: Distillation) -> Callable[..., Any]:
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def mix(model: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         if not model.training or not torch.is_grad_enabled():
             return output
@@ -96,7 +96,8 @@ def _mixing(teacher: PreTrainedModel, settings: Distillation) -> Callable[..., A
         output.loss = loss
         return output
 
-    return mix
+    hook: Callable[..., Any] = mix
+    return hook
 
 
 def _as(teacher: PreTrainedModel, value: Any) -> Any:

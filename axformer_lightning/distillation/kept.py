@@ -3,8 +3,9 @@
 Shape suffixes: ``N`` rows, ``T`` tokens.
 """
 
+import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,13 @@ from axformer_lightning.scoring.names import NOT_INPUTS
 
 
 @torch.no_grad()
-def teacher_logits(
-    teacher: PreTrainedModel, batches: Iterable[Mapping[str, Any]], taken: Iterable[str]
-) -> list[Tensor]:
+def teacher_logits(teacher: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> list[Tensor]:
     """Return what a teacher says of each row, in order, in float32 on the CPU.
 
     Args:
         teacher: runs on its device, in eval mode.
-        batches: rows with their `attention_mask`, padded on the right.
-        taken: the entries that the teacher takes; labels are left out.
+        batches: rows with their `attention_mask`, padded on the right. Labels, and what the teacher does not take, are
+            left out.
 
     Returns:
         For each row its logits, (L,); in question answering start and end of every token that is no
@@ -40,10 +39,10 @@ def teacher_logits(
         >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
         >>> teacher = BertForSequenceClassification(BertConfig(vocab_size=9, num_labels=3, **sizes))
         >>> batch = {"input_ids": torch.tensor([[1, 2], [3, 4]]), "labels": torch.tensor([0, 1])}
-        >>> [logits.shape for logits in teacher_logits(teacher, [batch], ["input_ids"])]
+        >>> [logits.shape for logits in teacher_logits(teacher, [batch])]
         [torch.Size([3]), torch.Size([3])]
     """
-    wanted = set(taken) - NOT_INPUTS
+    wanted = inspect.signature(teacher.forward).parameters.keys() - NOT_INPUTS
     rows: list[Tensor] = []
     with eval_mode(teacher):
         for batch in batches:
@@ -100,7 +99,7 @@ def digest_of_model(model: nn.Module) -> str:
 
 def _read(path: Path, key: str) -> list[Tensor] | None:
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             values, lengths = file.get_tensor("values"), file.get_tensor("lengths")
     except Exception:  # missing, cut short, not safetensors: errors without a common class
@@ -115,5 +114,4 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def _bytes(value: Tensor) -> bytes:
-    flat: Sequence[int] = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return bytes(flat)
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

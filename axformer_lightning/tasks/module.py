@@ -55,7 +55,7 @@ class FineTuner(L.LightningModule):
         output = self(**batch)
         loss: Tensor = output.loss
         if self.distillation is not None and taught is not None:
-            logits: Logits = taught if taught.dim() == 2 else taught.unbind(-1)  # starts and ends
+            logits: Logits = taught if taught.dim() == 2 else (taught[..., 0], taught[..., 1])  # starts and ends
             loss = mixed_loss(output, logits, self.distillation, problem_type=self.model.config.problem_type)
         self.log("train_loss", loss, prog_bar=True)
         return loss
