@@ -1,7 +1,8 @@
 """A teacher in the loss of a Hugging Face model, wherever that is computed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def distilled(model: PreTrainedModel, teacher: PreTrainedModel, settings: Distil
         True
     """
     check_teacher(teacher, model, settings)
-    hooks = [model.register_forward_hook(_mixing(teacher, settings), with_kwargs=True)]
+    hooks = [model.register_forward_hook(_Mixing(teacher, settings), with_kwargs=True)]
     if settings.hidden:
         hooks.append(model.register_forward_pre_hook(_ask_for_hidden_states, with_kwargs=True))
     try:
@@ -71,10 +72,18 @@ def _ask_for_hidden_states(model: nn.Module, args: Any, kwargs: dict[str, Any]) 
     return (args, {**kwargs, "output_hidden_states": True}) if model.training else None
 
 
-# A function, not an object: a copy of the model, as of averages of its weights, shares the teacher with it.
-def _mixing(teacher: PreTrainedModel, settings: Distillation) -> Callable[..., Any]:
+@dataclass(frozen=True, eq=False)
+class _Mixing:
+    """The forward hook; an object, so that a model can be pickled while it is taught."""
+
+    teacher: PreTrainedModel
+    settings: Distillation
+
+    def __deepcopy__(self, memo: Any) -> "_Mixing":
+        return self  # a copy of the model, as for averages of its weights, shares the teacher
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def mix(model: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    def __call__(self, model: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         if not model.training or not torch.is_grad_enabled():
             return output
         if getattr(output, "loss", None) is None:
@@ -83,8 +92,11 @@ def _mixing(teacher: PreTrainedModel, settings: Distillation) -> Callable[..., A
                 " in the loss of its output, got an output without a loss. Pass the labels, or add"
                 " `axformer_lightning.distillation.soft_loss` to your own loss."
             )
+        teacher, settings = self.teacher, self.settings
         if teacher.device != model.device:
             teacher.to(model.device)  # type: ignore[arg-type]
+        if teacher.training:  # where it is a part of what trains, whose mode was set as a whole
+            teacher.eval()
         with torch.no_grad():
             taught = teacher(*args, **{name: _as(teacher, kwargs[name]) for name in kwargs.keys() - NOT_INPUTS})
         problem_type = getattr(model.config, "problem_type", None)
@@ -95,9 +107,6 @@ def _mixing(teacher: PreTrainedModel, settings: Distillation) -> Callable[..., A
             loss = loss + settings.hidden * hidden_loss(*states, layers, kwargs.get("attention_mask"))
         output.loss = loss
         return output
-
-    hook: Callable[..., Any] = mix
-    return hook
 
 
 def _as(teacher: PreTrainedModel, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """A teacher in the loss of a model of any family."""
 
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -67,13 +68,22 @@ def test_only_the_student_learns_and_nothing_of_the_teacher_is_saved(tiny):
     assert any(parameter.grad is not None for parameter in student.parameters())
 
 
-def test_a_copy_of_the_student_shares_the_teacher(tiny):
+def counted(forward, model, calls):
+    def counting(self, *args, **kwargs):
+        calls.extend([1] * (self is model))
+        return forward(self, *args, **kwargs)
+
+    return counting
+
+
+def test_a_copy_of_the_student_shares_the_teacher(tiny, monkeypatch):
     student, teacher = pair(tiny)
     calls = []
-    teacher.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(type(teacher), "forward", counted(type(teacher).forward, teacher, calls))
     with distilled(student, teacher, SETTINGS):
         copy.deepcopy(student)(**tiny.batch())
-    assert calls == [1]
+        assert calls == [1]
+        pickle.loads(pickle.dumps(student))
 
 
 def test_a_model_may_be_cut_while_it_is_taught(tiny):
