@@ -61,12 +61,13 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     rounds, how = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     recipe = Recipe(
         cfg.retrain_epochs,
-        how,
-        cfg.retrain_on_all,
-        cfg.retrain_learning_rate,
-        cfg.retrain_ema,
-        cfg.retrain_keep,
-        bool(cfg.distillation),
+        how=how,
+        on_all=cfg.retrain_on_all,
+        learning_rate=cfg.retrain_learning_rate,
+        ema=cfg.retrain_ema,
+        keep=cfg.retrain_keep,
+        headline=cfg.task.headline,
+        taught=bool(cfg.distillation),
     )
     lessons = Distillation(**_options(cfg.distillation, "teacher")) if cfg.distillation else None
     rows = load_rows(cfg.task.name, cfg.data_dir, with_test=cfg.predict_test)

@@ -1,5 +1,6 @@
 """Training that goes on: in a run, and for a model by itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,9 @@ class Recipe:
         on_all: whether the last retraining also trains on the search set.
         learning_rate: the highest; None for that of fine-tuning.
         ema: decay of a moving average of the weights, which is kept in their place; None for none.
-        keep: ``"last"``, what comes out; or ``"better"``, of the model before and after, the one with the lower loss on
-            the search set.
+        keep: ``"last"``, what comes out; or of the model before and after, by the search set, ``"better"``, the one
+            with the lower loss, or ``"better_metric"``, the one with the better ``headline``, if equal the lower loss.
+        headline: the name of the metric.
         taught: whether a teacher takes part.
 
     Raises:
@@ -44,6 +46,7 @@ class Recipe:
     learning_rate: float | None = None
     ema: float | None = None
     keep: str = "last"
+    headline: str = "accuracy"
     taught: bool = False
 
     def __post_init__(self) -> None:
@@ -54,13 +57,36 @@ class Recipe:
             raise ValueError(f"Expected `retrain_learning_rate` to be above 0, got {self.learning_rate}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"Expected `retrain_ema`, the decay of an average, between 0 and 1, got {self.ema}.")
-        if self.keep not in ("last", "better"):
-            raise ValueError(f"Expected `retrain_keep` to be 'last' or 'better', got {self.keep!r}.")
-        if self.keep == "better" and self.on_all:
+        if self.keep not in ("last", "better", "better_metric"):
+            raise ValueError(f"Expected `retrain_keep` to be 'last', 'better' or 'better_metric', got {self.keep!r}.")
+        if self.compares and self.on_all:
             raise ValueError(
-                "Expected `retrain_keep=last` with `retrain_on_all=true`, got 'better', which the search set decides:"
-                " it cannot judge a model that was trained on it. Set one of the two."
+                f"Expected `retrain_keep=last` with `retrain_on_all=true`, got {self.keep!r}, which the search set"
+                " decides: it cannot judge a model that was trained on it. Set one of the two."
             )
+
+    @property
+    def compares(self) -> bool:
+        """Whether the search set decides which model is kept."""
+        return self.keep != "last"
+
+    def is_better(self, after: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Tell whether a retrained model is the one to keep.
+
+        Args:
+            after: its loss and metrics on the search set.
+            before: those of the model before.
+
+        Example:
+            >>> before, after = {"loss": 0.44, "accuracy": 0.80}, {"loss": 0.56, "accuracy": 0.82}
+            >>> Recipe(1, keep="better").is_better(after, before)
+            False
+            >>> Recipe(1, keep="better_metric").is_better(after, before)
+            True
+        """
+        if self.keep == "better_metric" and after[self.headline] != before[self.headline]:
+            return after[self.headline] > before[self.headline]
+        return after["loss"] < before["loss"]
 
     def callbacks(self) -> list[L.Callback]:
         """Return what takes part in the training."""

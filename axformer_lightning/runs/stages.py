@@ -171,7 +171,7 @@ def _retrain(
     logger.info("Retrain: %s%s%s.", _epochs(recipe.epochs), first, ", with a teacher" if teacher else "")
     run.module.learning_rate = recipe.learning_rate or run.module.learning_rate
     judge = run.make_trainer("search", 0)
-    before = copy.deepcopy(run.module.state_dict()) if recipe.keep == "better" else None
+    before = copy.deepcopy(run.module.state_dict()) if recipe.compares else None
     scores = {"before": search_metrics(run.module, run.data, judge)} if before is not None else {}
     back_to = start if recipe.how == "rewind" else None
     lessons = taught(run.module, run.data, teacher, judge, run.progress.folder) if teacher else nullcontext()
@@ -180,9 +180,9 @@ def _retrain(
     if before is None:
         return {"kept": "after"}
     scores["after"] = search_metrics(run.module, run.data, judge)
-    is_better = scores["after"]["loss"] < scores["before"]["loss"]
+    is_better = recipe.is_better(**scores)
     if not is_better:
-        logger.info("Retraining is undone: it has not lowered the loss on the search set.")
+        logger.info("Retraining is undone: the search set says that it is no better.")
         run.module.load_state_dict(before)
     return {"kept": "after" if is_better else "before", **scores}
 

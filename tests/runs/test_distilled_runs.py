@@ -181,7 +181,7 @@ def test_a_teacher_is_refused_before_anything_trains(go, tmp_path):
     [
         ({"epochs": 0, "taught": True}, r"`retrain_epochs` of at least 1 with a teacher \(`distillation`\), got 0"),
         ({"epochs": 0, "how": "rewind"}, "at least 1 with pruning.retrain=rewind"),
-        ({"epochs": 1, "keep": "best"}, "`retrain_keep` to be 'last' or 'better', got 'best'"),
+        ({"epochs": 1, "keep": "best"}, "`retrain_keep` to be 'last', 'better' or 'better_metric', got 'best'"),
         ({"epochs": 1, "keep": "better", "on_all": True}, "cannot judge a model that was trained on it"),
         ({"epochs": 1, "ema": 1.0}, "`retrain_ema`"),
         ({"epochs": 1, "learning_rate": 0.0}, "`retrain_learning_rate`"),
@@ -190,6 +190,25 @@ def test_a_teacher_is_refused_before_anything_trains(go, tmp_path):
 def test_a_recipe_that_means_nothing_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("keep", "loss", "f1", "better"),
+    [
+        ("better", 0.4, 0.7, True),
+        ("better", 0.5, 0.9, False),
+        ("better", 0.6, 0.9, False),
+        ("better", float("nan"), 0.9, False),
+        ("better_metric", 0.6, 0.9, True),
+        ("better_metric", 0.4, 0.7, False),
+        ("better_metric", 0.4, 0.8, True),
+        ("better_metric", 0.6, 0.8, False),
+        ("better_metric", 0.5, 0.8, False),
+    ],
+)
+def test_which_model_is_the_better_one(keep, loss, f1, better):
+    before, after = {"loss": 0.5, "f1": 0.8}, {"loss": loss, "f1": f1}
+    assert Recipe(1, keep=keep, headline="f1").is_better(after, before) == better
 
 
 def test_without_a_teacher_what_comes_out_is_kept():
