@@ -38,8 +38,8 @@ def check_teacher(
             " teacher on this task."
         )
     _check_labels(teacher.config, model.config)
-    sizes = model.config.vocab_size, teacher.config.vocab_size if same_inputs else model.config.vocab_size
-    if sizes[0] != sizes[1]:
+    sizes = [getattr(config, "vocab_size", None) for config in (model.config, teacher.config)]  # none for images
+    if same_inputs and sizes[0] != sizes[1]:
         raise ValueError(
             f"Expected a teacher with the model's tokenizer, of {sizes[0]} tokens, as it is given the same batches, got"
             f" one of {sizes[1]}. Use a teacher with the same vocabulary, or train.py, which runs the teacher on its"

@@ -137,7 +137,32 @@ def test_a_call_without_labels_is_told_what_to_do(tiny):
         student.eval()(**batch)
 
 
+def test_a_teacher_that_was_set_to_train_meanwhile_still_teaches_without_dropout(tiny):
+    student, teacher = pair(tiny)
+    with distilled(student, teacher, SETTINGS):
+        teacher.train()
+        student(**tiny.batch())
+        assert not teacher.training
+
+
+def test_images_are_shown_to_the_teacher_in_its_own_precision(tiny):
+    student, teacher = pair(tiny, "vit")
+    images = tiny.images()
+    with distilled(student, teacher, SETTINGS):
+        expected = student(**images).loss
+        rounded = student.bfloat16()(pixel_values=images["pixel_values"].bfloat16(), labels=images["labels"]).loss
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.1, atol=0.1)
+
+
+def sharing(model, tiny):
+    """Another model with some of the weights of ``model``."""
+    teacher = tiny.model("bert", seed=1)
+    teacher.bert.embeddings = model.bert.embeddings
+    return teacher
+
+
 REFUSED = {
+    "a part of itself": (lambda tiny, model: sharing(model, tiny), "weights of its own"),
     "itself": (lambda tiny, model: model, "weights of its own.*deepcopy"),
     "another number of labels": (lambda tiny, model: tiny.model("bert", num_labels=2), "for 3 labels.* got one for 2"),
     "other labels": (
