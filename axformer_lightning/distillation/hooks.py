@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
@@ -98,7 +98,7 @@ class _Mixing:
         if teacher.training:  # where it is a part of what trains, whose mode was set as a whole
             teacher.eval()
         with torch.no_grad():
-            taught = teacher(*args, **{name: _as(teacher, kwargs[name]) for name in kwargs.keys() - NOT_INPUTS})
+            taught = teacher(*args, **{name: kwargs[name] for name in kwargs.keys() - NOT_INPUTS})
         problem_type = getattr(model.config, "problem_type", None)
         loss = mixed_loss(output, logits_of(taught), settings, problem_type=problem_type, entries=kwargs)
         if settings.hidden:
@@ -107,8 +107,3 @@ class _Mixing:
             loss = loss + settings.hidden * hidden_loss(*states, layers, kwargs.get("attention_mask"))
         output.loss = loss
         return output
-
-
-def _as(teacher: PreTrainedModel, value: Any) -> Any:
-    """Return an input with the teacher's precision: that of training may be lower."""
-    return value.to(teacher.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

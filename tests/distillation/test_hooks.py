@@ -145,7 +145,7 @@ def test_a_teacher_that_was_set_to_train_meanwhile_still_teaches_without_dropout
         assert not teacher.training
 
 
-def test_images_are_shown_to_the_teacher_in_its_own_precision(tiny):
+def test_images_are_taught_also_where_the_student_is_less_precise(tiny):
     student, teacher = pair(tiny, "vit")
     images = tiny.images()
     with distilled(student, teacher, SETTINGS):
