@@ -107,8 +107,8 @@ def test_every_name_that_people_override_exists():
     cfg = configuration(
         "task=mrpc", "task.headline=accuracy", "data_dir=x", "predict_test=true", "seed=1",
         "finetune_epochs=1", "retrain_epochs=1", "data.batch_size=1",
-        "data.max_length=1", "data.search_fraction=0.1", "data.max_search_samples=1", "data.max_train_samples=1", "pruning.tolerance=0.1",
-        "pruning.criterion=metric", "pruning.majority=0", "pruning.rounds=2", "pruning.retrain=rewind",
+        "data.max_length=1", "data.search_fraction=0.1", "data.max_search_samples=1", "data.max_train_samples=1",
+        "pruning.tolerance=0.1", "pruning.criterion=metric", "pruning.majority=0", "pruning.rounds=2", "pruning.retrain=rewind",
         "pruning.inspection_factor=1.2", "pruning.neuron_groups=6", "hard_attention.k=4",
         "hard_attention.renormalize=true", "distillation=self", "distillation.alpha=0.5", "distillation.temperature=3",
         "distillation.hidden=1", "retrain_learning_rate=1e-5", "retrain_ema=0.9", "retrain_keep=last",
