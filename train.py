@@ -26,15 +26,19 @@ from axformer_lightning.basics import write_atomically
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.callbacks import (
     AccuracyDrivenPruningCallback,
+    DistillationCallback,
     HardAttentionCallback,
     SearchCallback,
     ShrinkCallback,
 )
+from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
 from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
+from axformer_lightning.runs.retraining import Recipe
+from axformer_lightning.runs.teaching import Teacher
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
@@ -63,11 +67,23 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     L.seed_everything(cfg.seed, workers=True)
     task = TASKS[cfg.task.name]
     callbacks = _callbacks(cfg)
-    budget = next((callback.settings for callback in callbacks if isinstance(callback.settings, Budget)), None)
+    budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
+    budget = budgets[0] if budgets and not cfg.retrain_dense else None
     callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback)]
-    rounds, retrain = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
-    if retrain == "rewind" and cfg.retrain_epochs < 1:
-        raise ValueError("Expected `retrain_epochs` of at least 1 with pruning.retrain=rewind, got 0.")
+    rounds, how = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
+    # pruning=budget brings a teacher along, which has nobody to teach where nothing is retrained.
+    distillation = cfg.distillation if cfg.retrain_epochs or not budgets else None
+    recipe = Recipe(
+        cfg.retrain_epochs,
+        how=how,
+        on_all=cfg.retrain_on_all,
+        learning_rate=cfg.retrain_learning_rate,
+        ema=cfg.retrain_ema,
+        keep=cfg.retrain_keep,
+        headline=cfg.task.headline,
+        taught=bool(distillation),
+    )
+    lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
     rows = load_rows(cfg.task.name, cfg.data_dir, with_test=cfg.predict_test)
     train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
@@ -82,11 +98,18 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
         tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
     options = _options(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
-    data = make_data(train_rows, search_rows, rows.dev, tokenizer, seed=cfg.seed, **options)
+    make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
+    data = make_data(rows.dev, tokenizer)
     options = _options(cfg.task, "name", "headline")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
+    teacher = None
+    if lessons is not None and cfg.distillation.teacher == "self":
+        teacher = Teacher(directory / "finetuned", task, lessons)
+    elif lessons is not None:
+        teacher = Teacher(Path(cfg.distillation.teacher), task, lessons, partial(make_data, {}))
+        teacher.check(model, tokenizer, texts_of(train_rows), cfg.data.max_length)
     start = None
-    if retrain == "rewind":
+    if how == "rewind":
         start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
@@ -99,22 +122,23 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
     baseline = stages.fine_tune(run, cfg.finetune_epochs)
-    search = stages.search_and_cut(
+    search, retraining = stages.search_and_cut(
         run,
         callbacks,
         rounds=rounds,
-        how=retrain,
-        retrain_epochs=0 if budget else cfg.retrain_epochs,
-        retrain_on_all=cfg.retrain_on_all,
+        recipe=recipe if budget is None else Recipe(0),
         start=start,
+        teacher=teacher,
+        dense=cfg.retrain_dense,
         max_length=cfg.data.max_length,
     )
     if budget is not None:
-        data.train_on_all = cfg.retrain_on_all
-        again = partial(stages.retrain_model, run, epochs=cfg.retrain_epochs, start=start)
-        shrinking.shrink_to_budget(
-            run, budget, ratios=cfg.pruning.ratios or (), retrain=again if cfg.retrain_epochs else None
+        data.train_on_all = recipe.on_all
+        again = (
+            partial(stages.retrain_model, run, recipe=recipe, start=start, teacher=teacher) if recipe.epochs else None
         )
+        points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
+        retraining = [point["retraining"] for point in points if "retraining" in point]
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
@@ -129,6 +153,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "accepted": search["accepted"],
         **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
         "search": search,
+        "retraining": retraining,
         "plan": "plan.json",
         "artifact": "model",
     }
@@ -193,6 +218,7 @@ def _arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
 store = ConfigStore.instance()
 store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
 store.store(group="pruning", name="shrink_signature", node=_arguments(ShrinkCallback, ELSEWHERE))
+store.store(group="distillation", name="signature", node=_arguments(DistillationCallback, ELSEWHERE | {"teacher"}))
 store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
 
 

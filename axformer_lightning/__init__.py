@@ -3,7 +3,12 @@
 from axformer_lightning.anatomy import Family, register_family
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.budgets import shrink
-from axformer_lightning.callbacks import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
+from axformer_lightning.callbacks import (
+    AccuracyDrivenPruningCallback,
+    DistillationCallback,
+    HardAttentionCallback,
+    ShrinkCallback,
+)
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
@@ -13,6 +18,7 @@ from axformer_lightning.vocabulary import trim_vocabulary_
 __version__ = "0.1.0"
 __all__ = [
     "AccuracyDrivenPruningCallback",
+    "DistillationCallback",
     "Family",
     "HardAttentionCallback",
     "Plan",

@@ -38,6 +38,10 @@ PRIVATE = {
         "training/averages.py: likewise",
         lambda: "self._average_model" in source(callbacks.StochasticWeightAveraging),
     ),
+    "WeightAveraging._copy_average_to_current": (
+        "runs/retraining.py: a fit that is resumed after its last epoch ends with the average, too",
+        lambda: callable(callbacks.WeightAveraging._copy_average_to_current),
+    ),
     "DDPStrategy._pl_static_graph_delay_done": (
         "training/processes.py: the first step of a static graph is repeated after a cut",
         lambda: "_pl_static_graph_delay_done" in source(DDPStrategy),

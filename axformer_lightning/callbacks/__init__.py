@@ -1,9 +1,17 @@
-"""WHEN: Lightning callbacks that search, cut and let training go on at the end of chosen validation epochs."""
+"""WHEN: Lightning callbacks that search, cut and let training go on after chosen epochs, and one that teaches."""
 
 from axformer_lightning.callbacks.agreement import settings_of
 from axformer_lightning.callbacks.base import SearchCallback
 from axformer_lightning.callbacks.budget import ShrinkCallback
+from axformer_lightning.callbacks.distillation import DistillationCallback
 from axformer_lightning.callbacks.hard_attention import HardAttentionCallback
 from axformer_lightning.callbacks.pruning import AccuracyDrivenPruningCallback
 
-__all__ = ["AccuracyDrivenPruningCallback", "HardAttentionCallback", "SearchCallback", "ShrinkCallback", "settings_of"]
+__all__ = [
+    "AccuracyDrivenPruningCallback",
+    "DistillationCallback",
+    "HardAttentionCallback",
+    "SearchCallback",
+    "ShrinkCallback",
+    "settings_of",
+]

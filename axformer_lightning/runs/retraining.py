@@ -1,18 +1,104 @@
 """Training that goes on: in a run, and for a model by itself."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 from datasets import Dataset
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
+from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import override
 
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task import Task
+from axformer_lightning.tasks.task_data import TaskData
 from axformer_lightning.training import StartingPoint
 
 GRADIENT_CLIP = 1.0  # as in conf/trainer/default.yaml, which tests/test_train.py checks
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run trains a model once more after each cut.
+
+    Args:
+        epochs: how many; 0 trains nothing.
+        how: ``"continue"`` with the weights, or ``"rewind"`` to those before fine-tuning.
+        on_all: whether the last retraining also trains on the search set.
+        learning_rate: the highest; None for that of fine-tuning.
+        ema: decay of a moving average of the weights, which is kept in their place; None for none.
+        keep: ``"last"``, what comes out; or of the model before and after, by the search set, ``"better"``, the one
+            with the lower loss, or ``"better_metric"``, the one with the better ``headline``, if equal the lower loss.
+        headline: the name of the metric.
+        taught: whether a teacher takes part.
+
+    Raises:
+        ValueError: if a setting is out of range, or two do not go together.
+    """
+
+    epochs: int
+    how: str = "continue"
+    on_all: bool = False
+    learning_rate: float | None = None
+    ema: float | None = None
+    keep: str = "last"
+    headline: str = "accuracy"
+    taught: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 and (self.how == "rewind" or self.taught):
+            what = "pruning.retrain=rewind" if self.how == "rewind" else "a teacher (`distillation`)"
+            raise ValueError(f"Expected `retrain_epochs` of at least 1 with {what}, got {self.epochs}.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise ValueError(f"Expected `retrain_learning_rate` to be above 0, got {self.learning_rate}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"Expected `retrain_ema`, the decay of an average, between 0 and 1, got {self.ema}.")
+        if self.keep not in ("last", "better", "better_metric"):
+            raise ValueError(f"Expected `retrain_keep` to be 'last', 'better' or 'better_metric', got {self.keep!r}.")
+        if self.compares and self.on_all:
+            raise ValueError(
+                f"Expected `retrain_keep=last` with `retrain_on_all=true`, got {self.keep!r}, which the search set"
+                " decides: it cannot judge a model that was trained on it. Set one of the two."
+            )
+
+    @property
+    def compares(self) -> bool:
+        """Whether the search set decides which model is kept."""
+        return self.keep != "last"
+
+    def is_better(self, after: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Tell whether a retrained model is the one to keep.
+
+        Args:
+            after: its loss and metrics on the search set.
+            before: those of the model before.
+
+        Example:
+            >>> before, after = {"loss": 0.44, "accuracy": 0.80}, {"loss": 0.56, "accuracy": 0.82}
+            >>> Recipe(1, keep="better").is_better(after, before)
+            False
+            >>> Recipe(1, keep="better_metric").is_better(after, before)
+            True
+        """
+        if self.keep == "better_metric" and after[self.headline] != before[self.headline]:
+            return after[self.headline] > before[self.headline]
+        return after["loss"] < before["loss"]
+
+    def callbacks(self) -> list[L.Callback]:
+        """Return what takes part in the training."""
+        return [] if self.ema is None else [Averaged(decay=self.ema)]
+
+
+class Averaged(EMAWeightAveraging):
+    """Lightning's moving average of the weights, also kept by a fit that is resumed after its last epoch."""
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._copy_average_to_current(pl_module)
 
 
 def retrain(
@@ -36,6 +122,22 @@ def retrain(
         start.rewind_(module, module.model)
     # Lightning leaves a model in eval mode as it is, without dropout.
     trainer.fit(module.train(), data, ckpt_path=checkpoint, weights_only=True)
+
+
+def search_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer) -> dict[str, float]:
+    """Return the loss and the metrics of a module on the search set; random states stay.
+
+    Args:
+        module: dense or cut.
+        data: gives the search set.
+        trainer: evaluates.
+    """
+    with isolate_rng():
+        (values,) = trainer.validate(module, data.val_dataloader(), verbose=False)
+    for part in module.modules():
+        if isinstance(part, Metric):
+            part.reset()  # Lightning has left tensors of inference mode, which a fit cannot update
+    return {name.removeprefix("search_"): value for name, value in values.items()}
 
 
 def train_again(

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def shrink_to_budget(
-    run: Run, budget: Budget, *, ratios: Sequence[float] = (), retrain: Callable[[str], None] | None = None
+    run: Run, budget: Budget, *, ratios: Sequence[float] = (), retrain: Callable[[str], Any] | None = None
 ) -> list[Point]:
     """Make the model of a run smaller; write `pareto.json` and `pareto.png`, and of each ratio a model.
 
@@ -36,11 +36,13 @@ def shrink_to_budget(
         run: the run after fine-tuning.
         budget: what is to be reached; with ``ratios`` these, one after another, instead of its own.
         ratios: of the encoder's size, each of which gets a model in `model-...x/`, the largest one in `model/`.
-        retrain: trains the module as it stands, as a stage of that name; None leaves models as they are cut.
+        retrain: trains the module as it stands, as a stage of that name, and returns what came of it; None leaves
+            models as they are cut.
 
     Returns:
         What `pareto.json` holds: a point for the dense model and for every cut, with its sizes as shares of the dense
-        model's and the `search_loss`; those that are models also have `metrics` on the dev set and an `artifact`.
+        model's and the `search_loss`; those that are models also have `metrics` on the dev set, an `artifact`, and what
+        came of `retraining`.
 
     Raises:
         ValueError: if a target cannot be reached, or the latency table of this run was measured elsewhere.
@@ -90,13 +92,12 @@ def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list
         return [{**_sizes(run), "search_loss": piece.loss} for piece in slices]
 
 
-def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], None] | None) -> dict[str, Any]:
+def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] | None) -> dict[str, Any]:
     """Retrain a model, save and evaluate it, and go back to what it was as cut unless it is the last."""
     as_cut = {name: value.clone() for name, value in run.module.state_dict().items()}
-    if retrain is not None:
-        retrain(stage)
+    retraining = {} if retrain is None else {"retraining": retrain(stage)}
     save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
-    found = {"metrics": dev_metrics(run, run.make_trainer("report", 0)), "artifact": artifact}
+    found = {"metrics": dev_metrics(run, run.make_trainer("report", 0)), "artifact": artifact, **retraining}
     if artifact != "model":
         run.module.load_state_dict(as_cut)
     return found

@@ -1,8 +1,10 @@
 """The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
 
+import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,8 @@ from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
-from axformer_lightning.runs.retraining import retrain
+from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
+from axformer_lightning.runs.teaching import Teacher, taught
 from axformer_lightning.scoring import search_batches
 from axformer_lightning.search import SearchCounts, SearchSettings, count_wholes
 from axformer_lightning.tasks.data import TextData
@@ -84,41 +87,41 @@ def search_and_cut(
     callbacks: Sequence[SearchCallback],
     *,
     rounds: int,
-    how: str,
-    retrain_epochs: int,
-    retrain_on_all: bool,
+    recipe: Recipe,
     start: StartingPoint | None,
+    teacher: Teacher | None,
+    dense: bool,
     max_length: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the rounds of search, cut and retraining.
 
     Args:
         run: the run after fine-tuning.
         callbacks: what is searched for and by which rule; none searches nothing.
         rounds: how many rounds there are at most; a round that accepts nothing is the last.
-        how: ``"continue"`` retraining with the weights, or ``"rewind"`` to ``start``.
-        retrain_epochs: epochs of each retraining.
-        retrain_on_all: whether the last retraining also trains on the search set.
-        start: where to rewind to.
+        recipe: of each retraining.
+        start: where to rewind to, if the recipe says so.
+        teacher: takes part in the retraining, if there is one.
+        dense: whether nothing is searched for or cut, and only the retraining is done.
         max_length: of a sample, for the count of the reference procedure's work.
 
     Returns:
-        The entry `search` of results.json.
+        The entries `search` and `retraining` of results.json.
     """
-    total = _added_up(SearchCounts())
-    for round_ in range(1, rounds + 1) if callbacks else ():
-        settings = settings_of(callbacks, callbacks, max_length)
-        search = partial(_search, run, f"search{round_}", settings)
-        counts = run.progress.once(f"search{round_}", run.module, search)
-        total = {name: value + counts[name] for name, value in total.items()}
-        if counts["accepted"] == 0:
-            break
-        if retrain_epochs:
-            run.data.train_on_all = retrain_on_all and round_ == rounds
-            back_to = start if how == "rewind" else None
-            again = partial(retrain_model, run, f"retrain{round_}", retrain_epochs, back_to)
-            run.progress.once(f"retrain{round_}", run.module, again)
-    return total
+    total, retraining = _added_up(SearchCounts()), []
+    for round_ in range(1, rounds + 1) if callbacks or dense else ():
+        if not dense:
+            settings = settings_of(callbacks, callbacks, max_length)
+            search = partial(_search, run, f"search{round_}", settings)
+            counts = run.progress.once(f"search{round_}", run.module, search)
+            total = {name: value + counts[name] for name, value in total.items()}
+            if counts["accepted"] == 0:
+                break
+        if recipe.epochs:
+            run.data.train_on_all = recipe.on_all and round_ == rounds
+            again = partial(retrain_model, run, f"retrain{round_}", recipe, start, teacher)
+            retraining.append(run.progress.once(f"retrain{round_}", run.module, again))
+    return total, retraining
 
 
 def save_model(run: Run) -> None:
@@ -129,13 +132,16 @@ def save_model(run: Run) -> None:
     draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
 
 
-def _fit(run: Run, stage: str, epochs: int, start: StartingPoint | None = None) -> L.Trainer:
+def _fit(
+    run: Run, stage: str, epochs: int, start: StartingPoint | None = None, callbacks: Sequence[L.Callback] = ()
+) -> L.Trainer:
     """Train, from the last epoch that a killed process has finished; the trainer is returned."""
     checkpoint = run.progress.checkpoint(stage)
     resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
     if resumed is not None:  # with logs of its own, as a logger replaces those that are there
         stage += f"_from_epoch{epochs_done(resumed)}"
     trainer = run.make_trainer(stage, epochs)
+    trainer.callbacks += callbacks  # type: ignore[attr-defined]
     if checkpoint is not None:
         trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
     if epochs:
@@ -161,10 +167,28 @@ def _added_up(counts: SearchCounts) -> dict[str, Any]:
     return {name: value for name, value in asdict(counts).items() if name != "kept_bytes"}
 
 
-def retrain_model(run: Run, stage: str, epochs: int, start: StartingPoint | None) -> None:
-    """Train the model as it stands, from the first weights if there is a start."""
-    logger.info("Retrain: %s%s.", _epochs(epochs), "" if start is None else ", from the first weights")
-    _fit(run, stage, epochs, start)
+def retrain_model(
+    run: Run, stage: str, recipe: Recipe, start: StartingPoint | None, teacher: Teacher | None
+) -> dict[str, Any]:
+    """Train once more, and return which model is kept, with what the search set says of both where it decides."""
+    first = ", from the first weights" if recipe.how == "rewind" else ""
+    logger.info("Retrain: %s%s%s.", _epochs(recipe.epochs), first, ", with a teacher" if teacher else "")
+    run.module.learning_rate = recipe.learning_rate or run.module.learning_rate
+    judge = run.make_trainer("search", 0)
+    before = copy.deepcopy(run.module.state_dict()) if recipe.compares else None
+    scores = {"before": search_metrics(run.module, run.data, judge)} if before is not None else {}
+    back_to = start if recipe.how == "rewind" else None
+    lessons = taught(run.module, run.data, teacher, judge, run.progress.folder) if teacher else nullcontext()
+    with lessons:
+        _fit(run, stage, recipe.epochs, back_to, recipe.callbacks())
+    if before is None:
+        return {"kept": "after"}
+    scores["after"] = search_metrics(run.module, run.data, judge)
+    is_better = recipe.is_better(**scores)
+    if not is_better:
+        logger.info("Retraining is undone: the search set says that it is no better.")
+        run.module.load_state_dict(before)
+    return {"kept": "after" if is_better else "before", **scores}
 
 
 def _epochs(number: int) -> str:

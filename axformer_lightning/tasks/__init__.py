@@ -9,6 +9,7 @@ from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
 from axformer_lightning.tasks.split import draw, split_off
 from axformer_lightning.tasks.table import TASKS
 from axformer_lightning.tasks.task import Task
+from axformer_lightning.tasks.teachers import load_teacher, same_tokens
 
 __all__ = [
     "KINDS",
@@ -21,6 +22,8 @@ __all__ = [
     "draw",
     "load_model",
     "load_rows",
+    "load_teacher",
+    "same_tokens",
     "split_off",
     "texts_of",
     "tokenized",

@@ -53,7 +53,7 @@ def load_model(
     """
     if pretrained is None and not config:
         raise ValueError("Expected `model.pretrained` (hub id or directory) or `model.config`, got neither.")
-    auto_model, head = _head(task)
+    auto_model, head = head_of(task)
     if pretrained is not None:
         model, tokenizer = _load(pretrained, auto_model, head)
     else:
@@ -69,7 +69,7 @@ def load_model(
     return model.train(), tokenizer  # `from_pretrained` sets eval mode, and Lightning trains in the mode it finds
 
 
-def _head(task: Task) -> tuple[Any, dict[str, Any]]:
+def head_of(task: Task) -> tuple[Any, dict[str, Any]]:
     """Return the class of models with the head of ``task``, and the config's settings for that head."""
     if task.kind == "question_answering":
         return AutoModelForQuestionAnswering, {"num_labels": 2}  # a start and an end

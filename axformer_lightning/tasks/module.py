@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
+from axformer_lightning.distillation import Distillation, Logits, mixed_loss
 from axformer_lightning.scoring import score_logits
 from axformer_lightning.tasks.task import Task
+from axformer_lightning.tasks.task_data import TEACHER_LOGITS
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_
 
 
@@ -21,6 +23,9 @@ class FineTuner(L.LightningModule):
         learning_rate: highest learning rate.
         weight_decay: for all weights except norms and biases.
         warmup: share of the steps in which the learning rate rises.
+
+    Attributes:
+        distillation: how the `teacher_logits` of a training batch take part in its loss; None where there are none.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class FineTuner(L.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
+        self.distillation: Distillation | None = None
         follow_workers_(self)
 
     def forward(self, **batch: Tensor) -> Any:
@@ -44,8 +50,13 @@ class FineTuner(L.LightningModule):
         return self.model(**batch)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        loss: Tensor = self(**batch).loss
+        """Return the loss of one batch, and a teacher's part in it."""
+        taught = batch.pop(TEACHER_LOGITS, None)
+        output = self(**batch)
+        loss: Tensor = output.loss
+        if self.distillation is not None and taught is not None:
+            logits: Logits = taught if taught.dim() == 2 else (taught[..., 0], taught[..., 1])  # starts and ends
+            loss = mixed_loss(output, logits, self.distillation, problem_type=self.model.config.problem_type)
         self.log("train_loss", loss, prog_bar=True)
         return loss
 

@@ -1,14 +1,20 @@
 """Training, search and dev set of one run: the base for texts and for questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 from datasets import Dataset, concatenate_datasets
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from axformer_lightning.tasks.random_states import SeededOrder
+
+TEACHER_LOGITS = "teacher_logits"
+RULED_OUT = -1e4  # what a teacher says of padding: not infinite, as infinity times zero is no number
 
 
 class TaskData(L.LightningDataModule):
@@ -23,6 +29,8 @@ class TaskData(L.LightningDataModule):
 
     Attributes:
         train_on_all: whether training uses the search set, too.
+        teacher_logits: what a teacher says of each row that is trained on, in order, so that batches hold
+            `teacher_logits`; None without a teacher.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -39,6 +47,7 @@ class TaskData(L.LightningDataModule):
             raise ValueError(f"Expected `data.batch_size` to be at least 1, got {batch_size}.")
         self.batch_size = batch_size
         self.train_on_all = False
+        self.teacher_logits: Sequence[Tensor] | None = None
         self.order = SeededOrder(seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -46,11 +55,18 @@ class TaskData(L.LightningDataModule):
 
         Samples of a batch are about equally long: of MRPC a third of the tokens less, as nothing is padded far.
         """
-        rows = concatenate_datasets([self.train_rows, self.search_rows]) if self.train_on_all else self.train_rows
+        rows = concatenate_datasets(self.trained_on())
         generator = self.order.begin()
         lengths = list(map(len, rows["input_ids"][:]))
         order = LengthGroupedSampler(self.batch_size, lengths=lengths, generator=generator)
-        return DataLoader(rows, self.batch_size, collate_fn=self.collate, sampler=order, generator=generator)
+        options: Any = {"batch_size": self.batch_size, "sampler": order, "generator": generator}
+        if self.teacher_logits is None:
+            return DataLoader(rows, collate_fn=self.collate, **options)
+        return DataLoader(_Taught(rows, self.teacher_logits), collate_fn=self._collate_taught, **options)
+
+    def trained_on(self) -> list[Dataset]:
+        """Return the parts that training uses: the training set, and the search set if ``train_on_all``."""
+        return [self.train_rows, self.search_rows] if self.train_on_all else [self.train_rows]
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the search set."""
@@ -75,3 +91,21 @@ class TaskData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the order of a Lightning checkpoint."""
         self.order.load_state_dict(state_dict)
+
+    def _collate_taught(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        logits = pad_sequence([sample.pop(TEACHER_LOGITS) for sample in samples], True, RULED_OUT)
+        return {**self.collate(samples), TEACHER_LOGITS: logits}
+
+
+class _Taught(TorchDataset[dict[str, Any]]):
+    """Rows with what a teacher says of them."""
+
+    def __init__(self, rows: Dataset, logits: Sequence[Tensor]) -> None:
+        self.rows, self.logits = rows, logits
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        rows = self.rows.__getitems__(indices)
+        return [{**row, TEACHER_LOGITS: self.logits[i]} for row, i in zip(rows, indices, strict=True)]

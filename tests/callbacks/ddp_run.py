@@ -17,7 +17,12 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import BertConfig, BertForSequenceClassification
 
-from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
+from axformer_lightning import (
+    AccuracyDrivenPruningCallback,
+    DistillationCallback,
+    HardAttentionCallback,
+    ShrinkCallback,
+)
 from axformer_lightning.training import follow_workers_, starting_point
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -141,10 +146,14 @@ def validation(out):
 
 
 def parts(out):
-    """The user gives every process its own part, and the second none."""
+    """The user gives every process its own part, and the second none; a teacher takes part in the loss."""
     part = loader(20, 2) if os.environ.get("LOCAL_RANK", "0") == "0" else []
     callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=part)
-    fit(Stranger(), out, "parts", [callback], DDPStrategy(static_graph=True))
+    teacher = Stranger().anything
+    with torch.no_grad():
+        teacher.classifier.weight.neg_()
+    taught = DistillationCallback(teacher)
+    fit(Stranger(), out, "parts", [taught, callback], DDPStrategy(static_graph=True))
 
 
 def metric(out):

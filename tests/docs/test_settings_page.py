@@ -3,10 +3,16 @@
 import re
 from pathlib import Path
 
-from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, ShrinkCallback
+from axformer_lightning import (
+    AccuracyDrivenPruningCallback,
+    DistillationCallback,
+    HardAttentionCallback,
+    ShrinkCallback,
+)
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Effort, TargetOptions
 from axformer_lightning.callbacks.agreement import CallbackOptions
+from axformer_lightning.distillation import Distillation
 from axformer_lightning.search import Pruning, meanings
 from train import ELSEWHERE, WITH_PRUNING, _arguments
 
@@ -30,10 +36,11 @@ def readable(meaning):
 
 def rows():
     yield HEAD
-    said = meanings(Pruning) | meanings(HardAttention) | meanings(CallbackOptions)
+    said = meanings(Pruning) | meanings(HardAttention) | meanings(CallbackOptions) | meanings(Distillation)
     pruning = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
     hard = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
-    for group, arguments in (("pruning", pruning), ("hard_attention", hard)):
+    distillation = _arguments(DistillationCallback, ELSEWHERE | {"teacher"})
+    for group, arguments in (("pruning", pruning), ("hard_attention", hard), ("distillation", distillation)):
         for name, default in arguments.items():
             yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
     yield f"\nWith `pruning=budget`, whose settings are those of `ShrinkCallback`:\n\n{HEAD}"

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from axformer_lightning.tasks import TextData, split_off
@@ -100,3 +101,25 @@ def test_rows_without_labels_keep_their_order(data, rows):
 def test_an_empty_batch_is_refused(rows):
     with pytest.raises(ValueError, match=r"data\.batch_size"):
         TextData(rows, rows, {"": rows}, train_wordpiece(["a"]), batch_size=0)
+
+
+@pytest.mark.parametrize("on_all", [False, True])
+def test_each_row_of_a_batch_comes_with_what_a_teacher_says_of_it(data, monkeypatch, on_all):
+    monkeypatch.setattr(data, "train_on_all", on_all)
+    rows = [ids for part in data.trained_on() for ids in part["input_ids"]]
+    monkeypatch.setattr(data, "teacher_logits", [torch.tensor([float(i), sum(ids)]) for i, ids in enumerate(rows)])
+    seen = []
+    for batch in data.train_dataloader():
+        for ids, (number, total) in zip(batch["input_ids"].tolist(), batch["teacher_logits"].tolist(), strict=True):
+            assert rows[int(number)] == ids[: len(rows[int(number)])]
+            assert sum(ids) == total  # padding is 0
+            seen.append(number)
+    assert sorted(seen) == list(range(len(rows)))
+    assert len(rows) == 150 + 50 * on_all
+    assert all("teacher_logits" not in batch for batch in data.val_dataloader())
+
+
+def test_a_teacher_does_not_change_the_order(data, monkeypatch):
+    plain = [batch["input_ids"] for batch in data.train_dataloader()]
+    monkeypatch.setattr(data, "teacher_logits", [torch.zeros(2)] * 150)
+    assert all(torch.equal(one["input_ids"], other) for one, other in zip(data.train_dataloader(), plain, strict=True))

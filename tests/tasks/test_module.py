@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from axformer_lightning.distillation import Distillation, soft_loss
 from axformer_lightning.tasks import TASKS, TextClassifier
 
 OPTIONS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
@@ -69,3 +70,18 @@ def test_what_is_predicted_is_a_class_or_a_score(tiny, logits, name, num_labels)
         predicted = module.predict_step(batch, 0)
     expected = logits(model, batch)
     torch.testing.assert_close(predicted, expected.argmax(-1) if name == "mrpc" else expected[:, 0])
+
+
+@pytest.mark.parametrize(("task", "labels"), [("mrpc", 2), ("stsb", 1)])
+def test_a_teacher_s_logits_in_a_batch_take_part_in_its_loss(tiny, task, labels):
+    module = TextClassifier(tiny.model("bert", num_labels=labels), TASKS[task])
+    module.log = lambda *args, **options: None
+    batch = tiny.batch()
+    batch["labels"] = batch["labels"] % 2 if labels == 2 else batch["labels"].float()
+    output, taught = module(**batch), torch.randn(6, labels)
+    plain = module.training_step({**batch}, 0)
+    assert torch.equal(plain, output.loss)
+    module.distillation = Distillation(temperature=3, alpha=0.7)
+    assert torch.equal(module.training_step({**batch}, 0), plain)
+    soft = soft_loss(output.logits, taught, temperature=3)
+    torch.testing.assert_close(module.training_step({**batch, "teacher_logits": taught}, 0), 0.3 * plain + 0.7 * soft)

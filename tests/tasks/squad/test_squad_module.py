@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from transformers import AutoConfig, AutoModelForQuestionAnswering
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
+from axformer_lightning.distillation import Distillation, soft_loss
 from axformer_lightning.scoring import step_of
 from axformer_lightning.tasks.squad import QuestionAnswerer, QuestionData, SquadMetrics, SquadV2Metrics, entry_of
 from axformer_lightning.tasks.task import Task
@@ -127,3 +128,22 @@ def test_each_evaluation_begins_anew(data):
     (right,) = trainer.test(module, data.test_dataloader(), verbose=False)
     assert wrong["exact_match"] < right["exact_match"] == 1
     assert set(right) == {"loss", "exact_match", "f1"}
+
+
+def test_windows_are_taught_by_position_and_padding_is_ruled_out(make, data, monkeypatch):
+    lengths = [len(ids) for ids in data.train_rows["input_ids"]]
+    generator = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(data, "teacher_logits", [torch.randn(length, 2, generator=generator) for length in lengths])
+    batch = next(batch for batch in data.train_dataloader() if not batch["attention_mask"].all())
+    padded = batch["attention_mask"] == 0
+    taught = batch["teacher_logits"]
+    assert (taught[padded] == -1e4).all()
+    assert (taught[~padded] > -10).all()
+    module = make()
+    module.log, module.distillation = lambda *args, **options: None, Distillation(temperature=2, alpha=0.5)
+    module.eval()
+    output = module(**batch)
+    starts, ends = zip((output.start_logits, output.end_logits), taught.unbind(-1), strict=True)
+    soft = (soft_loss(*starts, temperature=2) + soft_loss(*ends, temperature=2)) / 2
+    torch.testing.assert_close(module.training_step(batch, 0), 0.5 * output.loss + 0.5 * soft)
+    assert soft.isfinite()

@@ -1,0 +1,130 @@
+"""The teacher of a run's retraining."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from datasets import Dataset
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.basics import digest_of
+from axformer_lightning.costs import num_positions
+from axformer_lightning.distillation import (
+    Distillation,
+    check_teacher,
+    digest_of_model,
+    distilled,
+    kept_logits,
+    teacher_logits,
+)
+from axformer_lightning.plan import applied_plan
+from axformer_lightning.tasks import Task, load_teacher, same_tokens
+from axformer_lightning.tasks.module import FineTuner
+from axformer_lightning.tasks.task_data import TaskData
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Where the teacher of a run is, and how it reads the run's rows.
+
+    Args:
+        directory: of the model.
+        task: of the run.
+        settings: what it teaches, and how much.
+        make_data: makes the run's data with another tokenizer; None for a teacher that reads the run's own.
+    """
+
+    directory: Path
+    task: Task
+    settings: Distillation
+    make_data: Callable[[PreTrainedTokenizerBase], TaskData] | None = None
+
+    def check(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int
+    ) -> None:
+        """Raise unless the teacher, which exists already, can teach the run's model.
+
+        Args:
+            model: of the run.
+            tokenizer: of the model.
+            texts: of the training set.
+            max_length: tokens of the longest sample.
+
+        Raises:
+            ValueError: as :func:`~axformer_lightning.tasks.load_teacher` and
+                :func:`~axformer_lightning.distillation.check_teacher`; if it has too few positions; or if it has
+                another tokenizer, and the task is to find positions.
+        """
+        teacher, own = load_teacher(self.task, self.directory)
+        same = same_tokens(tokenizer, own, texts)
+        check_teacher(teacher, model, self.settings, same_inputs=same)
+        positions = num_positions(teacher)
+        if max_length > positions:
+            raise ValueError(
+                f"Expected a teacher with at least the {max_length} positions of `data.max_length`, got {positions} in"
+                f" {str(self.directory)!r}. Lower `data.max_length`, or take another teacher."
+            )
+        if self.task.kind == "question_answering" and not same:
+            raise ValueError(
+                "Expected a teacher with the model's own tokenizer for question answering, where logits belong to"
+                f" tokens, got another one in {str(self.directory)!r}. Take `distillation=self`, or a teacher of the"
+                " same pre-trained model."
+            )
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+        """Return the model, and its tokenizer if it has one of its own."""
+        if self.make_data is None:
+            return load_pretrained(self.directory, dtype="float32"), None
+        return load_teacher(self.task, self.directory)
+
+
+@contextmanager
+def taught(
+    module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Trainer, folder: Path | None
+) -> Iterator[None]:
+    """Let a teacher take part in the training of ``module`` on ``data``.
+
+    What it says of the rows is computed once and kept, so no epoch runs it. Hidden states are too many to keep: where
+    they have a weight, the teacher runs in every step.
+
+    Args:
+        module: is trained.
+        data: as it will be trained on.
+        teacher: exists by now.
+        trainer: gives device and precision.
+        folder: where the logits are kept; None keeps them in memory.
+    """
+    model, tokenizer = teacher.load()
+    if teacher.settings.hidden:
+        with distilled(module.model, model, teacher.settings):
+            yield
+        return
+    own = data if tokenizer is None or teacher.make_data is None else teacher.make_data(tokenizer)
+    own.train_on_all = data.train_on_all
+    data.teacher_logits = [row for rows in own.trained_on() for row in _logits(model, own, rows, trainer, folder)]
+    module.distillation = teacher.settings
+    try:
+        yield
+    finally:
+        data.teacher_logits = module.distillation = None
+
+
+def _logits(
+    model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Trainer, folder: Path | None
+) -> list[Tensor]:
+    def compute() -> list[Tensor]:
+        model.to(trainer.strategy.root_device)  # type: ignore[arg-type]
+        with trainer.precision_plugin.forward_context(), isolate_rng():
+            return teacher_logits(model, data.in_order(rows))
+
+    if folder is None:
+        return compute()
+    plan = applied_plan(model)
+    about = (digest_of_model(model), str(model.config), "" if plan is None else plan.to_json(), str(trainer.precision))
+    key = digest_of([*(part.encode() for part in about), *(str(row).encode() for row in rows["input_ids"])]).hex()
+    return kept_logits(folder / f"teacher-{key[:16]}.safetensors", key, compute)

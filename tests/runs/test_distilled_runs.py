@@ -1,0 +1,220 @@
+"""Runs whose retraining has a teacher, keeps the better model, or averages weights."""
+
+import json
+
+import pytest
+import torch
+
+import train
+from axformer_lightning import load_pretrained
+from axformer_lightning.distillation import Distillation
+from axformer_lightning.runs import teaching
+from axformer_lightning.runs.resume import LastEpoch
+from axformer_lightning.runs.retraining import Recipe
+from axformer_lightning.tasks import TASKS, load_model, load_teacher
+from tests.runs.runs import QUIET, SMALL, configuration, outcome, run
+from tests.tasks.squad.official import write_squad
+
+TAUGHT = ["distillation=self", "retrain_epochs=2"]
+WINDOWS = ["data.max_length=64", "data.doc_stride=16", "data.max_search_samples=6", "data.search_fraction=0.25"]
+
+
+def weights(directory, name="model"):
+    return load_pretrained(directory / name).state_dict()
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture
+def go(write_glue, tmp_path, monkeypatch):
+    """Runs train.py in this process, in a directory of its own or in one that exists."""
+    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    data = f"data_dir={write_glue('mrpc')}"
+
+    def run(name, *overrides):
+        (tmp_path / name).mkdir(exist_ok=True)
+        results = train.train(configuration("task=mrpc", *SMALL, data, *overrides), tmp_path / name)
+        return results, tmp_path / name
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often a teacher was asked for logits to keep."""
+    asked = []
+
+    def teacher_logits(*args):
+        asked.append(1)
+        return original(*args)
+
+    original = teaching.teacher_logits
+    monkeypatch.setattr(teaching, "teacher_logits", teacher_logits)
+    return asked
+
+
+@QUIET
+def test_a_run_is_taught_from_what_its_teacher_has_said_once(go, calls):
+    results, directory = go("taught", *TAUGHT)
+    (retraining,) = results["retraining"]
+    assert retraining["before"].keys() == retraining["after"].keys() == {"loss", "accuracy", "f1"}
+    assert retraining["kept"] == ("after" if retraining["after"]["loss"] < retraining["before"]["loss"] else "before")
+    assert len(calls) == 1
+    assert not list(directory.glob("**/teacher*"))  # a run that has ended needs it no more
+
+
+@QUIET
+def test_retraining_that_does_harm_is_undone(go, calls):
+    options = [*TAUGHT, "retrain_learning_rate=10", "distillation.hidden=1", "retrain_dense=true", "pruning.rounds=2"]
+    results, directory = go("taught", *options)
+    assert [retraining["kept"] for retraining in results["retraining"]] == ["before"] * 2
+    assert all(retraining["after"]["loss"] > retraining["before"]["loss"] for retraining in results["retraining"])
+    assert results["search"]["candidates"] == results["accepted"] == 0  # the dense model, by the same recipe
+    assert same(weights(directory), weights(directory, "finetuned"))
+    assert not calls  # a teacher of hidden states runs in every step
+
+
+@QUIET
+def test_a_run_that_breaks_off_in_retraining_goes_on_to_the_same_end(go, calls, monkeypatch):
+    options = [*TAUGHT, "retrain_ema=0.5", "pruning.retrain=rewind", "retrain_dense=true", "retrain_keep=last"]
+    results, whole = go("whole", *options)
+    assert results["retraining"] == [{"kept": "after"}]
+    assert not same(weights(whole), weights(whole, "finetuned"))
+    save = LastEpoch.on_train_epoch_end
+    for epoch in (0, 1):  # after the last one an average of the weights has not taken their place yet
+
+        def break_off(self, trainer, pl_module, epoch=epoch):
+            save(self, trainer, pl_module)
+            if "retrain" in self.path.name and trainer.current_epoch == epoch:
+                raise InterruptedError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LastEpoch, "on_train_epoch_end", break_off)
+            with pytest.raises(InterruptedError):
+                go("broken", *options, "resume=true")
+    _, broken = go("broken", *options, "resume=true")
+    assert outcome(broken) == outcome(whole)
+    assert len(calls) == 2  # once in each directory
+
+
+@QUIET
+def test_a_teacher_of_another_family_reads_its_own_tokens(go, calls, electra):
+    directory = electra("mrpc")
+    options = ["distillation=directory", f"distillation.teacher={directory}", "retrain_epochs=1", "retrain_dense=true"]
+    results, _ = go("taught", *options, "retrain_on_all=true", "retrain_keep=last")
+    assert len(calls) == 2  # for the training and for the search set
+    assert results["retraining"] == [{"kept": "after"}]
+
+
+@QUIET
+def test_answers_are_taught(tmp_path, calls):
+    data = f"data_dir={write_squad(tmp_path, '1.1')}"
+    results = run(tmp_path / "run", "task=squad", data, *WINDOWS, *TAUGHT, "retrain_dense=true")
+    assert results["retraining"][0]["before"].keys() == {"loss", "exact_match", "f1"}
+    assert len(calls) == 1
+
+
+@pytest.fixture
+def electra(tmp_path):
+    """Makes a teacher of another family, beside its tokenizer."""
+
+    def make(task, **config):
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        config = {"model_type": "electra", "embedding_size": 8, "max_position_embeddings": 64, **sizes, **config}
+        teacher, tokenizer = load_model(TASKS[task], config=config, vocab_size=150, texts=["Who?"], max_length=48)
+        teacher.save_pretrained(tmp_path / "teacher")
+        tokenizer.save_pretrained(tmp_path / "teacher")
+        return tmp_path / "teacher"
+
+    return make
+
+
+REFUSED = {
+    "another family for hidden states": (
+        {"hidden": 1.0},
+        "mrpc",
+        "mrpc",
+        "own family and size.*another tokenizer. Set",
+    ),
+    "too few positions": ({}, "mrpc", "mrpc", "at least the 65 positions of `data.max_length`, got 64"),
+    "other labels": ({}, "rte", "mrpc", r"labels \['not_equivalent', 'equivalent'\], in this order, got \['ent"),
+    "another number of labels": ({}, "stsb", "mrpc", "for 2 labels, as the model has, got one for 1"),
+    "other tokens": ({}, "squad", "squad", "own tokenizer for question answering"),
+    "another kind of task": (
+        {},
+        "squad",
+        "mrpc",
+        "of the task's kind, 'ForSequenceClassification', got .*ElectraForQu",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_teacher_that_cannot_teach_is_refused(electra, what):
+    settings, taught, task, message = REFUSED[what]
+    config = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model, tokenizer = load_model(TASKS[task], config=config, texts=["What?"])
+    teacher = teaching.Teacher(electra(taught), TASKS[task], Distillation(**settings))
+    with pytest.raises(ValueError, match=message):
+        teacher.check(model, tokenizer, ["Who?"], 65 if what == "too few positions" else 48)
+
+
+def test_a_teacher_without_a_tokenizer_is_refused(electra):
+    directory = electra("mrpc")
+    for file in directory.glob("*token*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"Expected a tokenizer beside the teacher.*vocab.txt.*save_pretrained\(DIR\)"):
+        load_teacher(TASKS["mrpc"], directory)
+
+
+@QUIET
+def test_a_teacher_is_refused_before_anything_trains(go, tmp_path):
+    with pytest.raises(FileNotFoundError, match="fine-tuned model as the teacher, got 'nowhere'"):
+        go("run", "distillation=directory", "distillation.teacher=nowhere", "retrain_epochs=1")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0, "taught": True}, r"`retrain_epochs` of at least 1 with a teacher \(`distillation`\), got 0"),
+        ({"epochs": 0, "how": "rewind"}, "at least 1 with pruning.retrain=rewind"),
+        ({"epochs": 1, "keep": "best"}, "`retrain_keep` to be 'last', 'better' or 'better_metric', got 'best'"),
+        ({"epochs": 1, "keep": "better", "on_all": True}, "cannot judge a model that was trained on it"),
+        ({"epochs": 1, "ema": 1.0}, "`retrain_ema`"),
+        ({"epochs": 1, "learning_rate": 0.0}, "`retrain_learning_rate`"),
+    ],
+)
+def test_a_recipe_that_means_nothing_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("keep", "loss", "f1", "better"),
+    [
+        ("better", 0.4, 0.7, True),
+        ("better", 0.5, 0.9, False),
+        ("better", 0.6, 0.9, False),
+        ("better", float("nan"), 0.9, False),
+        ("better_metric", 0.6, 0.9, True),
+        ("better_metric", 0.4, 0.7, False),
+        ("better_metric", 0.4, 0.8, True),
+        ("better_metric", 0.6, 0.8, False),
+        ("better_metric", 0.5, 0.8, False),
+    ],
+)
+def test_which_model_is_the_better_one(keep, loss, f1, better):
+    before, after = {"loss": 0.5, "f1": 0.8}, {"loss": loss, "f1": f1}
+    assert Recipe(1, keep=keep, headline="f1").is_better(after, before) == better
+
+
+def test_without_a_teacher_what_comes_out_is_kept():
+    cfg = configuration("task=mrpc")
+    assert (cfg.distillation, cfg.retrain_keep, cfg.retrain_ema, cfg.retrain_dense) == (None, "last", None, False)
+    assert configuration("distillation=self").retrain_keep == "better"
+    assert json.loads(json.dumps(train._configuration(configuration("distillation=self"))))["distillation"] == {
+        "temperature": 2.0, "alpha": 0.9, "hidden": 0.0, "teacher": "self",
+    }  # fmt: skip
