@@ -2,19 +2,29 @@
 
 import json
 
+import lightning as L
 import pytest
 import torch
+from datasets import Dataset
 
 import train
-from axformer_lightning import load_pretrained
+from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.runs import teaching
 from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
-from axformer_lightning.tasks import TASKS, load_model, load_teacher
+from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher
+from axformer_lightning.training import StartingPoint
 from tests.runs.runs import QUIET, SMALL, configuration, outcome, run
 from tests.tasks.squad.official import write_squad
 
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
 TAUGHT = ["distillation=self", "retrain_epochs=2"]
 WINDOWS = ["data.max_length=64", "data.doc_stride=16", "data.max_search_samples=6", "data.search_fraction=0.25"]
 
@@ -79,7 +89,10 @@ def test_retraining_that_does_harm_is_undone(go, calls):
 @QUIET
 def test_a_run_that_breaks_off_in_retraining_goes_on_to_the_same_end(go, calls, monkeypatch):
     options = [*TAUGHT, "retrain_ema=0.5", "pruning.retrain=rewind", "retrain_dense=true", "retrain_keep=last"]
+    rewound, rewind = [], StartingPoint.rewind_
+    monkeypatch.setattr(StartingPoint, "rewind_", lambda *args: rewound.append(rewind(*args)))
     results, whole = go("whole", *options)
+    assert len(rewound) == 1
     assert results["retraining"] == [{"kept": "after"}]
     assert not same(weights(whole), weights(whole, "finetuned"))
     save = LastEpoch.on_train_epoch_end
@@ -131,6 +144,21 @@ def electra(tmp_path):
     return make
 
 
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+def test_after_training_nothing_of_a_teacher_is_left(tmp_path, hidden):
+    model, tokenizer = load_model(TASKS["mrpc"], config=BERT, texts=["Who?", "What?"])
+    save_pretrained(model, tmp_path / "finetuned")
+    rows = Dataset.from_dict({"text_a": ["Who?", "What?"], "text_b": ["What?", "Who?"], "label": [0, 1]})
+    data, module = TextData(rows, rows, {}, tokenizer), TextClassifier(model, TASKS["mrpc"])
+    teacher = teaching.Teacher(tmp_path / "finetuned", TASKS["mrpc"], Distillation(hidden=hidden))
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    with teaching.taught(module, data, teacher, trainer, tmp_path):
+        assert bool(model._forward_hooks) == bool(hidden)
+        assert (data.teacher_logits is None) == bool(hidden)
+    assert (data.teacher_logits, module.distillation, len(model._forward_hooks)) == (None, None, 0)
+    assert len(list(tmp_path.glob("teacher-*.safetensors"))) == (not hidden)
+
+
 REFUSED = {
     "another family for hidden states": (
         {"hidden": 1.0},
@@ -154,8 +182,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_teacher_that_cannot_teach_is_refused(electra, what):
     settings, taught, task, message = REFUSED[what]
-    config = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model, tokenizer = load_model(TASKS[task], config=config, texts=["What?"])
+    model, tokenizer = load_model(TASKS[task], config=BERT, texts=["What?"])
     teacher = teaching.Teacher(electra(taught), TASKS[task], Distillation(**settings))
     with pytest.raises(ValueError, match=message):
         teacher.check(model, tokenizer, ["Who?"], 65 if what == "too few positions" else 48)
