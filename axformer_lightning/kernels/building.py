@@ -46,26 +46,25 @@ def cache_directory() -> Path:
     return (Path(caches) if caches else Path.home() / ".cache").absolute() / "axformer_lightning"
 
 
-def build(*, flags: Sequence[str] = (), again: bool = False) -> Path:
+def build(*, again: bool = False) -> Path:
     """Return the library, compiled unless the cache directory has it.
 
     It is written to a temporary file and renamed, so processes that build at the same time do not disturb each other.
 
     Args:
-        flags: more flags for the compiler, such as ``-fsanitize=address``.
         again: compile even if it is there.
 
     Raises:
         BuildError: if there is no compiler, or it fails, or the directory cannot be written to.
     """
     compiler = _compiler()
-    library = cache_directory() / f"hard_attention-{_key(compiler, flags)}.so"
+    library = cache_directory() / f"hard_attention-{_key(compiler)}.so"
     if not again and _loads(library) is None:
         return library
     try:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(library) as temporary:
-            _compile(compiler, flags, temporary)
+            _compile(compiler, temporary)
     except OSError as error:
         raise BuildError(
             f"Expected a cache directory to write to, got {str(library.parent)!r} ({error.strerror})."
@@ -85,9 +84,9 @@ def _compiler() -> list[str]:
     )
 
 
-def _key(compiler: Sequence[str], flags: Sequence[str]) -> str:
+def _key(compiler: Sequence[str]) -> str:
     """Return a digest of all that the library depends on; a home directory may serve different machines."""
-    told = (*compiler, *FLAGS, *flags, _run([*compiler, "--version"]), _processor(), torch.__version__)
+    told = (*compiler, *FLAGS, _run([*compiler, "--version"]), _processor(), torch.__version__)
     return digest_of([*(path.read_bytes() for path in SOURCES), *(text.encode() for text in told)]).hex()[:16]
 
 
@@ -98,14 +97,14 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def _compile(compiler: Sequence[str], flags: Sequence[str], library: Path) -> None:
+def _compile(compiler: Sequence[str], library: Path) -> None:
     compiled = library.with_suffix(".o")
     reasons = []
     try:
         for choice in CHOICES:
             try:
-                _run([*compiler, *FLAGS, *choice, *flags, "-c", str(SOURCE), "-o", str(compiled)])
-                _run([*compiler, "-shared", *flags, str(compiled), "-o", str(library)])
+                _run([*compiler, *FLAGS, *choice, "-c", str(SOURCE), "-o", str(compiled)])
+                _run([*compiler, "-shared", str(compiled), "-o", str(library)])
             except BuildError as error:
                 reasons.append(str(error))
                 continue

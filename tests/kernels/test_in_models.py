@@ -126,4 +126,4 @@ def test_a_traced_model_has_torchs_operators_only(hard):
     attention = hard.bert.encoder.layer[0].attention
     with torch.no_grad():
         traced = torch.jit.trace(attention, torch.randn(1, 9, 32), strict=False)
-    assert "axformer" not in str(traced.inlined_graph)
+    assert "axformer_lightning::" not in str(traced.inlined_graph)
