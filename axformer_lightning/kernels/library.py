@@ -27,7 +27,7 @@ def load() -> Any:
     try:
         function = ctypes.CDLL(str(build())).axformer_hard_attention
     except (BuildError, OSError) as error:
-        log.warning("Hard attention runs without its C++ kernel, and takes up to twice the time of a model: %s", error)
+        log.warning("Hard attention is slower here than it could be, as its C++ cannot be built. %s", error)
         return None
     function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
     return function
