@@ -34,16 +34,23 @@ class BuildError(RuntimeError):
 def cache_directory() -> Path:
     """Return where built libraries are kept: `AXFORMER_CACHE`, or a directory in the user's cache.
 
+    Raises:
+        BuildError: if the user has no home directory.
+
     Example:
         >>> cache_directory().is_absolute()
         True
     """
     if directory := os.environ.get("AXFORMER_CACHE"):
-        return Path(directory).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "axformer_lightning"
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache").absolute() / "axformer_lightning"
+        return Path(directory).absolute()
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "axformer_lightning"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "axformer_lightning"
+    except RuntimeError as error:
+        raise BuildError(
+            "Expected a home directory, for a cache in it, got none. Name a cache by the variable AXFORMER_CACHE."
+        ) from error
 
 
 def build(*, again: bool = False) -> Path:

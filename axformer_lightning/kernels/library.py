@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,14 +15,20 @@ import torch
 from axformer_lightning.kernels.building import BuildError, build
 
 log = logging.getLogger(__name__)
+_one_at_a_time = Lock()  # threads that attend for the first time wait for one build
 _off: ContextVar[bool] = ContextVar("kernels_off", default=False)
 _POINTER, _WHOLE = ctypes.c_void_p, ctypes.c_int64
 _ARGUMENTS: tuple[Any, ...] = (*[_POINTER] * 7, _WHOLE, _WHOLE, ctypes.c_float, _WHOLE, _WHOLE)
 
 
-@cache
 def load() -> Any:
     """Return the C function, or None where it cannot be built; that is said in the log, once."""
+    with _one_at_a_time:
+        return _loaded()
+
+
+@cache
+def _loaded() -> Any:
     if os.environ.get("AXFORMER_KERNELS") == "0":
         return None
     try:

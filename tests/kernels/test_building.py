@@ -49,9 +49,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def afresh():
     """Let this process look for the library again, and forget what it found."""
-    library.load.cache_clear()
+    library._loaded.cache_clear()
     yield
-    library.load.cache_clear()
+    library._loaded.cache_clear()
 
 
 @needs_compiler
@@ -174,6 +174,18 @@ def test_the_cache_directory_is_that_of_the_platform(monkeypatch, values, expect
     for name, value in ({"HOME": "/h"} | values).items():
         monkeypatch.setenv(name, value)
     assert str(kernels.cache_directory()) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the places are Linux's")
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(building.Path, "home", no_home)
+    for name in ("AXFORMER_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(kernels.BuildError, match=r"Expected a home directory.*AXFORMER_CACHE"):
+        kernels.cache_directory()
 
 
 @needs_compiler
