@@ -115,7 +115,7 @@ static void attend(const Head& h, float* scratch) {
     std::memcpy(value + i * E, h.value + i * h.value_row, h.value_width * sizeof(float));
     std::fill(value + i * E + h.value_width, value + (i + 1) * E, 0.f);
   }
-  std::fill(key + n * D, key + whole(n, TILE) * D, 0.f);
+  std::fill(key + n * D, key + whole(n, TILE) * D, 0.f);  // not used, but what was there may be slow to compute with
 
   for (int first = 0; first < h.queries; first += W) {
     const int R = std::min(W, h.queries - first);

@@ -129,6 +129,23 @@ def test_what_is_not_a_number_reaches_its_query_and_no_other(bad, renormalize):
     assert context.isnan().all(-1).squeeze().nonzero().flatten().tolist() == [3]
 
 
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_key_that_is_not_a_number_is_the_largest_of_every_query(renormalize):
+    x = torch.randn(1, 1, 40, 8)
+    key = x.clone()
+    key[0, 0, 7, 0] = torch.nan
+    assert kernels.hard_attention(x, key, x, None, 5, 0.3, renormalize).isnan().all()
+
+
+@pytest.mark.parametrize("k", [2, 5, 99])
+def test_masked_keys_have_no_weight_at_all(k):
+    x = torch.randn(1, 1, 20, 8)
+    mask = torch.arange(20) % 4 == 0
+    weights = kernels.hard_attention(x, x, torch.eye(20)[None, None], mask.expand(1, 1, 20, 20), k, 0.3, False)
+    assert ((weights != 0).sum(-1) == min(k, 5)).all()
+    assert (weights[..., ~mask] == 0).all()
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e-3, 30.0, 1e15])
 def test_scores_of_any_size_are_chosen_from(scale):
     torch.manual_seed(0)

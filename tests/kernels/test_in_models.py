@@ -66,11 +66,14 @@ def test_eager_models_and_so_every_search_attend_without_it(hard, batch, logits,
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
 @pytest.mark.parametrize("implementation", ["sdpa"])
-def test_it_is_used_only_where_it_can_be(hard, batch, calls):
+def test_it_is_used_only_where_it_can_be(hard, batch, calls, monkeypatch):
     with torch.no_grad(), eager_attention(hard):
         hard(**batch)
     with torch.no_grad():
         hard(**batch, output_attentions=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+            hard(**batch)
         hard.to(torch.bfloat16)(**batch)
     hard.float()(**batch).loss.backward()  # gradients
     hard.train()
