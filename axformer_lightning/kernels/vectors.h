@@ -6,7 +6,7 @@
 #include <cstdint>
 #if defined(__SSE2__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -14,7 +14,7 @@
 constexpr int W = 16, TILE = 16;  // lanes; vectors that are summed at once, so that they stay in registers
 #elif defined(__AVX__)
 constexpr int W = 8, TILE = 8;
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 constexpr int W = 4, TILE = 16;
 #else
 constexpr int W = 4, TILE = 8;
@@ -38,6 +38,9 @@ static inline unsigned bits(Ints mask) {  // lane r -> bit r
   return _mm256_movemask_ps((__m256)mask);
 #elif defined(__SSE2__)
   return _mm_movemask_ps((__m128)mask);
+#elif defined(__aarch64__)
+  const uint32_t of_lane[] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32((uint32x4_t)mask, vld1q_u32(of_lane)));
 #else
   unsigned found = 0;
   for (int r = 0; r < W; ++r) found |= unsigned(mask[r] & 1) << r;
