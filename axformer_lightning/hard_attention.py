@@ -8,6 +8,9 @@ masks, other layers and ``save_pretrained``: padding is masked as usual, and a l
 In families that do not use that interface, one module receives the attention weights and nothing else: the dropout.
 A hard layer has a :class:`TopKDropout` in its place.
 
+A model of sdpa attends by a C++ kernel where no gradient is needed, as sdpa puts out no weights either. With eager
+attention, and so in every search, weights are computed by torch, as rounding must not decide between candidates.
+
 Shape suffixes: ``B`` batch, ``H`` heads, ``Q`` queries, ``K`` keys, ``D`` width of a head.
 """
 
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
 
 IMPLEMENTATION = "axformer_top_k"
@@ -68,9 +72,15 @@ def top_k_attention(
         kwargs: passed on where attention is soft.
 
     Returns:
-        The contexts, shape ``(B, Q, H, D)``, and the weights, shape ``(B, H, Q, K)``.
+        The contexts, shape ``(B, Q, H, D)``, and the weights, shape ``(B, H, Q, K)``, or None where no one needs them.
     """
     settings: HardAttention = module.axformer_hard_attention  # type: ignore[assignment]
+    scaling = scaling or query_BHQD.shape[-1] ** -0.5
+    by_kernel = _by_kernel(module, query_BHQD, key_BHKD, value_BHKD, dropout, kwargs)
+    if by_kernel and (torch.compiler.is_exporting() or key_BHKD.shape[2] > settings.k):
+        # What is exported runs at other lengths, too, and the kernel keeps all of up to k keys.
+        tensors = query_BHQD, key_BHKD, value_BHKD, attention_mask
+        return kernels.hard_attention(*tensors, settings.k, scaling, settings.renormalize), None
     if key_BHKD.shape[2] <= settings.k:
         soft: tuple[Tensor, Tensor | None]
         soft = _soft_attention(module)(
@@ -84,7 +94,7 @@ def top_k_attention(
             **kwargs,
         )
         return soft
-    scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * (scaling or query_BHQD.shape[-1] ** -0.5)
+    scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * scaling
     lowest = torch.finfo(scores_BHQK.dtype).min
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores_BHQK = scores_BHQK.masked_fill(~attention_mask, lowest)
@@ -216,6 +226,24 @@ def _set_hard_dropout(model: PreTrainedModel, name: str, settings: HardAttention
             now.axformer_hard_attention = settings
     elif settings is not None:
         model.set_submodule(name, TopKDropout(now, settings))
+
+
+def _by_kernel(
+    module: nn.Module, query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, dropout: float, asked: dict[str, Any]
+) -> bool:
+    """Tell whether the C++ kernel may attend: it computes neither weights nor gradients, and in float32 on a CPU."""
+    if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False  # these formats know torch's operators only
+    config: Any = module.axformer_config
+    tensors = (query_BHQD, key_BHKD, value_BHKD)
+    return (
+        config._attn_implementation == "sdpa"
+        and not (asked.get("output_attentions") or getattr(config, "output_attentions", False))
+        and not (dropout and module.training)
+        and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+        and kernels.available()
+    )
 
 
 def _soft_attention(module: nn.Module) -> Any:

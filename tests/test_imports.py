@@ -11,9 +11,9 @@ from axformer_lightning.basics import MARKS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
-    "basics", "anatomy", "gates", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan", "replay",
-    "repair", "search", "surgery", "timing", "budgets", "rounds", "vocabulary", "artifacts", "training", "distillation",
-    "callbacks", "report", "tasks", "runs", "sweeps",
+    "basics", "anatomy", "gates", "kernels", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan",
+    "replay", "repair", "search", "surgery", "timing", "budgets", "rounds", "vocabulary", "artifacts", "training",
+    "distillation", "callbacks", "report", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from axformer_lightning.benchmark.budget import budget, budgets_summary
 from axformer_lightning.benchmark.costs import growth, search
+from axformer_lightning.benchmark.hard_attention import hard_attention
 from axformer_lightning.benchmark.latency import latency
 from axformer_lightning.benchmark.prediction import prediction
 from axformer_lightning.benchmark.rules import rules, summary
@@ -23,6 +24,8 @@ from axformer_lightning.budgets import Effort
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
 from axformer_lightning.sweeps import METHODS, RULES
+
+SHAPES = "1x128,8x128,4x384,4x512"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -59,6 +62,13 @@ def _ratios(text: str) -> list[float]:
     raise argparse.ArgumentTypeError(f"expected numbers above 1, such as 2,3.2, got {text!r}")
 
 
+def _shapes(text: str) -> list[tuple[int, int]]:
+    with suppress(ValueError):
+        shapes = [tuple(map(_number, part.split("x"))) for part in text.split(",")]
+        return [(batch_size, length) for batch_size, length in shapes]
+    raise argparse.ArgumentTypeError(f"expected batch size x tokens, such as {SHAPES}, got {text!r}")
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -70,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    costs, growing, deciding, summing, shrinking, comparing, timing, predicting = (
+    costs, growing, deciding, summing, shrinking, comparing, timing, predicting, hard = (
         commands.add_parser(command.__name__.replace("_", "-"), help=text)
         for command, text in {
             search: "the cost of a search, with its features added one by one",
@@ -81,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             budgets_summary: "differences from the dense model over tasks and seeds, from the files of `budget`",
             latency: "latency of saved models, measured in turns",
             prediction: "how well the times of its blocks predict the latency of a cut model",
+            hard_attention: "what hard layers take beside soft ones, by torch's operators and by the kernel",
         }.items()
     )
     _add_data(costs, growing, deciding, shrinking)
@@ -115,11 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
     )
     _add_prediction(predicting)
+    _add_hard_attention(hard)
     for command in commands.choices.values():
         command.add_argument("--out", type=Path, metavar="FILE.json", help="file for the numbers")
     for command, run in (
         (costs, search), (growing, growth), (deciding, rules), (summing, summary), (shrinking, budget),
         (comparing, budgets_summary), (timing, latency), (predicting, prediction),
+        (hard, hard_attention),
     ):  # fmt: skip
         command.set_defaults(run=run)
     return parser
@@ -163,6 +176,16 @@ def _add_prediction(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of the plans")
     command.add_argument("--seconds", type=float, default=20.0, help="of timing the blocks, and again the plans")
     command.add_argument("--table", type=Path, metavar="FILE.json", help="where the latency table goes")
+
+
+def _add_hard_attention(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2", help="directory or hub id")
+    command.add_argument("--shapes", type=_shapes, default=_shapes(SHAPES), help=f"of batches, such as {SHAPES}")
+    command.add_argument("--layers", type=_numbers, default=[3, 6], help="numbers of hard layers, from the last one")
+    command.add_argument("--k", type=_number, default=30, help="keys that a query keeps")
+    command.add_argument("--renormalize", action="store_true", help="scale the kept weights to sum to one")
+    command.add_argument("--rounds", type=_number, default=15, help="how often each model is timed")
+    command.add_argument("--threads", type=_number, help="threads of torch")
 
 
 def _add_data(*commands: argparse.ArgumentParser) -> None:

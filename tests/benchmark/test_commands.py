@@ -249,6 +249,26 @@ def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n| ") == 5
 
 
+def test_hard_layers_are_timed_beside_soft_ones(directory, tmp_path, capsys):
+    options = ["--model", str(directory / "model"), "--shapes", "1x4,2x8", "--layers", "1,2", "--k", "3"]
+    out = tmp_path / "out.json"
+    results = main(["hard-attention", *options, "--rounds", "2", "--threads", "1", "--out", str(out)])
+    assert json.loads(out.read_text()) == results
+    cases = [(0, False), (1, False), (1, True), (2, False), (2, True)]
+    assert [(found["hard_layers"], found["by_kernel"]) for found in results["times"]] == cases * 2
+    assert [found["length"] for found in results["times"]] == [4] * 5 + [8] * 5
+    assert all(found["low"] <= found["ratio"] <= found["high"] for found in results["times"])
+    head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in (head, *rows)} == {7}
+
+
+@pytest.mark.parametrize("shapes", ["128", "1x2x3", "axb", ""])
+def test_shapes_that_are_none_are_refused(shapes, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["hard-attention", "--shapes", shapes])
+    assert "expected" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_it_is_a_command(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["benchmark", "search", "--help"])
