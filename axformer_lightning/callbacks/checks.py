@@ -1,6 +1,6 @@
 """What is refused before anything trains: modules that hold no model to cut, and those that cannot be scored."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.replay.measuring import scoring
-from axformer_lightning.scoring import ADVICE, step_of
+from axformer_lightning.scoring import ADVICE, check_agreement, step_of
 from axformer_lightning.training import fits_in_workers, follows_workers
 
 OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
@@ -128,7 +127,7 @@ def is_ready(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreT
 def check_scores(
     trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel, loader: Iterable[Any] | None
 ) -> None:
-    """Score the first batch of the search set, so that what cannot be scored is refused before training.
+    """Score the first batches of the search set, so that what cannot be scored is refused before training.
 
     Module and random state are unchanged afterwards.
 
@@ -136,23 +135,20 @@ def check_scores(
         trainer: prepares the batch.
         pl_module: what is scored.
         transformer: the model inside it.
-        loader: the search set, or None for the trainer's validation set. An iterator is left alone, as it can be read
-            only once.
+        loader: the search set, or None for the trainer's validation set.
 
     Raises:
-        ValueError: if the search set is empty, or a batch and the module do not go together.
+        ValueError: if the search set is empty, a batch and the module do not go together, or what would be scored is
+            not what the module learns.
         TypeError: if the module puts out nothing that can be scored.
     """
-    is_empty = not isinstance(loader, Iterator)
-    with isolate_rng(), trainer.precision_plugin.forward_context(), scoring(pl_module, transformer):
-        for batch in prepared_batches(trainer, loader) if is_empty else ():
-            try:
-                step_of(pl_module, getattr(transformer.config, "problem_type", None))(batch)
-            except Exception as error:
-                what = "AxFormer scored the first batch of its search set, before any training."
-                error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
-                raise
-            is_empty = False
-            break
+    batches, problem_type = prepared_batches(trainer, loader), getattr(transformer.config, "problem_type", None)
+    try:
+        with isolate_rng(), trainer.precision_plugin.forward_context():
+            is_empty = not check_agreement(pl_module, batches, problem_type)
+    except Exception as error:
+        what = "AxFormer scored the first batches of its search set, before any training."
+        error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
+        raise
     if all(empty for (empty,) in ranks_of(trainer).gather([is_empty])):
         raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

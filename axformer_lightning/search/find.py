@@ -18,9 +18,9 @@ from typing_extensions import Unpack
 from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, find_transformer
 from axformer_lightning.costs import encoder_parameters, layer_sizes
 from axformer_lightning.plan import Decision, Plan, plan_of
-from axformer_lightning.replay.measuring import Score, scoring, turned
+from axformer_lightning.replay.measuring import Score, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
-from axformer_lightning.scoring import losses_are_nonnegative, search_batches
+from axformer_lightning.scoring import check_agreement, losses_are_nonnegative, scoring, search_batches, to_device
 from axformer_lightning.search.baseline import measure_baseline
 from axformer_lightning.search.greedy import Outcome, Trial
 from axformer_lightning.search.journal import Journal, fingerprint
@@ -73,12 +73,15 @@ def find_plan(
 
     Raises:
         ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
-            labels, or a loss is not finite (the candidate is named).
+            labels, a loss is not finite (the candidate is named), or the model returns another loss than it would be
+            scored by (:func:`~axformer_lightning.scoring.check_agreement`).
     """
     hard_attention = None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize)
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
-    transformer = find_transformer(model)
+    transformer, batches = find_transformer(model), list(batches)
+    problem_type = getattr(transformer.config, "problem_type", None)
+    check_agreement(model, (to_device(batch, transformer.device) for batch in batches), problem_type)
     arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)
     return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
 
@@ -135,6 +138,13 @@ def search_plan(
             settings.hard_attention.k,
             baseline.longest,
         )
+    if ranks.rank == 0 and settings.rule.metric is not None and _stands_still(baseline.score, outcome):
+        logger.warning(
+            "%s was %.6g with every candidate, so it has guarded nothing: predictions and targets are not of the kind"
+            " that it takes. Pass another `metric=`, or a module whose `axformer_step` returns some that are.",
+            type(settings.rule.metric).__name__,
+            turned(baseline.score.metric, settings.rule.metric),
+        )
     round_ = 1 + max((decision.round for decision in before.decisions), default=0)
     sizes, decisions = layer_sizes(transformer), []
     accepted: list[Candidate] = []
@@ -174,6 +184,11 @@ def _run(
 
         search.counts.seconds = kept.seconds_before
         return search.run(note, kept.recorded)
+
+
+def _stands_still(base: Score, outcome: Outcome[Candidate, Score]) -> bool:
+    """Tell whether a metric is 0, and was so with every candidate."""
+    return base.metric == 0 and all(trial.score.metric in (None, 0) for trial in outcome.trials)
 
 
 def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score, round_: int, size: int) -> Decision:

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MeanMetric
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
 
@@ -241,3 +242,61 @@ def test_a_compiled_module_ends_as_one_that_is_not(tiny, module, fit, search_loa
     assert not plans[0].removes_nothing
     for expected, actual in zip(plain.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("by_validation", [True, False])
+def test_a_module_that_learns_by_another_loss_is_refused_before_the_first_step(
+    module, fit, search_loader, trace, by_validation
+):
+    def smoothed(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(**batch).logits, batch["labels"], label_smoothing=0.3)
+
+    module = changed(module, training_step=smoothed, validation_step=lambda *_: None)
+    loader = None if by_validation else search_loader
+    with pytest.raises(ValueError, match=r"`training_step` returns .*axformer_step"):
+        fit(module, [AccuracyDrivenPruningCallback(search_dataloader=loader), trace])
+    assert "step" not in trace.reached
+
+
+def test_an_iterator_is_checked_too_and_read_once(module, fit, search_loader, trace):
+    module = changed(module, forward=mean_loss_only)
+    with pytest.raises(TypeError, match="mean loss alone"):
+        fit(module, [HardAttentionCallback(search_dataloader=iter(list(search_loader))), trace])
+    assert trace.reached == []
+
+
+class Leaves(nn.Module):
+    """Counts its calls, in every way."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.mean, self.norm = [], MeanMetric(), nn.BatchNorm1d(2)
+
+    def forward(self, logits):
+        self.seen.append(len(logits))
+        self.mean.update(logits.mean())
+        self.norm(logits)
+
+
+@pytest.mark.parametrize("by_validation", [True, False])
+def test_a_round_leaves_no_trace_in_the_module(module, fit, search_loader, by_validation):
+    def axformer_step(self, batch):
+        logits = self(**batch).logits
+        self.log("search_loss", logits.mean())
+        self.log_dict({"search_mean": logits.mean()})
+        self.leaves.train()(logits)
+        self.drawn = torch.rand(1, generator=self.generator)
+        return (
+            nn.functional.cross_entropy(logits, batch["labels"], reduction="none"),
+            logits.argmax(-1),
+            batch["labels"],
+        )
+
+    module = changed(module, axformer_step=axformer_step)
+    module.leaves, module.generator = Leaves(), torch.Generator().manual_seed(1)
+    loader = None if by_validation else search_loader
+    trainer = fit(module, [AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader)], max_epochs=1)
+    assert (module.leaves.seen, module.leaves.mean._update_count, module.leaves.norm.num_batches_tracked) == ([], 0, 0)
+    assert torch.equal(module.generator.get_state(), torch.Generator().manual_seed(1).get_state())
+    assert not hasattr(module, "drawn")
+    assert set(trainer.callback_metrics) == {"val_loss"}

@@ -1,12 +1,12 @@
+import copy
 import re
 
 import lightning as L
 import pytest
 import torch
-from torch import nn
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
-from axformer_lightning.scoring import Scored, can_score, score_logits, step_of
+from axformer_lightning.scoring import Scored, score_logits, step_of
 
 pytestmark = pytest.mark.one_implementation
 
@@ -223,11 +223,17 @@ def test_a_module_with_neither_step_nor_forward_is_refused_with_advice():
         step_of(Mute())
 
 
-@pytest.mark.parametrize(
-    ("module", "scorable"), [(Mute(), False), (nn.Module(), False), (nn.Linear(2, 2), True), (StepOnly(), True)]
-)
-def test_only_what_defines_a_step_or_a_forward_can_be_scored(module, scorable):
-    assert can_score(module) is scorable
+@pytest.mark.one_family
+def test_a_module_without_forward_is_scored_through_the_model_with_a_head_in_it(model, batch):
+    module = Mute()
+    module.anything = model
+    torch.testing.assert_close(step_of(module)(batch), step_of(model)(batch))
+    module.anything = model.base_model
+    with pytest.raises(TypeError, match="Mute to define `forward`, or to hold one Hugging Face model with a head"):
+        step_of(module)
+    module.anything, module.other = model, copy.deepcopy(model)
+    with pytest.raises(TypeError, match="Mute to define `forward`" + WITH_ADVICE):
+        step_of(module)
 
 
 @pytest.mark.one_family
