@@ -222,7 +222,9 @@ class SearchCallback(L.Callback):
         partners = self._partners(trainer)
         loader = _search_loader(partners)
         if loader is not None and partners[0] is self:
-            if isinstance(loader, Iterator):  # can be read only once: what is read now is read again in the round
+            if isinstance(loader, Iterator) and not hasattr(
+                loader, "flattened"
+            ):  # can be read only once: what is read now is read again in the round
                 loader, kept = tee(loader)
                 next(other for other in partners if other.search_dataloader is not None).search_dataloader = kept
             check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader)

@@ -1,10 +1,12 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
@@ -124,20 +126,32 @@ def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterat
         trainer: prepares the batches.
         loader: the search set, or None for the trainer's validation set.
     """
-    if loader is not None:
+    if loader is not None and not hasattr(loader, "flattened"):
         with undivided([loader]):
             for batch in loader:
                 yield _prepared(trainer, batch, 0)
         return
-    combined = CombinedLoader(trainer.val_dataloaders, "sequential")
+    own: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader if loader is None else loader
+    combined = CombinedLoader(own.iterables, own._mode)
     with undivided(combined.flattened) as was_divided:
-        limits = [
-            limit * trainer.world_size if divided else limit
-            for limit, divided in zip(trainer.num_val_batches, was_divided, strict=True)
-        ]
-        for batch, batch_idx, dataloader_idx in iter(combined):
-            if batch_idx < limits[dataloader_idx]:
-                yield _prepared(trainer, batch, dataloader_idx)
+        if loader is None:
+            combined.limits = [
+                limit * trainer.world_size if divided else limit
+                for limit, divided in zip(trainer.num_val_batches, was_divided, strict=True)
+            ]
+        for batch, dataloader_idx in _read(combined):
+            yield _prepared(trainer, batch, dataloader_idx)
+
+
+def _read(combined: CombinedLoader) -> Iterator[tuple[Any, int]]:
+    """Yield batches and the numbers of their loaders, and read no further than the limits."""
+    length = sized_len(iter(combined))
+    for _ in count() if length is None else range(length):
+        try:
+            batch, _, dataloader_idx = next(combined)
+        except StopIteration:
+            return
+        yield batch, dataloader_idx
 
 
 def _share(
