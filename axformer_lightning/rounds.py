@@ -1,6 +1,5 @@
 """SEARCH, CUT: one round without a trainer."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search_plan
+from axformer_lightning.search import JournalPath, OnTrial, SearchCounts, SearchSettings, search_plan
 from axformer_lightning.surgery import Edit, cut_
 
 
@@ -36,7 +35,7 @@ def search_and_cut_(
     settings: SearchSettings,
     *,
     ranks: Ranks = ALONE,
-    journal: str | os.PathLike[str] | None = None,
+    journal: JournalPath | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Cut:
     """Search for what a model can do without, and cut it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import tee
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,7 @@ from typing_extensions import override
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
 from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, settings_of
 from axformer_lightning.callbacks.checks import (
+    check_can_write,
     check_module,
     check_schedule,
     check_scores,
@@ -20,10 +22,10 @@ from axformer_lightning.callbacks.checks import (
 )
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
-from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
+from axformer_lightning.callbacks.round import remove_journals, run_round, starting_point
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
-from axformer_lightning.search import Pruning
+from axformer_lightning.search import Pruning, SearchSettings
 from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
@@ -63,6 +65,7 @@ class SearchCallback(L.Callback):
         self.pending_epoch: int | None = None
         self.restart_due = False
         self._start: StartingPoint | None = None
+        self._journals: list[Path] = []
         self._is_checked = False
 
     @property
@@ -80,13 +83,14 @@ class SearchCallback(L.Callback):
         num_epochs = epochs_needed(self.next_epoch, self._remaining(), self.every_n_epochs, trainer)
         num_epochs += int(self._shared(trainer)["retrain"] == "rewind")  # to retrain in
         check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
+        if self._shared(trainer)["retrain"] == "rewind":
+            check_can_write(trainer)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        settings_of([self], self._partners(trainer))
         self._is_checked = False
         try:
-            check_module(pl_module, self.model)
+            check_module(pl_module, self.model, self._settings(trainer))
         except ValueError:
             if not has_setup_of_its_own(pl_module):
                 raise
@@ -97,7 +101,7 @@ class SearchCallback(L.Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not _is_dry_run(trainer) and not self._is_checked:
-            check_module(pl_module, self.model)
+            check_module(pl_module, self.model, self._settings(trainer))
             self._check_scores(trainer, pl_module)
 
     @override
@@ -113,7 +117,8 @@ class SearchCallback(L.Callback):
                 type(self).__name__,
             )
             if trainer.val_dataloaders is not None:
-                check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None)
+                metric = self._settings(trainer).rule.metric
+                check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None, metric)
         if self._shared(trainer)["retrain"] == "rewind":
             start = starting_point(trainer, pl_module, self.model)
             for other in partners:
@@ -162,7 +167,7 @@ class SearchCallback(L.Callback):
         tell_main_process(trainer, pl_module, self.model, plan_in(pl_module, self.model))
         release_monitors(trainer)
         if stage == "fit":
-            remove_journal(trainer, pl_module, self.model)
+            remove_journals(self._journals)
         if self._start is not None:
             self._start.path.unlink(missing_ok=True)
             self._start = None
@@ -196,6 +201,7 @@ class SearchCallback(L.Callback):
             settings=settings_of(waiting, partners),
             loader=_search_loader(partners),
             start=self._start,
+            journals=self._journals,
         )
         for other in waiting:
             assert other.pending_epoch is not None
@@ -213,6 +219,11 @@ class SearchCallback(L.Callback):
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
 
+    def _settings(self, trainer: L.Trainer) -> SearchSettings:
+        """Return what a round of all partners would search for."""
+        partners = self._partners(trainer)
+        return settings_of(partners, partners)
+
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
         """Return the options that it shares with its partners."""
         return agreed([self] if trainer is None else self._partners(trainer))
@@ -227,7 +238,8 @@ class SearchCallback(L.Callback):
             ):  # can be read only once: what is read now is read again in the round
                 loader, kept = tee(loader)
                 next(other for other in partners if other.search_dataloader is not None).search_dataloader = kept
-            check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader)
+            metric = self._settings(trainer).rule.metric
+            check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader, metric)
         self._is_checked = True
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:

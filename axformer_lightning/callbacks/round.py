@@ -1,9 +1,11 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import lightning as L
 from lightning.fabric.utilities.data import sized_len
@@ -38,6 +40,7 @@ def run_round(
     settings: SearchSettings,
     loader: Iterable[Any] | None,
     start: StartingPoint | None,
+    journals: list[Path],
 ) -> Plan:
     """Search, cut, carry the optimizers over, and rewind where a starting point is given.
 
@@ -48,6 +51,7 @@ def run_round(
         settings: what is searched for and by which rule.
         loader: the search set, or None for the trainer's validation set.
         start: where to rewind to, or None to keep the weights.
+        journals: those that this fit has written.
 
     Returns:
         The plan so far.
@@ -57,7 +61,7 @@ def run_round(
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
-        journal = search_journal(trainer, pl_module, transformer)
+        journal = search_journal(trainer, name, journals)
         cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
@@ -79,44 +83,55 @@ def run_round(
 
 
 def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
-    """Save where the fit begins, beside its logs, to rewind to.
+    """Save where the fit begins, beside its logs, to rewind to; the file has a name of its own.
 
     Args:
         trainer: holds the optimizers and schedulers.
         pl_module: holds the transformer.
         model: dotted attribute path of the transformer, where there are several.
     """
+    token: str = trainer.strategy.broadcast(uuid4().hex)
     start = StartingPoint.save(
-        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}.safetensors",
+        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}_{token}.safetensors",
         pl_module,
         layers_left(find_transformer(pl_module, model)),
         trainer.optimizers,
         [config.scheduler for config in trainer.lr_scheduler_configs],
+        token=token,
         writes=trainer.is_global_zero,
     )
     trainer.strategy.barrier()  # nobody reads what is not written yet
     return start
 
 
-def search_journal(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel) -> Path:
-    """Return where the search of a model is taken down, so that it goes on when a killed fit is resumed.
+def search_journal(trainer: L.Trainer, name: str, written: list[Path]) -> Callable[[str], Path]:
+    """Return what says where a search is taken down, so that it goes on when a killed fit is resumed.
 
-    Not beside the logs, whose directory is another one in every process. A round leaves its journal behind, as the fit
-    may be killed before a checkpoint holds the cut; the next round begins it anew, and the end of the fit removes it.
+    Its name holds the fingerprint of the search: another job in the same directory has another one, and the same fit,
+    resumed, the same. Not beside the logs, whose directory is another one in every process. A round leaves its journal
+    behind, as the fit may be killed before a checkpoint holds the cut; the next round or the end of the fit removes it.
 
     Args:
         trainer: gives the directory.
-        pl_module: holds the transformer.
-        transformer: what is searched.
+        name: of the transformer in its module.
+        written: the journals that this fit has written.
     """
-    name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    return Path(trainer.default_root_dir) / f"axformer_search_{name or 'model'}.jsonl"
+
+    def path(fingerprint: str) -> Path:
+        remove_journals(written)
+        journal = Path(trainer.default_root_dir) / f"axformer_search_{name or 'model'}_{fingerprint[:16]}.jsonl"
+        written.append(own_path(journal, ranks_of(trainer)))
+        return journal
+
+    return path
 
 
-def remove_journal(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> None:
-    """Remove the journal of a fit that has ended; arguments as of `starting_point`."""
-    journal = search_journal(trainer, pl_module, find_transformer(pl_module, model))
-    own_path(journal, ranks_of(trainer)).unlink(missing_ok=True)
+def remove_journals(written: list[Path]) -> None:
+    """Remove the journals that a fit has written, and forget them."""
+    for journal in written:
+        with suppress(OSError):
+            journal.unlink(missing_ok=True)
+    written.clear()
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:

@@ -24,7 +24,7 @@ ROUNDING = 1e-4  # relative, of a loss in single precision
 HALF_ROUNDING = 2e-2
 
 
-def check_agreement(module: nn.Module, batches: Iterable[Any], problem_type: str | None = None) -> int:
+def check_agreement(module: nn.Module, batches: Iterable[Any], problem_type: str | None = None) -> list[Scored]:
     """Refuse a module that learns by another loss than the search would score it by; it is unchanged afterwards.
 
     The mean of the scores of the first batches is compared with what the module says of the same batches, in eval mode:
@@ -37,27 +37,26 @@ def check_agreement(module: nn.Module, batches: Iterable[Any], problem_type: str
         problem_type: ``config.problem_type`` of the transformer, if set.
 
     Returns:
-        How many batches were read.
+        What the batches that were read would score.
 
     Raises:
         ValueError: if the two differ, with both numbers; if nothing says whether one logit is a class or a number; or
             if a loss is not finite.
     """
-    seen = read = 0
+    found: list[Scored] = []
     remark = None
     with as_is(module):
         for batch in batches:
-            read += 1
             scored = step_of(module, problem_type)(copy.deepcopy(batch))
             _check_finite(scored)
-            seen += len(scored.loss_N)
+            found.append(scored)
             if isinstance(scored, WithLogits):
                 remark = _compare(module, batch, scored)
-            if seen >= ENOUGH or not isinstance(scored, WithLogits):
+            if sum(len(one.loss_N) for one in found) >= ENOUGH or not isinstance(scored, WithLogits):
                 break
     if remark is not None:
         logger.warning(remark)
-    return read
+    return found
 
 
 def _compare(module: nn.Module, batch: Any, scored: WithLogits) -> str | None:

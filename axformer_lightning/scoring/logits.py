@@ -163,7 +163,8 @@ def _score_tokens(logits_NTL: Tensor, labels_NT: Tensor) -> Found:
 def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> Found:
     if any(batch.get(name) is None for name in SPAN):
         raise ValueError(
-            f"Expected `start_positions` and `end_positions` in every batch, got {sorted(batch)}. {ADVICE}"
+            f"Expected `start_positions` and `end_positions` in every batch, got {sorted(batch)}. Pass a search set"
+            f" with labels (`search_dataloader=` of the callbacks), or: {ADVICE}"
         )
     # As in transformers: positions may be a column, and an answer outside the window adds no loss.
     outside = start_NT.shape[1]

@@ -1,6 +1,6 @@
 """DECIDE: from a model and a search set to a plan."""
 
-from axformer_lightning.search.find import find_plan, search_plan
+from axformer_lightning.search.find import JournalPath, find_plan, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
 from axformer_lightning.search.phases import count_wholes
@@ -11,6 +11,7 @@ from axformer_lightning.search.steps import ordered, steps_of
 __all__ = [
     "PUBLISHED",
     "EarlyStop",
+    "JournalPath",
     "OnTrial",
     "Outcome",
     "Pruning",

@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -30,6 +31,8 @@ from axformer_lightning.search.round import OnTrial, Round
 from axformer_lightning.search.settings import Pruning, SearchCounts, SearchSettings, Strategy
 
 logger = logging.getLogger(__name__)
+
+JournalPath = str | os.PathLike[str] | Callable[[str], Path]
 
 
 @spelled_out(SearchOptions, PUBLISHED)
@@ -93,7 +96,7 @@ def search_plan(
     settings: SearchSettings,
     *,
     ranks: Ranks = ALONE,
-    journal: str | os.PathLike[str] | None = None,
+    journal: JournalPath | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> tuple[Plan, SearchCounts]:
     """Run one round of search on batches as they are.
@@ -105,7 +108,8 @@ def search_plan(
         settings: what is searched for and how it is judged.
         ranks: the processes that share the search; all have to call this, and all get the same plan.
         journal: file that takes down every trial as it is decided. Where it holds trials of this very search, these
-            are taken over instead of evaluated; the plan is the same, to the bit.
+            are taken over instead of evaluated; the plan is the same, to the bit. A function is given the
+            fingerprint of the search, and returns the file.
         on_trial: is told of every candidate, also of those taken over.
 
     Returns:
@@ -173,10 +177,12 @@ def search_plan(
 
 
 def _run(
-    search: Round, on_trial: OnTrial, journal: str | os.PathLike[str], before: Plan, began: float
+    search: Round, on_trial: OnTrial, journal: JournalPath, before: Plan, began: float
 ) -> Outcome[Candidate, Score]:
     ranks, work = search.baseline.meter.ranks, search.baseline.replay.work
-    with closing(Journal(journal, fingerprint(search, before), ranks, began)) as kept:
+    told = fingerprint(search, before)
+    path = journal(told) if callable(journal) else journal
+    with closing(Journal(path, told, ranks, began)) as kept:
 
         def note(trial: Trial[Candidate, Score]) -> None:
             kept.write(trial, work.layer_tokens)

@@ -1,6 +1,5 @@
 """Cutting a model to what a plan leaves of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -9,16 +8,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.anatomy import (
+    Anatomy,
+    Block,
+    anatomy_of,
+    find_transformer,
+    layers_left,
+)
 from axformer_lightning.gates import stand_ins
-from axformer_lightning.hard_attention import check_can_attend_hard, set_hard_attention_
+from axformer_lightning.hard_attention import set_hard_attention_
 from axformer_lightning.plan import Plan
+from axformer_lightning.surgery.checks import check_plan
 from axformer_lightning.surgery.original import remember_layers
+from axformer_lightning.surgery.positions import Positions
 
 M = TypeVar("M", bound=nn.Module)
-
-Positions = Mapping[int, list[int]]  # dimension -> the entries along it that are kept
-
 
 # What the attention modules of transformers call the numbers that some of them reshape by.
 HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
@@ -86,76 +90,6 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
     return edits
 
 
-def check_plan(model: PreTrainedModel, plan: Plan) -> dict[str, Positions | None]:
-    """Raise what :func:`cut_` would raise, and return what it would keep of each parameter; nothing is changed."""
-    plan.check_fits(anatomy_of(model))
-    before = layers_left(model)
-    positions = kept_positions(model, before, plan.layers)
-    check_can_attend_hard(model, plan.layers)
-    _check_plain(model, before, plan.layers)
-    _check_untied(model, positions)
-    return positions
-
-
-def kept_positions(
-    model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]
-) -> dict[str, Positions | None]:
-    """Return, for every parameter that differs between two cuts of ``model``, which of its entries stay.
-
-    Args:
-        model: gives the names; as ``before`` or as ``after`` describes it.
-        before: what is left of each layer in the one.
-        after: what is left of each layer in the other.
-
-    Returns:
-        For each parameter's name the kept entries by dimension, or None where the parameter goes. Parameters that
-        ``model`` has no longer are left out.
-
-    Raises:
-        ValueError: if ``after`` holds what ``before`` lacks.
-    """
-    anatomy = anatomy_of(model)
-    positions: dict[str, Positions | None] = {}
-    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        positions.update(_positions_of_layer(model, anatomy, i, now, wanted))
-    return positions
-
-
-def _positions_of_layer(
-    model: PreTrainedModel, anatomy: Anatomy, i: int, now: LayerPlan, wanted: LayerPlan
-) -> Iterator[tuple[str, Positions | None]]:
-    for block in anatomy.blocks:
-        had, wants = block.left(now), block.left(wanted)
-        if block.keeps_more(wanted, now):
-            raise ValueError(
-                f"Expected a plan that removes at least what is cut already, but layers[{i}] keeps more of its"
-                f" {block.kind} block than the model has. Apply the plan to the original model."
-            )
-        if had is None or had == wants:
-            continue
-        gone = tuple(block.modules) if wants is None else () if wants else block.without_units
-        for part in gone:
-            name = anatomy.name(i, part)
-            yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
-        if wants is None:
-            continue
-        place = {unit: index for index, unit in enumerate(had)}
-        kept = [place[unit] * block.width + offset for unit in wants for offset in range(block.width)]
-        for name_in_layer, fused in _in_projections_of(model, anatomy, i, block).items():
-            if name_in_layer.startswith(gone):
-                continue
-            name = anatomy.name(i, name_in_layer)
-            rows = [part * len(had) * block.width + row for part in range(fused) for row in kept]
-            yield from ((f"{name}.{own}", {0: rows}) for own, _ in model.get_submodule(name).named_parameters())
-        yield f"{anatomy.name(i, block.out_projection)}.weight", {1: kept}
-
-
-def _in_projections_of(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block) -> dict[str, int]:
-    """Return the in-projections that a layer of this very model has."""
-    parts = {name for name, _ in model.get_submodule(anatomy.layers[i]).named_modules()}
-    return {name: fused for name, fused in block.in_projections.items() if name in parts or name not in block.optional}
-
-
 def _rebuild(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block, left: list[int] | None) -> None:
     """Put stand-ins where modules are gone, and tell the rest how many heads there are."""
     if not left:
@@ -210,37 +144,3 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     if own == "weight":
         linear.out_features, linear.in_features = new.shape  # type: ignore[assignment]
     return Edit(old, new, kept)
-
-
-def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> None:
-    """Refuse weights that another module holds, too."""
-    names: dict[nn.Parameter, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        other = names.setdefault(parameter, name)
-        if other != name and (name in positions or other in positions):
-            raise ValueError(f"Expected weights of its own at {name!r}, but it shares them with {other!r}. Untie them.")
-
-
-def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:
-    """Refuse to cut linear layers that something wraps, or has cut already."""
-    anatomy = anatomy_of(model)
-    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        for block in anatomy.blocks:
-            left = block.left(now)
-            if not left or now == wanted:
-                continue
-            for part, fused in (_in_projections_of(model, anatomy, i, block) | {block.out_projection: 1}).items():
-                name = anatomy.name(i, part)
-                linear = model.get_submodule(name)
-                kind = type(linear)
-                if kind is not nn.Linear:
-                    raise ValueError(
-                        f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
-                        " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
-                    )
-                size = linear.in_features if part == block.out_projection else linear.out_features
-                if size != (expected := fused * len(left) * block.width):
-                    raise ValueError(
-                        f"Expected {expected} features at {name!r}, got {size}: something else has cut the model."
-                        " Apply plans to one and the same model, not to a part of it, too."
-                    )

@@ -10,13 +10,14 @@ from axformer_lightning.training.processes import (
     rewrap,
     tell_main_process,
 )
-from axformer_lightning.training.starting_point import StartingPoint
+from axformer_lightning.training.starting_point import StartingPoint, cannot_write
 
 __all__ = [
     "PLANS_KEY",
     "StartingPoint",
     "apply_checkpoint_plans_",
     "averaged_modules",
+    "cannot_write",
     "carry_over",
     "check_all_trained",
     "fits_in_workers",

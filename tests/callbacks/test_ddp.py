@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -170,7 +171,8 @@ def test_averages_are_cut_in_both_ranks_and_go_on_alike(subprocesses):
 @pytest.mark.xdist_group("ddp")
 def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses):
     first, second = subprocesses.seen["rewind"]
-    assert [Path(path).name for path in first["files"]] == ["axformer_start_model.safetensors"]
+    (file,) = first["files"]
+    assert re.fullmatch(r"axformer_start_model_\w+\.safetensors", Path(file).name)
     assert second["files"] == []
     whole = [name for name, value in first["cut"].items() if value.shape == first["start"][name].shape]
     assert whole

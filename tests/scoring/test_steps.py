@@ -250,6 +250,36 @@ def test_a_step_may_return_a_plain_triple(model, batch):
 
 
 @pytest.mark.one_family
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_labels_of_any_integer_type_are_labels(batch, dtype):
+    labels = batch["labels"].clamp(max=1)
+    expected = score_logits(random(6, 3), {"labels": labels})
+    found = score_logits(random(6, 3), {"labels": labels.to(dtype)[:, None]})
+    torch.testing.assert_close(tuple(found), tuple(expected))
+    tokens = score_logits(random(6, 4, 3), {"labels": labels.repeat(4, 1).T.to(dtype)})
+    assert tokens.loss_N.isfinite().all()
+
+
+@pytest.mark.one_family
+def test_positions_may_be_a_column(batch):
+    logits, spans = (
+        (random(6, 12), -random(6, 12)),
+        {"start_positions": torch.arange(6), "end_positions": torch.arange(6)},
+    )
+    columns = {name: value[:, None] for name, value in spans.items()}
+    torch.testing.assert_close(tuple(score_logits(logits, columns)), tuple(score_logits(logits, spans)))
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("result", [torch.ones(6), {"loss": torch.ones(6)}, (torch.ones(6), None), ([1.0], None, None)])
+def test_a_step_that_returns_something_else_is_told_what_to_return(model, batch, monkeypatch, result):
+    module = WithStep(model)
+    monkeypatch.setattr(module, "axformer_step", lambda batch: result)
+    with pytest.raises(TypeError, match="`axformer_step` to return the loss of each sample"):
+        step_of(module)(batch)
+
+
+@pytest.mark.one_family
 def test_half_precision_logits_are_scored_in_full_precision(batch):
     logits = random(6, 3).to(torch.bfloat16)
     assert score_logits(logits, batch).loss_N.dtype == torch.float32

@@ -189,6 +189,17 @@ def test_rewinding_gives_the_start_weights_in_the_cut_shape(tiny, family, tmp_pa
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 1e-4])
 
 
+def test_the_weights_of_another_fit_are_not_taken_for_ones_own(tiny, tmp_path):
+    model, path = tiny.model("bert", "eager"), tmp_path / "start.safetensors"
+    mine = StartingPoint.save(path, model, layers_left(model))
+    mine.rewind_weights_(model, model)
+    StartingPoint.save(path, tiny.model("bert", "eager", seed=1), layers_left(model))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="that this fit began with, got those of another"):
+        mine.rewind_weights_(model, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits):
     model, dense = tiny.model("bert", "eager"), LayerPlan()
     before = plan_for(model, (LayerPlan(heads_removed=(1,)), dense, dense))
