@@ -74,7 +74,7 @@ def _memory_of(root: nn.Module, weights: bool) -> Iterator[Callable[[], object]]
             yield random_state
         elif isinstance(value, numpy.ndarray):
             yield _later(numpy.copyto, value, value.copy())
-        elif isinstance(value, nn.Module) or _has_attributes(value):
+        elif isinstance(value, nn.Module) or has_attributes(value):
             known = OF_TORCH if isinstance(value, nn.Module) else frozenset()
             attributes = {name: held for name, held in vars(value).items() if name not in known}
             yield _later(_put_back_attributes, value, attributes, known)
@@ -111,7 +111,8 @@ def _random_state(value: Any) -> Callable[[], object] | None:
     return None
 
 
-def _has_attributes(value: object) -> bool:
+def has_attributes(value: object) -> bool:
+    """Tell whether to look into an object, as it may be part of what a module keeps."""
     packages = {parent.__module__.partition(".")[0] for parent in type(value).__mro__}
     return isinstance(getattr(value, "__dict__", None), dict) and packages.isdisjoint(HOSTS)
 

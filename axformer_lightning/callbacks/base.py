@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import tee
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,13 +19,14 @@ from axformer_lightning.callbacks.checks import (
     has_setup_of_its_own,
     is_ready,
 )
+from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
-from axformer_lightning.callbacks.round import remove_journals, run_round, starting_point
+from axformer_lightning.callbacks.round import run_round
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Pruning, SearchSettings
-from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
+from axformer_lightning.training import PLANS_KEY, tell_main_process
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
@@ -64,8 +64,7 @@ class SearchCallback(L.Callback):
         self.next_epoch = self.first_epoch
         self.pending_epoch: int | None = None
         self.restart_due = False
-        self._start: StartingPoint | None = None
-        self._journals: list[Path] = []
+        self._fit = Fit()
         self._is_checked = False
 
     @property
@@ -110,6 +109,11 @@ class SearchCallback(L.Callback):
         at_work = any(other._remaining() for other in partners) and not _is_dry_run(trainer)
         if not at_work or partners[-1] is not self:
             return
+        transformer = find_transformer(pl_module, self.model)
+        rewinds = self._shared(trainer)["retrain"] == "rewind"
+        fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds)
+        for other in partners:
+            other._fit = fit
         if _search_loader(partners) is None:
             logger.warning(
                 "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
@@ -118,11 +122,7 @@ class SearchCallback(L.Callback):
             )
             if trainer.val_dataloaders is not None:
                 metric = self._settings(trainer).rule.metric
-                check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None, metric)
-        if self._shared(trainer)["retrain"] == "rewind":
-            start = starting_point(trainer, pl_module, self.model)
-            for other in partners:
-                other._start = start
+                check_scores(trainer, pl_module, transformer, None, metric)
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -147,7 +147,7 @@ class SearchCallback(L.Callback):
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._start is None:  # a model that is rewound and not retrained would be worth nothing
+        if self._fit.start is None:  # a model that is rewound and not retrained would be worth nothing
             self._run_pending_round(trainer, pl_module)
 
     @override
@@ -167,10 +167,8 @@ class SearchCallback(L.Callback):
         tell_main_process(trainer, pl_module, self.model, plan_in(pl_module, self.model))
         release_monitors(trainer)
         if stage == "fit":
-            remove_journals(self._journals)
-        if self._start is not None:
-            self._start.path.unlink(missing_ok=True)
-            self._start = None
+            self._fit.end()
+            self._fit = Fit()
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -200,8 +198,7 @@ class SearchCallback(L.Callback):
             transformer,
             settings=settings_of(waiting, partners),
             loader=_search_loader(partners),
-            start=self._start,
-            journals=self._journals,
+            fit=self._fit,
         )
         for other in waiting:
             assert other.pending_epoch is not None

@@ -20,7 +20,7 @@ from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
 from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.phases import space_of
-from axformer_lightning.surgery import check_can_cut
+from axformer_lightning.surgery import check_can_cut, check_unshared
 from axformer_lightning.training import cannot_write, fits_in_workers, follows_workers
 
 OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
@@ -166,6 +166,7 @@ def check_module(pl_module: L.LightningModule, model: str | None, settings: Sear
                 " retraining has to train."
             )
     space_of(anatomy_of(transformer), settings)
+    check_unshared(pl_module, transformer)
     check_can_cut(transformer, settings.hard_attention, prunes=settings.pruning is not None)
     step_of(pl_module)
 

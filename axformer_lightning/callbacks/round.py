@@ -1,11 +1,8 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import lightning as L
 from lightning.fabric.utilities.data import sized_len
@@ -13,22 +10,25 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import find_transformer, layers_left
+from axformer_lightning.anatomy import find_transformer
+from axformer_lightning.callbacks.fit import Fit, search_journal
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.scoring import search_batches
 from axformer_lightning.search import SearchSettings
-from axformer_lightning.search.journal import own_path
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
-    StartingPoint,
     averaged_modules,
     carry_over,
     check_all_trained,
+    check_references,
+    contents_of,
+    held_by,
     restart_averages,
     rewrap,
+    tell_of_cut,
 )
 
 
@@ -39,8 +39,7 @@ def run_round(
     *,
     settings: SearchSettings,
     loader: Iterable[Any] | None,
-    start: StartingPoint | None,
-    journals: list[Path],
+    fit: Fit,
 ) -> Plan:
     """Search, cut, carry the optimizers over, and rewind where a starting point is given.
 
@@ -50,29 +49,39 @@ def run_round(
         transformer: the model inside it.
         settings: what is searched for and by which rule.
         loader: the search set, or None for the trainer's validation set.
-        start: where to rewind to, or None to keep the weights.
-        journals: those that this fit has written.
+        fit: where to rewind to, if anywhere; copies of the transformer that have changed since are averages.
 
     Returns:
         The plan so far.
+
+    Raises:
+        ValueError: if something would not follow the cut; nothing is changed then.
     """
     name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
+    averages = [(module, find_transformer(module, name), "") for module in averaged_modules(trainer)]
+    averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
+    check_references(trainer, pl_module, transformer, copies=False)
+    held = held_by(trainer.optimizers)
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
-        journal = search_journal(trainer, name, journals)
+        journal = search_journal(trainer, name, fit.journals)
         cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
-    check_all_trained(pl_module, trainer.optimizers, cut.edits)
-    for _, average in averages:
-        cut_(average, cut.plan)
-    if start is not None:
+    check_all_trained(pl_module, trainer.optimizers, cut.edits, held)
+    for _, average, _ in averages:
+        edits = cut_(average, cut.plan)
+        for optimizer in trainer.optimizers:
+            carry_over(optimizer, edits)  # it may hold them, frozen
+    tell_of_cut(trainer, pl_module, name and f"{name}.", cut.edits)
+    if fit.start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        start.rewind_(pl_module, transformer, trainer.optimizers, schedulers)
-        for module, average in averages:
-            start.rewind_weights_(module, average)
+        copies, inside = [average for _, average, _ in averages], {*pl_module.modules()}
+        fit.start.rewind_(pl_module, transformer, trainer.optimizers, schedulers, copies)
+        for module, average, path in averages:
+            if average not in inside:
+                fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)
     rewrap(trainer)
     logger.info("AxFormer: %d of %d candidates accepted.", cut.counts.accepted, cut.counts.candidates)
@@ -80,58 +89,6 @@ def run_round(
         values = {"axformer/candidates": cut.counts.candidates, "axformer/accepted": cut.counts.accepted}
         trainer.logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
     return cut.plan
-
-
-def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
-    """Save where the fit begins, beside its logs, to rewind to; the file has a name of its own.
-
-    Args:
-        trainer: holds the optimizers and schedulers.
-        pl_module: holds the transformer.
-        model: dotted attribute path of the transformer, where there are several.
-    """
-    token: str = trainer.strategy.broadcast(uuid4().hex)
-    start = StartingPoint.save(
-        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}_{token}.safetensors",
-        pl_module,
-        layers_left(find_transformer(pl_module, model)),
-        trainer.optimizers,
-        [config.scheduler for config in trainer.lr_scheduler_configs],
-        token=token,
-        writes=trainer.is_global_zero,
-    )
-    trainer.strategy.barrier()  # nobody reads what is not written yet
-    return start
-
-
-def search_journal(trainer: L.Trainer, name: str, written: list[Path]) -> Callable[[str], Path]:
-    """Return what says where a search is taken down, so that it goes on when a killed fit is resumed.
-
-    Its name holds the fingerprint of the search: another job in the same directory has another one, and the same fit,
-    resumed, the same. Not beside the logs, whose directory is another one in every process. A round leaves its journal
-    behind, as the fit may be killed before a checkpoint holds the cut; the next round or the end of the fit removes it.
-
-    Args:
-        trainer: gives the directory.
-        name: of the transformer in its module.
-        written: the journals that this fit has written.
-    """
-
-    def path(fingerprint: str) -> Path:
-        remove_journals(written)
-        journal = Path(trainer.default_root_dir) / f"axformer_search_{name or 'model'}_{fingerprint[:16]}.jsonl"
-        written.append(own_path(journal, ranks_of(trainer)))
-        return journal
-
-    return path
-
-
-def remove_journals(written: list[Path]) -> None:
-    """Remove the journals that a fit has written, and forget them."""
-    for journal in written:
-        with suppress(OSError):
-            journal.unlink(missing_ok=True)
-    written.clear()
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:

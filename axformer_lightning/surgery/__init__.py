@@ -1,6 +1,6 @@
 """CUT: make the weights smaller."""
 
-from axformer_lightning.surgery.checks import check_can_cut, check_plan
+from axformer_lightning.surgery.checks import check_can_cut, check_plan, check_unshared
 from axformer_lightning.surgery.cut import Edit, apply_plan_, cut_, keep
 from axformer_lightning.surgery.original import restore_layers_
 from axformer_lightning.surgery.positions import kept_positions
@@ -10,6 +10,7 @@ __all__ = [
     "apply_plan_",
     "check_can_cut",
     "check_plan",
+    "check_unshared",
     "cut_",
     "keep",
     "kept_positions",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
 from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.surgery.positions import Positions, in_projections_of, kept_positions
@@ -54,6 +54,36 @@ def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> No
         other = names.setdefault(parameter, name)
         if other != name and (name in positions or other in positions):
             raise ValueError(f"Expected weights of its own at {name!r}, but it shares them with {other!r}. Untie them.")
+
+
+def check_unshared(module: nn.Module, model: PreTrainedModel) -> None:
+    """Refuse a model whose layers, or weights in them, are also part of something else in the module around it.
+
+    Raises:
+        ValueError: naming the two that share.
+    """
+    inside = {*model.modules()}
+    names = {part: name for name, part in module.named_modules()}
+    holders: dict[nn.Parameter, nn.Module] = {}
+    parts = [*layer_modules(model), *(part for part in names if part not in inside)]
+    for part in parts:
+        for own in part.modules() if part in inside else [part]:
+            for parameter in own._parameters.values():
+                first = parameter is not None and holders.setdefault(parameter, own)
+                if first and first is not own and first in inside:
+                    raise _shared(names[first], names[own])
+    layers = {own for layer in layer_modules(model) for own in layer.modules()}
+    for part in names:
+        around = model in set(part.modules()) or part in inside
+        if isinstance(part, PreTrainedModel) and not around and not layers.isdisjoint(part.modules()):
+            raise _shared(names[part], names[model])
+
+
+def _shared(name: str, other: str) -> ValueError:
+    return ValueError(
+        f"Expected weights of its own at {name!r}, but it shares them with {other!r}, which would not be cut along."
+        " Untie them (`copy.deepcopy`)."
+    )
 
 
 def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:

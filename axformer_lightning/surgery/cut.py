@@ -37,11 +37,22 @@ class Edit:
         old: the parameter before the cut.
         new: the parameter in its place, or None where it was removed.
         kept: the entries of ``old`` that ``new`` holds, by dimension.
+        name: of the parameter, in the transformer.
+
+    Example:
+        >>> edit = Edit(nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2)), {0: [0, 2]})
+        >>> edit.of(torch.tensor([1.0, 2.0, 3.0]))
+        tensor([1., 3.])
     """
 
     old: nn.Parameter
     new: nn.Parameter | None
     kept: Positions
+    name: str = ""
+
+    def of(self, value: Tensor) -> Tensor | None:
+        """Return what is left of a tensor that goes along with the parameter, None where the parameter was removed."""
+        return None if self.new is None else keep(value, self.kept)
 
 
 def apply_plan_(model: M, plan: Plan) -> M:
@@ -134,7 +145,7 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     linear = model.get_submodule(path)
     old: nn.Parameter = getattr(linear, own)
     if kept is None:
-        return Edit(old, None, {})
+        return Edit(old, None, {}, name)
     # Parameters made in inference mode (trainer.validate) could never be trained.
     with torch.inference_mode(False), torch.no_grad():
         new = nn.Parameter(keep(old.detach(), kept), requires_grad=old.requires_grad)
@@ -143,4 +154,4 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     setattr(linear, own, new)
     if own == "weight":
         linear.out_features, linear.in_features = new.shape  # type: ignore[assignment]
-    return Edit(old, new, kept)
+    return Edit(old, new, kept, name)

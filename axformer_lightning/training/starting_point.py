@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ class StartingPoint:
         transformer: PreTrainedModel,
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
+        copies: Iterable[PreTrainedModel] = (),
     ) -> None:
         """Restore the weights as :meth:`rewind_weights_` does; optimizers and schedulers start from scratch.
 
@@ -95,8 +96,9 @@ class StartingPoint:
             transformer: the model that was cut.
             optimizers: lose their state, and get the former settings of their groups back.
             schedulers: get their former state back.
+            copies: of ``transformer``, cut like it; those inside ``module`` get their former weights back, too.
         """
-        self.rewind_weights_(module, transformer)
+        self.rewind_weights_(module, transformer, copies=copies)
         for optimizer, groups in zip(optimizers, self.groups, strict=True):
             optimizer.state.clear()
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
@@ -104,16 +106,27 @@ class StartingPoint:
         for scheduler, state in zip(schedulers, self.schedulers, strict=True):
             scheduler.load_state_dict(copy.deepcopy(state))
 
-    def rewind_weights_(self, module: nn.Module, transformer: PreTrainedModel) -> None:
-        """Restore the weights of a module that has been cut since, or of a copy of it."""
+    def rewind_weights_(
+        self,
+        module: nn.Module,
+        transformer: PreTrainedModel,
+        name: str = "",
+        copies: Iterable[PreTrainedModel] = (),
+    ) -> None:
+        """Restore the weights of a module that has been cut since, or of a copy of it, or of its part ``name``."""
         start = self._read()
-        prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
-        now = applied_plan(transformer)
+        start = {key.removeprefix(name and f"{name}."): value for key, value in start.items()}
+        now, same = applied_plan(transformer), {transformer, *copies}
         positions = kept_positions(transformer, self.layers, self.layers if now is None else now.layers)
-        kept = {prefix + name: where for name, where in positions.items()}
+        kept = {
+            f"{prefix}{prefix and '.'}{path}": where
+            for prefix, child in module.named_modules()
+            if child in same
+            for path, where in positions.items()
+        }
         with torch.inference_mode(False), torch.no_grad():
-            for name, value in _tensors(module).items():
-                value.copy_(keep(start[name], kept.get(name) or {}))
+            for path, value in _tensors(module).items():
+                value.copy_(keep(start[path], kept.get(path) or {}))
 
     def _read(self) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:

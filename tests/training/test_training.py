@@ -7,7 +7,14 @@ from transformers import Adafactor
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, find_transformer, layers_left
 from axformer_lightning.surgery import Edit, cut_
-from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_, carry_over, check_all_trained
+from axformer_lightning.training import (
+    PLANS_KEY,
+    StartingPoint,
+    apply_checkpoint_plans_,
+    carry_over,
+    check_all_trained,
+    held_by,
+)
 
 LAYERS = (
     LayerPlan(heads_removed=(1, 3), neurons_removed=((0, 8), (24, 48))),
@@ -150,14 +157,25 @@ def test_a_factored_optimizer_of_transformers_trains_on(tiny, caplog):
     assert [name for name in still if "key.bias" not in name] == []
 
 
+def test_what_no_optimizer_held_before_need_not_be_held_after(tiny):
+    model = tiny.model("bert", "eager")
+    optimizer = torch.optim.AdamW([p for name, p in model.named_parameters() if "bias" not in name])
+    held = held_by([optimizer])
+    edits = cut_(model, plan_for(model))
+    carry_over(optimizer, edits)
+    check_all_trained(model, [optimizer], edits, held)
+    assert len(held_by([optimizer])) < len(held)
+
+
 def test_a_forgotten_optimizer_is_loud(tiny):
     model = tiny.model("bert", "eager")
     optimizer = torch.optim.AdamW(model.parameters())
+    held = held_by([optimizer])
     edits = cut_(model, plan_for(model))
     with pytest.raises(RuntimeError, match=r"would not be trained: .*attention\.self\.query\.weight"):
-        check_all_trained(model, [optimizer], edits)
+        check_all_trained(model, [optimizer], edits, held)
     carry_over(optimizer, edits)
-    check_all_trained(model, [optimizer], edits)
+    check_all_trained(model, [optimizer], edits, held)
 
 
 @pytest.mark.parametrize("cut_at_start", [False, True])
