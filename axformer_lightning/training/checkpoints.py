@@ -1,5 +1,6 @@
 """Lightning checkpoints of modules that have been cut."""
 
+import logging
 import os
 import zipfile
 from collections.abc import Mapping, Set
@@ -16,6 +17,8 @@ from axformer_lightning.basics.reading import read_fields, read_list, read_typed
 from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery import apply_plan_, check_plan, restore_layers_
+
+logger = logging.getLogger(__name__)
 
 PLANS_KEY = "axformer_plans"
 
@@ -40,10 +43,20 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
     for transformer, plan in plans.items():  # all checks before the first change
         _check(transformer, plan, set(plans) - {transformer})
     for transformer, plan in plans.items():
-        if _is_cut_further(transformer, plan):
+        is_brought_back, before = _is_cut_further(transformer, plan), _size(transformer)
+        if is_brought_back:
             restore_layers_(transformer)
         if plan is not None and applied_plan(transformer) != plan:
             apply_plan_(transformer, plan)
+        if is_brought_back:
+            what = (
+                "The checkpoint is from before a cut and brings back what was removed from %s: %d parameters become %d."
+            )
+            logger.warning(what, type(transformer).__name__, before, _size(transformer))
+
+
+def _size(transformer: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in transformer.parameters())
 
 
 def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Module]) -> None:

@@ -218,7 +218,7 @@ def test_the_weights_of_another_fit_are_not_taken_for_ones_own(tiny, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits):
+def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits, caplog):
     model, dense = tiny.model("bert", "eager"), LayerPlan()
     before = plan_for(model, (LayerPlan(heads_removed=(1,)), dense, dense))
     weights = copy.deepcopy(apply_plan_(model, before).state_dict())
@@ -226,6 +226,7 @@ def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(ti
     apply_plan_(model, plan_for(model, (LayerPlan("removed"), dense, LayerPlan(neurons_removed=((0, 8),)))))
     apply_checkpoint_plans_(model, {"callbacks": {"A": {PLANS_KEY: [{"model": None, "plan": before.to_dict()}]}}})
     assert model.axformer_plan == before
+    assert "from before a cut and brings back what was removed from BertForSequenceClassification" in caplog.text
     model.load_state_dict(weights)
     assert torch.equal(logits(model, tiny.batch()), expected)
 
