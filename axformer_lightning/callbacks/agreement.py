@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from torchmetrics import Metric
 
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.callbacks.search_set import SearchSet
 from axformer_lightning.search import PUBLISHED, Pruning, SearchOptions, SearchSettings, make_settings
 
 OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
@@ -20,7 +21,9 @@ class CallbackOptions(SearchOptions, total=False):
         first_epoch: epoch, counted from 0, at the end of whose validation the first round runs.
         rounds: how many rounds there are.
         every_n_epochs: epochs from one round to the next.
-        search_dataloader: samples that decide; by default the validation dataloader.
+        search_dataloader: samples that decide, in batches; or a function that returns them, or a LightningDataModule.
+            By default the method `search_dataloader` of the trainer's DataModule or of the module, or else the
+            validation dataloader.
         model: dotted attribute path of the Hugging Face model, needed where the module holds several.
     """
 
@@ -28,7 +31,7 @@ class CallbackOptions(SearchOptions, total=False):
     first_epoch: int
     rounds: int
     every_n_epochs: int
-    search_dataloader: Iterable[Any] | None
+    search_dataloader: SearchSet | None
     model: str | None
 
 

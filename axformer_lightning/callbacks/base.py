@@ -23,6 +23,7 @@ from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import run_round
+from axformer_lightning.callbacks.search_set import SearchSet, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Pruning, SearchSettings
@@ -54,7 +55,7 @@ class SearchCallback(L.Callback):
         self.first_epoch: int = schedule["first_epoch"]
         self.rounds: int = schedule["rounds"]
         self.every_n_epochs: int = schedule["every_n_epochs"]
-        self.search_dataloader: Iterable[Any] | None = schedule["search_dataloader"]
+        self.search_dataloader: SearchSet | None = schedule["search_dataloader"]
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
@@ -114,7 +115,7 @@ class SearchCallback(L.Callback):
         fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds)
         for other in partners:
             other._fit = fit
-        if _search_loader(partners) is None:
+        if self._search_set(trainer, pl_module) is None:
             logger.warning(
                 "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
                 " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
@@ -197,7 +198,7 @@ class SearchCallback(L.Callback):
             pl_module,
             transformer,
             settings=settings_of(waiting, partners),
-            loader=_search_loader(partners),
+            loader=self._search_set(trainer, pl_module),
             fit=self._fit,
         )
         for other in waiting:
@@ -216,6 +217,10 @@ class SearchCallback(L.Callback):
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
 
+    def _search_set(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Iterable[Any] | None:
+        given = [other.search_dataloader for other in self._partners(trainer) if other.search_dataloader is not None]
+        return search_set(trainer, pl_module, given[0] if given else None)
+
     def _settings(self, trainer: L.Trainer) -> SearchSettings:
         """Return what a round of all partners would search for."""
         partners = self._partners(trainer)
@@ -227,17 +232,14 @@ class SearchCallback(L.Callback):
 
     def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the first of the partners score a batch of the search loader, for all of them."""
-        partners = self._partners(trainer)
-        loader = _search_loader(partners)
-        if loader is not None and partners[0] is self:
-            if isinstance(loader, Iterator) and not hasattr(
-                loader, "flattened"
-            ):  # can be read only once: what is read now is read again in the round
-                loader, kept = tee(loader)
-                next(other for other in partners if other.search_dataloader is not None).search_dataloader = kept
-            metric = self._settings(trainer).rule.metric
-            check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader, metric)
-        self._is_checked = True
+        self._is_checked, partners = True, self._partners(trainer)
+        if partners[0] is not self or (loader := self._search_set(trainer, pl_module)) is None:
+            return
+        holder = next((other for other in partners if other.search_dataloader is loader), None)
+        if holder is not None and isinstance(loader, Iterator) and not hasattr(loader, "flattened"):
+            loader, holder.search_dataloader = tee(loader)  # what is read now is read again in the round
+        transformer, metric = find_transformer(pl_module, self.model), self._settings(trainer).rule.metric
+        check_scores(trainer, pl_module, transformer, loader, metric)
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""
@@ -249,10 +251,6 @@ class SearchCallback(L.Callback):
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
     return [callback for callback in trainer.callbacks if isinstance(callback, SearchCallback)]  # type: ignore[attr-defined]
-
-
-def _search_loader(partners: Iterable[SearchCallback]) -> Iterable[Any] | None:
-    return next((other.search_dataloader for other in partners if other.search_dataloader is not None), None)
 
 
 def _is_dry_run(trainer: L.Trainer) -> bool:
