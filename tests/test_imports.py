@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan", "replay",
-    "repair", "search", "surgery", "budgets", "timing", "rounds", "artifacts", "training", "callbacks", "report",
+    "repair", "search", "surgery", "budgets", "timing", "rounds", "report", "artifacts", "training", "callbacks",
     "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands

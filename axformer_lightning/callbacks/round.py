@@ -10,14 +10,15 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import find_transformer
+from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.callbacks.fit import Fit, search_journal
-from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
+from axformer_lightning.callbacks.sharing import ranks_of, read_alike, undivided
+from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.scoring import search_batches
-from axformer_lightning.search import SearchSettings
+from axformer_lightning.search import SearchSettings, count_wholes
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
     averaged_modules,
@@ -61,12 +62,15 @@ def run_round(
     averages = [(module, find_transformer(module, name), "") for module in averaged_modules(trainer)]
     averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
     check_references(trainer, pl_module, transformer, copies=False)
-    held = held_by(trainer.optimizers)
+    held, before, size = held_by(trainer.optimizers), layers_left(transformer), _size(transformer)
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, settings.batch_tokens)
         journal = search_journal(trainer, name, fit.journals)
-        cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
+        with search_progress(trainer, count_wholes(anatomy_of(transformer), before, settings)) as on_trial:
+            cut = search_and_cut_(
+                pl_module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial
+            )
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
     check_all_trained(pl_module, trainer.optimizers, cut.edits, held)
@@ -84,11 +88,12 @@ def run_round(
                 fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)
     rewrap(trainer)
-    logger.info("AxFormer: %d of %d candidates accepted.", cut.counts.accepted, cut.counts.candidates)
-    if trainer.logger is not None:
-        values = {"axformer/candidates": cut.counts.candidates, "axformer/accepted": cut.counts.accepted}
-        trainer.logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
+    speak(trainer, cut.plan, numbers_of(cut.plan, cut.counts, before, (size, _size(transformer))))
     return cut.plan
+
+
+def _size(transformer: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in transformer.parameters())
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:

@@ -86,7 +86,14 @@ def find_plan(
     problem_type = getattr(transformer.config, "problem_type", None)
     check_agreement(model, (to_device(batch, transformer.device) for batch in batches), problem_type)
     arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)
-    return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
+    plan, counts = search_plan(model, transformer, arranged, settings, on_trial=on_trial)
+    if not counts.accepted:
+        logger.warning(
+            "The plan removes nothing: none of %d candidates was accepted. A larger `tolerance=` or more samples would"
+            " remove more, and so would the rule of the callbacks: `criterion='loss_and_metric', majority=0`.",
+            counts.candidates,
+        )
+    return plan
 
 
 def search_plan(
