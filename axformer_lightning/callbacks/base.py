@@ -27,7 +27,7 @@ from axformer_lightning.callbacks.search_set import SearchSet, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Pruning, SearchSettings
-from axformer_lightning.training import PLANS_KEY, tell_main_process
+from axformer_lightning.training import PLANS_KEY
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
@@ -165,7 +165,6 @@ class SearchCallback(L.Callback):
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         unwatch_loading(pl_module)
-        tell_main_process(trainer, pl_module, self.model, plan_in(pl_module, self.model))
         release_monitors(trainer)
         if stage == "fit":
             self._fit.end()

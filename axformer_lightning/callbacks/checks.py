@@ -128,6 +128,7 @@ def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
     """
     trial = copy.deepcopy(metric).to(device)
     trial.reset()
+    trial.sync_on_compute = trial._to_sync = False  # another process may have no batch to compute anything from
     preds = scored.preds
     try:
         trial.update(preds, scored.target)

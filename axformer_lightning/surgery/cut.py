@@ -1,5 +1,6 @@
 """Cutting a model to what a plan leaves of it."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -17,10 +18,13 @@ from axformer_lightning.anatomy import (
 )
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import set_hard_attention_
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery.checks import check_plan
-from axformer_lightning.surgery.original import remember_layers
+from axformer_lightning.surgery.original import remember_layers, restore_layers_
 from axformer_lightning.surgery.positions import Positions
+from axformer_lightning.surgery.travelling import KEY, add_plan, plans_in
+
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -98,7 +102,59 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
             if block.left(now) != block.left(wanted):
                 _rebuild(model, anatomy, i, block, block.left(wanted))
     model.axformer_plan = plan  # type: ignore[assignment]
+    let_plan_travel(model)
     return edits
+
+
+def is_cut_further(model: PreTrainedModel, plan: Plan | None) -> bool:
+    """Tell whether a model lacks something that ``plan`` keeps; None keeps all."""
+    now = applied_plan(model)
+    return now is not None and (plan is None or not plan.removes_all_of(now))
+
+
+def bring_to_(model: PreTrainedModel, plan: Plan | None) -> None:
+    """Bring a model into the shape that ``plan`` leaves, also a larger one, for weights that are loaded afterwards.
+
+    Raises:
+        ValueError: as :func:`apply_plan_`.
+    """
+    is_brought_back, before = is_cut_further(model, plan), _size(model)
+    if is_brought_back:
+        restore_layers_(model)
+    if plan is not None and applied_plan(model) != plan:
+        cut_(model, plan)
+    if is_brought_back:
+        what = "The checkpoint is from before a cut and brings back what was removed from %s: %d parameters become %d."
+        logger.warning(what, type(model).__name__, before, _size(model))
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _take_plan(model: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Bring a model into the shape of the state that it loads; a hook of torch, which copies the state first."""
+    assert isinstance(model, PreTrainedModel)
+    plan = plans_in({KEY: told} if (told := state.pop(prefix + KEY, None)) is not None else {}).get("")
+    if plan is not None and plan != applied_plan(model):
+        bring_to_(model, plan)
+
+
+def let_plan_travel(model: PreTrainedModel, *, travels: bool = True) -> None:
+    """Let the `state_dict` of a cut model hold its plan, and let the model follow the plan in one that it loads.
+
+    Args:
+        model: that was cut.
+        travels: False takes the plan out of the `state_dict`, for a time.
+    """
+    hooks = model._state_dict_hooks
+    if not travels:
+        for key in [key for key, hook in hooks.items() if hook is add_plan]:
+            del hooks[key]
+    elif add_plan not in hooks.values():
+        model.register_state_dict_post_hook(add_plan)
+        if _take_plan not in [getattr(hook, "hook", hook) for hook in model._load_state_dict_pre_hooks.values()]:
+            model.register_load_state_dict_pre_hook(_take_plan)
 
 
 def _rebuild(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block, left: list[int] | None) -> None:

@@ -8,7 +8,6 @@ from axformer_lightning.training.processes import (
     follow_workers_,
     follows_workers,
     rewrap,
-    tell_main_process,
 )
 from axformer_lightning.training.references import check_references, contents_of, copies_of, tell_of_cut
 from axformer_lightning.training.starting_point import StartingPoint, cannot_write
@@ -31,6 +30,5 @@ __all__ = [
     "load_from_checkpoint",
     "restart_averages",
     "rewrap",
-    "tell_main_process",
     "tell_of_cut",
 ]

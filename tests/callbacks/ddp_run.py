@@ -55,6 +55,9 @@ class Watch(L.Callback):
     def __init__(self, path):
         self.path, self.seen = path, {"plan": None}
 
+    def axformer_cut(self, edits):
+        """Records need not follow."""
+
     def on_train_start(self, trainer, pl_module):
         self.seen["start"] = weights(pl_module)
 

@@ -22,7 +22,6 @@ from lightning.pytorch.strategies import (
     SingleDeviceXLAStrategy,
     XLAStrategy,
 )
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -34,7 +33,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.replay import Ranks
 from axformer_lightning.search import Pruning, SearchSettings, search_plan
 from axformer_lightning.tasks import TASKS, TextClassifier
-from axformer_lightning.training import follows_workers, tell_main_process
+from axformer_lightning.training import follows_workers
 
 SCRIPT = Path(__file__).with_name("ddp_run.py")
 ROOT = Path(__file__).parents[2]
@@ -263,8 +262,6 @@ def test_a_module_that_is_sent_to_a_worker_still_follows(tiny):
     copied = copy.deepcopy(sent)
     plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan("removed"),) * 3)
     apply_plan_(copied, plan)
-    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
-    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
     sent.load_state_dict(copied.state_dict())
     assert sent.model.axformer_plan == plan
 
@@ -274,11 +271,6 @@ def test_all_that_a_worker_tells_is_understood(tiny):
     copied = copy.deepcopy(module)
     plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan(heads_removed=(1,)),) * 3)
     apply_plan_(copied, plan)
-    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
-    before = copied.state_dict().keys()
-    tell_main_process(trainer_with(SimpleNamespace(launcher=None)), copied, None, plan)
-    assert copied.state_dict().keys() == before  # where there are no workers
-    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
     module.load_state_dict(copied.state_dict())
     assert module.model.axformer_plan == plan
     assert_same(dict(module.named_parameters()), dict(copied.named_parameters()))

@@ -5,9 +5,10 @@ import copy
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from axformer_lightning import AccuracyDrivenPruningCallback
-from tests.callbacks.conftest import Classifier
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, load_from_checkpoint
+from tests.callbacks.conftest import Classifier, loader
 from tests.callbacks.test_checks import Trace
 
 PARTS = {"neuron_groups": 4, "criterion": "loss", "majority": 0, "tolerance": 0.05, "inspection_factor": 100.0}
@@ -152,3 +153,23 @@ def test_one_model_under_two_names_is_no_other(net, fit, search_loader):
     callback = AccuracyDrivenPruningCallback(**PARTS, search_dataloader=search_loader)
     fit(module, [callback], max_epochs=1)
     assert not callback.plan.removes_nothing
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_a_checkpoint_of_weights_alone_is_the_model_that_was_saved(tiny, net, fit, pruning, tmp_path, weights_only):
+    module, saver = Classifier(net), ModelCheckpoint(tmp_path / "saved", save_weights_only=weights_only)
+    hard = HardAttentionCallback(k=2, model="anything", criterion="loss", tolerance=2.0)
+    fit(module, [hard, pruning, saver], max_epochs=2, enable_checkpointing=True)
+    loaded = load_from_checkpoint(
+        Classifier,
+        saver.best_model_path,
+        transformer=copy.deepcopy(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2)),
+    )
+    batch = next(iter(loader(16, 5)))
+    assert not net.axformer_plan.removes_nothing
+    assert torch.equal(loaded.eval()(**batch).logits, module.eval()(**batch).logits)
+    plain = Classifier(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2))
+    with pytest.raises(RuntimeError, match="axformer-lightning: load it with"):
+        L.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path).test(
+            plain, loader(16, 5), ckpt_path=saver.best_model_path, weights_only=True
+        )
