@@ -85,10 +85,10 @@ def sentence_of(numbers: dict[str, float]) -> str:
             f"AxFormer: none of {numbers['candidates']} candidates accepted, nothing is removed. A larger `tolerance=`"
             " or more search samples would remove more, and so may `criterion='loss'` or `majority=0`."
         )
-    before, after = numbers["parameters_before"], numbers["parameters"]
+    before, after, layers = numbers["parameters_before"], numbers["parameters"], numbers["layers_touched"]
     return (
-        f"AxFormer: {numbers['accepted']} of {numbers['candidates']} candidates accepted in"
-        f" {numbers['layers_touched']} layers; {before:,} parameters become {after:,} ({after / before - 1:+.1%}); loss"
+        f"AxFormer: {numbers['accepted']} of {numbers['candidates']} candidates accepted in {layers}"
+        f" layer{'s' * (layers != 1)}; {before:,} parameters become {after:,} ({after / before - 1:+.1%}); loss"
         f" {numbers['loss_before']:.4f} -> {numbers['loss']:.4f}."
     )
 

@@ -218,7 +218,10 @@ def refused(out):
 
 writes = []
 save_file = starting_point.save_file
-starting_point.save_file = lambda tensors, path: (writes.append(str(path)), save_file(tensors, path))
+starting_point.save_file = lambda tensors, path, **options: (
+    writes.append(str(path)),
+    save_file(tensors, path, **options),
+)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
