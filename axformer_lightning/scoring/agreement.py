@@ -80,7 +80,7 @@ def _compare(module: nn.Module, batch: Any, scored: WithLogits) -> str | None:
         )
     if _is_ambiguous(scored):
         raise ValueError(
-            f"Expected to know what the one logit of {name} stands for, got labels from 0 to 1, which go with a"
+            f"Expected to know what the one logit of {name} stands for, got labels that are all 0 or 1, which go with a"
             f" class (binary cross-entropy) as well as with a number (squared error). {ADVICE} Or let the module return"
             " its loss."
         )
@@ -152,7 +152,7 @@ def _is_rounding(said: Any, scored: WithLogits) -> bool:
 
 def _is_ambiguous(scored: WithLogits) -> bool:
     labels = scored.labels
-    return scored.loss == "squared error" and bool(((labels >= 0) & (labels <= 1)).all())
+    return scored.loss == "squared error" and bool(((labels == 0) | (labels == 1)).all())
 
 
 def _check_finite(scored: Scored) -> None:
