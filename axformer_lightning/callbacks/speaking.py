@@ -77,8 +77,9 @@ def sentence_of(numbers: dict[str, float]) -> str:
     """Say in one sentence what a round has done; if nothing, what would do more.
 
     Example:
-        >>> sentence_of({"candidates": 9, "accepted": 0, "parameters_before": 8, "parameters": 8, "layers_touched": 0})
-        'AxFormer: none of 9 candidates accepted, nothing is removed. A larger `tolerance=` or more search samples ...'
+        >>> numbers = {"candidates": 9, "accepted": 1, "layers_touched": 1, "parameters_before": 2000, "parameters": 1500}
+        >>> sentence_of(numbers | {"loss_before": 0.5, "loss": 0.45})
+        'AxFormer: 1 of 9 candidates accepted in 1 layer; 2,000 parameters become 1,500 (-25.0%); loss 0.5000 -> 0.4500.'
     """
     if not numbers["accepted"]:
         return (

@@ -83,6 +83,7 @@ def find_plan(
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
     transformer, batches = find_transformer(model), list(batches)
+    anatomy_of(transformer)  # what cannot be cut need not be scored
     problem_type = getattr(transformer.config, "problem_type", None)
     check_agreement(model, (to_device(batch, transformer.device) for batch in batches), problem_type)
     arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)

@@ -78,6 +78,7 @@ def apply_plan_(model: M, plan: Plan) -> M:
             then unchanged.
 
     Example:
+        >>> from axformer_lightning.anatomy import LayerPlan
         >>> from transformers import BertConfig, BertModel
         >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
         >>> model = BertModel(config)
