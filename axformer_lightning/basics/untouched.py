@@ -11,7 +11,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-OF_TORCH = frozenset(vars(nn.Module())) - {"_buffers"}  # what every module has: its parts, hooks and mode
+# Its parts and its mode. Hooks are brought back: transformers installs some in a first call, and takes note of that.
+OF_TORCH = frozenset({"_parameters", "_modules", "training"})
 # Whatever has a class of these among its bases is no state of a module: trainers, loggers, data, streams.
 HOSTS = ("lightning", "pytorch_lightning", "torch", "datasets")
 PLAIN = (str, bytes, int, float, complex, type, FunctionType, MethodType, ModuleType)

@@ -77,9 +77,9 @@ def sentence_of(numbers: dict[str, float]) -> str:
     """Say in one sentence what a round has done; if nothing, what would do more.
 
     Example:
-        >>> numbers = {"candidates": 9, "accepted": 1, "layers_touched": 1, "parameters_before": 2000, "parameters": 1500}
+        >>> numbers = {"candidates": 9, "accepted": 1, "layers_touched": 1, "parameters_before": 20, "parameters": 15}
         >>> sentence_of(numbers | {"loss_before": 0.5, "loss": 0.45})
-        'AxFormer: 1 of 9 candidates accepted in 1 layer; 2,000 parameters become 1,500 (-25.0%); loss 0.5000 -> 0.4500.'
+        'AxFormer: 1 of 9 candidates accepted in 1 layer; 20 parameters become 15 (-25.0%); loss 0.5000 -> 0.4500.'
     """
     if not numbers["accepted"]:
         return (

@@ -100,6 +100,26 @@ def test_weights_are_brought_back_on_demand():
     assert not module.weight.any()
 
 
+class Lazy(nn.Linear):
+    """Installs a hook in its first call, and takes note of that, as models of transformers do."""
+
+    def forward(self, x):
+        if not hasattr(self, "is_installed"):
+            self.is_installed = True
+            self.register_forward_hook(lambda module, args, output: output + 1)
+        return super().forward(x)
+
+
+def test_a_hook_is_gone_together_with_the_note_that_it_is_there():
+    module, x = Lazy(2, 2), torch.ones(1, 2)
+    for _ in range(3):
+        with untouched(module):
+            module(x)
+    module(x)
+    torch.testing.assert_close(module(x), nn.functional.linear(x, module.weight, module.bias) + 1)
+    assert len(module._forward_hooks) == 1
+
+
 def test_an_error_leaves_no_trace_either():
     module = Busy()
     before = module.traces()
