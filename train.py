@@ -4,8 +4,10 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,11 @@ import lightning as L
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate, to_absolute_path
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
@@ -45,14 +49,20 @@ from axformer_lightning.vocabulary import trim_vocabulary_
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
 ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
-SHOWN_ONLY = {"resume", "logger"}  # with these trainer options, what says nothing of the results
+SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
+OVERRULED = {
+    "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
+    "logger": "`logger=`, for example `logger=none`",
+    "default_root_dir": "`hydra.run.dir=`",
+}
 WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
 DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
+    _check(cfg)
     with _claimed(cfg, directory) as progress:
         if not progress.finished:
             _keep_configuration(cfg, directory)
@@ -84,7 +94,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         taught=bool(distillation),
     )
     lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
-    rows = load_rows(cfg.task.name, cfg.data_dir, with_test=cfg.predict_test)
+    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
+    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
     train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
         search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
@@ -113,8 +124,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
-        logger = instantiate(cfg.logger, version=stage) if cfg.logger and epochs else False
-        trainer: L.Trainer = instantiate(cfg.trainer, max_epochs=epochs, logger=logger, default_root_dir=str(directory))
+        own = {"max_epochs": epochs, "logger": _loggers(cfg.logger, stage, directory) if epochs else False}
+        trainer: L.Trainer = instantiate(cfg.trainer, **own, default_root_dir=str(directory))
         count_epochs_from_one_(trainer)
         return trainer
 
@@ -158,6 +169,48 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "artifact": "model",
     }
     stages.save_results(directory, results)
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuse what could not work, or would be overruled without a word."""
+    for name, least in (("finetune_epochs", 0), ("retrain_epochs", 0), ("data.max_length", 1)):
+        if (value := OmegaConf.select(cfg, name)) is not None and value < least:
+            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
+    for name, instead in OVERRULED.items():
+        if name in cfg.trainer:
+            raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
+    if unknown := {*_returned(cfg)} - {"headline", "removed"}:
+        raise ValueError(f"Expected `returned` to name 'headline', 'removed' or both, got {sorted(map(str, unknown))}.")
+
+
+def _loggers(cfg: Any, stage: str, directory: Path) -> Any:
+    """Return the logger of a stage, or all of several: with the place and the name that their constructors take."""
+    if not cfg:
+        return False
+    if "_target_" not in cfg:
+        return [_loggers(one, stage, directory) for one in cfg.values() if one]
+    takes = inspect.signature(get_object(cfg["_target_"])).parameters
+    local = (
+        "id" not in takes and "name" in takes
+    )  # others take the version for the id of a run, which has to be its own
+    given = {"save_dir": str(directory), "version": stage if local else f"{directory.name}_{stage}"}
+    return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
+
+
+def _returned(cfg: DictConfig) -> list[str]:
+    names = cfg.get("returned", "headline")
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:
+    """Return what a sweeper goes by."""
+    dense, cut = results["baseline"], results["axformer"]
+    found = {
+        "headline": float(cut["metrics"][cfg.task.headline]),
+        "removed": 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
+    }
+    values = tuple(found[name] for name in _returned(cfg))
+    return values[0] if len(values) == 1 else values
 
 
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
@@ -223,8 +276,8 @@ store.store(group="hard_attention", name="signature", node=_arguments(HardAttent
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run one configuration in Hydra's output directory and show what came of it."""
+def main(cfg: DictConfig) -> float | tuple[float, ...]:
+    """Run one configuration in Hydra's output directory, show what came of it, and return what sweepers go by."""
     # Four trainers and many loads per run: what they all repeat would bury what matters.
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -237,15 +290,20 @@ def main(cfg: DictConfig) -> None:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
+    except SIGTERMException:
+        sys.stderr.write(f"Interrupted. The same command with hydra.run.dir='{directory}' resume=true goes on.\n")
+        sys.exit(128 + signal.SIGTERM)
     console = Console()
     console.print(results_table(results))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {directory}: results.json, plan.json, plan.png (what is left), finetuned/ and model/.",
+        f"Everything is in {escape(str(directory))}: results.json, plan.json, plan.png (what is left), finetuned/ and"
+        " model/.",
         "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
         sep="\n",
         soft_wrap=True,
     )
+    return _value(cfg, results)
 
 
 if __name__ == "__main__":

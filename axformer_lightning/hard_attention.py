@@ -41,8 +41,23 @@ def keep_top_k(weights_BHQK: Tensor, k: int) -> Tensor:
         >>> keep_top_k(torch.tensor([[[[0.1, 0.6, 0.3]]]]), k=2)
         tensor([[[[0.0000, 0.6000, 0.3000]]]])
     """
-    top = weights_BHQK.topk(min(k, weights_BHQK.shape[-1]), dim=-1, sorted=False)
-    return torch.zeros_like(weights_BHQK).scatter(-1, top.indices, top.values)
+    return _scatter_top(weights_BHQK, k, 0.0)
+
+
+def _scatter_top(x_BHQK: Tensor, k: int, rest: float) -> Tensor:
+    """Put ``rest`` in the place of all but the ``k`` largest values of the last dimension."""
+    num_keys = x_BHQK.shape[-1]
+    if _is_recorded():  # for any number of keys, also below k: as many more are there that count for nothing
+        x_BHQK = nn.functional.pad(x_BHQK, (0, k), value=rest)
+    else:
+        k = min(k, num_keys)
+    top = x_BHQK.topk(k, dim=-1, sorted=False)
+    return torch.full_like(x_BHQK, rest).scatter(-1, top.indices, top.values)[..., :num_keys]
+
+
+def _is_recorded() -> bool:
+    """Tell whether a graph is made that is run with other shapes later, so that no shape may decide anything."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def top_k_attention(
@@ -81,7 +96,7 @@ def top_k_attention(
         # What is exported runs at other lengths, too, and the kernel keeps all of up to k keys.
         tensors = query_BHQD, key_BHKD, value_BHKD, attention_mask
         return kernels.hard_attention(*tensors, settings.k, scaling, settings.renormalize), None
-    if key_BHKD.shape[2] <= settings.k:
+    if not _is_recorded() and key_BHKD.shape[2] <= settings.k:
         soft: tuple[Tensor, Tensor | None]
         soft = _soft_attention(module)(
             module,
@@ -101,8 +116,7 @@ def top_k_attention(
     elif attention_mask is not None:
         scores_BHQK = scores_BHQK + attention_mask
     if settings.renormalize:
-        top = scores_BHQK.topk(settings.k, dim=-1, sorted=False)
-        scores_BHQK = torch.full_like(scores_BHQK, -torch.inf).scatter(-1, top.indices, top.values)
+        scores_BHQK = _scatter_top(scores_BHQK, settings.k, -torch.inf)
     weights_BHQK = nn.functional.softmax(scores_BHQK, dim=-1)
     weights_BHQK = nn.functional.dropout(weights_BHQK, p=dropout, training=module.training)
     if not settings.renormalize:
@@ -132,7 +146,7 @@ class TopKDropout(nn.Module):
         """Return the weights after dropout, and hard if there are more than ``k`` keys."""
         settings = self.axformer_hard_attention
         dropped: Tensor
-        if weights_BHQK.shape[-1] <= settings.k:
+        if not _is_recorded() and weights_BHQK.shape[-1] <= settings.k:
             dropped = self.soft(weights_BHQK)
         elif settings.renormalize:
             kept_BHQK = keep_top_k(weights_BHQK, settings.k)

@@ -1,6 +1,5 @@
 """SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import OnTrial, SearchCounts, SearchSettings, search
+from axformer_lightning.search import JournalPath, OnTrial, SearchCounts, SearchSettings, search
 from axformer_lightning.surgery import Edit, cut_, joined
 
 
@@ -40,7 +39,7 @@ def search_and_cut_(
     settings: SearchSettings,
     *,
     ranks: Ranks = ALONE,
-    journal: str | os.PathLike[str] | None = None,
+    journal: JournalPath | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Cut:
     """Search for what a model can do without, cut it, and repair it where the settings say so.

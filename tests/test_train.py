@@ -13,6 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
 from PIL import Image
 from transformers import AutoTokenizer
 
@@ -177,13 +179,23 @@ def test_a_run_leaves_what_was_promised(run):
 
 @QUIET
 def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
-    _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4")
+    _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4", name="run [x]")
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=RunMode.RUN)
     monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
     data, same = f"data_dir={tmp_path / 'glue'}", ["retrain_epochs=0", "pruning=none", "hard_attention.k=4"]
-    train.main.__wrapped__(configuration("task=mrpc", "model=tiny", data, *SHORT, *same, "resume=true"))
+
+    def go(*more):
+        return train.main.__wrapped__(
+            configuration("task=mrpc", "model=tiny", data, *SHORT, *same, "resume=true", *more)
+        )
+
+    results = json.loads((directory / "results.json").read_text())
+    accuracy = results["axformer"]["metrics"]["accuracy"]
+    removed = 1 - results["axformer"]["encoder_parameters"] / results["baseline"]["encoder_parameters"]
+    assert go() == accuracy
     shown = capsys.readouterr().out
     assert f"Everything is in {directory}" in shown
+    assert go("returned=[removed,headline]") == (removed, accuracy)
     assert "encoder parameters" in shown
 
 
@@ -246,6 +258,73 @@ def test_the_headline_decides_and_is_one_of_the_metrics(task):
 def test_a_headline_that_the_task_has_not_is_refused(run):
     with pytest.raises(ValueError, match=r"`task\.headline` .*\['accuracy', 'f1'\], got 'pearson'"):
         run("task.headline=pearson")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("++trainer.max_epochs=3", r"`trainer\.max_epochs` to be left .*`finetune_epochs=`"),
+        ("++trainer.logger=false", r"`trainer\.logger` to be left .*`logger=none`"),
+        ("++trainer.default_root_dir=x", r"`trainer\.default_root_dir` to be left .*`hydra\.run\.dir=`"),
+        ("finetune_epochs=-1", "`finetune_epochs` to be at least 0, got -1"),
+        ("retrain_epochs=-1", "`retrain_epochs` to be at least 0, got -1"),
+        ("data.max_length=0", r"`data\.max_length` to be at least 1, got 0"),
+        ("returned=[loss]", r"`returned` to name 'headline', 'removed' or both, got \['loss'\]"),
+        ("hard_attention.k=2.5", "`k` to be a whole number, got 2.5"),
+    ],
+)
+def test_what_would_be_overruled_or_could_not_work_is_refused_before_anything(run, override, words):
+    with pytest.raises(ValueError, match=words):
+        run(override)
+
+
+class Plain:
+    """A logger that takes nothing."""
+
+
+class Local:
+    def __init__(self, save_dir, name, version):
+        self.given = (save_dir, name, version)
+
+
+class Remote:
+    """A logger that takes the version for the id of a run."""
+
+    def __init__(self, name=None, version=None, id=None, project=None):  # noqa: A002
+        self.given = version
+
+
+def test_loggers_of_any_constructor_and_several_of_them(tmp_path):
+    def make(settings):
+        return train._loggers(OmegaConf.create(settings), "finetune", tmp_path / "run7")
+
+    here = "tests.test_train"
+    assert isinstance(make({"_target_": f"{here}.Plain"}), Plain)
+    assert make({"_target_": f"{here}.Local", "name": "logs"}).given == (str(tmp_path / "run7"), "logs", "finetune")
+    assert make({"_target_": f"{here}.Local", "name": "a", "save_dir": "there"}).given[0] == "there"
+    assert make({"_target_": f"{here}.Remote"}).given == "run7_finetune"
+    several = make({"a": {"_target_": f"{here}.Plain"}, "b": {"_target_": f"{here}.Remote"}})
+    assert [type(logger) for logger in several] == [Plain, Remote]
+    assert make({}) is False
+
+
+def test_a_configuration_composed_in_a_notebook_makes_its_logger(tmp_path):
+    logger = train._loggers(configuration("task=mrpc").logger, "finetune", tmp_path)
+    assert Path(logger.log_dir) == tmp_path / "logs" / "finetune"
+
+
+def test_a_terminated_run_says_how_to_go_on_and_fails(tmp_path, monkeypatch, capsys):
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)), mode=RunMode.RUN)
+    monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
+
+    def terminated(cfg, directory):
+        raise SIGTERMException
+
+    monkeypatch.setattr(train, "train", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        train.main.__wrapped__(configuration("task=mrpc"))
+    assert stopped.value.code == 143
+    assert "resume=true goes on" in capsys.readouterr().err
 
 
 def test_the_tiny_model_fits_the_longest_sample():

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from axformer_lightning.basics import check_types
+
 BlockState = Literal["kept", "removed"]
 
 
@@ -16,7 +18,7 @@ class HardAttention:
         renormalize: whether the kept weights are scaled to sum to one (not so in the reference).
 
     Raises:
-        ValueError: if ``k`` is less than one.
+        ValueError: if ``k`` is no whole number of at least one.
 
     Example:
         >>> HardAttention(k=0)
@@ -28,6 +30,7 @@ class HardAttention:
     renormalize: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.k < 1:
             raise ValueError(
                 f"Expected hard attention to keep k >= 1 keys of each query, got k={self.k}."

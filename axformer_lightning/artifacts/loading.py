@@ -9,6 +9,7 @@ number of layers stands elsewhere in `config.json`.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,12 +24,22 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
-from axformer_lightning.artifacts.sums import check_sums, write_sums
+from axformer_lightning.artifacts.files import (
+    CONFIG_FILE,
+    FILES,
+    KEPT,
+    PLAN_FILE,
+    WEIGHTS_FILE,
+    complete_artifact,
+    is_of_transformers,
+)
+from axformer_lightning.artifacts.sums import check_sums
 from axformer_lightning.first_token import set_first_token_
-from axformer_lightning.plan import Plan, plan_of
-from axformer_lightning.surgery.cut import cut_
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import cut_, is_as_it_was_built, let_plan_travel
 
-CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
+logger = logging.getLogger(__name__)
+
 # Fields of a config by which transformers would run other code than its own, or read other files than these.
 ELSEWHERE = (
     "attn_implementation",
@@ -41,29 +52,6 @@ ELSEWHERE = (
     "quantization_config",
     "transformers_weights",
 )
-KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
-HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
-CARD = """---
-library_name: axformer-lightning
----
-# {name}, made smaller by AxFormer
-
-A `{architecture}` from which attention blocks, feed-forward blocks, heads and neurons that did not help its task were
-removed, and whose attention may be hard in some layers (arXiv 2010.03688). What was done is in `{plan_file}`.
-
-```python
-from axformer_lightning import load_pretrained
-model = load_pretrained("this directory or its hub id")
-```
-`transformers` alone refuses to load it, as it would fill what was removed with random weights.
-
-| | |
-|---|---|
-| parameters | {parameters:,} |
-| attention blocks kept | {attention} of {layers} |
-| feed-forward blocks kept | {feed_forward} of {layers} |
-| layers with hard attention | {hard} |
-"""
 
 
 def save_pretrained(
@@ -80,31 +68,35 @@ def save_pretrained(
         directory: where to; made if absent, files of the same names are replaced.
         tokenizer: saved beside the model.
 
+    A warning names what is not in the artifact: parameters of the module's own, such as a head; and a model class that
+    is not one of transformers, which loading has to be given.
+
     Raises:
         ValueError: if the family is unknown or the model cannot be found.
     """
     transformer = find_transformer(model)
-    anatomy = anatomy_of(transformer)
-    plan = plan_of(transformer)
+    anatomy_of(transformer)
+    _say_what_is_missing(model, transformer)
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         staging = Path(temporary)
         transformer.save_pretrained(staging)
+        if is_as_it_was_built(transformer):  # one that is cut makes an artifact by itself
+            complete_artifact(transformer, staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
-        plan.save(staging / PLAN_FILE)
-        (staging / "README.md").write_text(_card(transformer, plan), encoding="utf-8")
-        if plan.layers != anatomy.dense_layers():
-            _put_hints(staging / CONFIG_FILE, transformer.config)
-        write_sums(staging, FILES)
         target.mkdir(exist_ok=True)
         for file in staging.iterdir():
             shutil.move(file, target / file.name)
 
 
 def load_pretrained(
-    directory_or_hub_id: str | os.PathLike[str], *, first_token_only: bool = False, **kwargs: Any
+    directory_or_hub_id: str | os.PathLike[str],
+    *,
+    first_token_only: bool = False,
+    model_class: type[PreTrainedModel] | None = None,
+    **kwargs: Any,
 ) -> PreTrainedModel:
     """Load what :func:`save_pretrained` wrote: cut, hard attention on, in eval mode.
 
@@ -114,6 +106,7 @@ def load_pretrained(
         directory_or_hub_id: an artifact's directory, or the id of a hub repository that holds one.
         first_token_only: whether calls skip what a head that reads the first token only has no use for
             (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
+        model_class: the class that was saved, where it is not one of transformers.
         kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
 
     Returns:
@@ -133,8 +126,8 @@ def load_pretrained(
             )
     check_sums(directory, FILES)
     plan = Plan.load(directory / PLAN_FILE)
-    config = _config_without_hints(directory / CONFIG_FILE, plan)
-    architecture = _architecture(config, directory)
+    config = _config_without_hints(directory / CONFIG_FILE, plan, model_class)
+    architecture = _architecture(config, directory, model_class)
     weights = _weights(directory / WEIGHTS_FILE)
 
     class Cut(architecture):  # type: ignore[valid-type, misc]
@@ -143,6 +136,7 @@ def load_pretrained(
         def __init__(self, config: PreTrainedConfig, *args: Any, **options: Any) -> None:
             super().__init__(config, *args, **options)
             cut_(self, plan)
+            let_plan_travel(self, travels=False)  # `from_pretrained` takes all entries for parameters
 
     Cut.__name__ = architecture.__name__
     # Without a directory, as transformers follows what it finds in one: an index of weights, adapters, shards.
@@ -163,6 +157,7 @@ def load_pretrained(
                 f" got {problem.replace('_', ' ')}: {sorted(map(str, info[problem]))[:5]}."
             )
     model.__class__ = architecture
+    let_plan_travel(model)
     model.config.name_or_path = model.name_or_path = os.fspath(directory)
     if first_token_only:
         set_first_token_(model)
@@ -182,39 +177,48 @@ def _local(directory_or_hub_id: str | os.PathLike[str]) -> Path:
         ) from error
 
 
-def _layers_field(config: PreTrainedConfig) -> str:
-    return str(config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+def _say_what_is_missing(model: nn.Module, transformer: PreTrainedModel) -> None:
+    inside = {*transformer.parameters()}
+    own = [name for name, parameter in model.named_parameters() if parameter not in inside]
+    if own:
+        logger.warning(
+            "The artifact holds the %s alone. Not in it are the %d parameters of the module's own, %s: save them too,"
+            " for example in a Lightning checkpoint.",
+            type(transformer).__name__,
+            len(own),
+            own[:5],
+        )
+    if not is_of_transformers(type(transformer)):
+        name = type(transformer).__name__
+        said = "%s is no class of transformers: load it with `load_pretrained(..., model_class=%s)`."
+        logger.warning(said, name, name)
 
 
-def _put_hints(path: Path, config: PreTrainedConfig) -> None:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    layers = _layers_field(config)
-    # `layer_types` goes with the number of layers: transformers compares the two even to find a tokenizer. The
-    # family is not kept here: transformers would find it in a dict and load what is around it.
-    data[KEPT] = {name: data.pop(name) for name in (layers, "layer_types") if name in data}
-    data["model_type"] = data[layers] = HINT
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _config_without_hints(path: Path, plan: Plan) -> PreTrainedConfig:
+def _config_without_hints(path: Path, plan: Plan, model_class: type[PreTrainedModel] | None) -> PreTrainedConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         data.update(data.pop(KEPT, {}))
         data = {name: value for name, value in data.items() if name not in ELSEWHERE}
-        return type(AutoConfig.for_model(plan.model_type)).from_dict(data | {"model_type": plan.model_type})
+        own: type[PreTrainedConfig] | None = getattr(model_class, "config_class", None)
+        kind = type(AutoConfig.for_model(plan.model_type)) if own is None else own
+        return kind.from_dict(data | {"model_type": plan.model_type})
     except Exception as error:
         raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {type(error).__name__}: {error}") from error
 
 
-def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
+def _architecture(
+    config: PreTrainedConfig, directory: Path, model_class: type[PreTrainedModel] | None
+) -> type[PreTrainedModel]:
     names = config.architectures
     name = names[0] if isinstance(names, list) and len(names) == 1 else None
-    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    if model_class is not None and name == model_class.__name__:
+        return model_class
+    found = getattr(transformers, name, None) if isinstance(name, str) and model_class is None else None
     of_family = isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)
     if not of_family:
         raise ValueError(
             f"Expected `architectures` in {os.fspath(directory / CONFIG_FILE)!r} to name one {config.model_type!r}"
-            f" model class of transformers, got {names}."
+            f" model class of transformers, or the one that is given as `model_class=`, got {names}."
         )
     return found  # type: ignore[return-value]
 
@@ -225,16 +229,3 @@ def _weights(path: Path) -> dict[str, Tensor]:
         return load(content)
     except Exception as error:  # safetensors raises more than its own error
         raise ValueError(f"Cannot read the weights {os.fspath(path)!r}: {error}") from error
-
-
-def _card(model: PreTrainedModel, plan: Plan) -> str:
-    return CARD.format(
-        name=type(model).__name__,
-        architecture=type(model).__name__,
-        plan_file=PLAN_FILE,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        attention=sum(layer.attention == "kept" for layer in plan.layers),
-        feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
-        layers=plan.num_layers,
-        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.is_hard) or "none",
-    )

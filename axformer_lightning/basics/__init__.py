@@ -1,7 +1,19 @@
 """Small tools over torch and files; imports nothing of ours."""
 
+from axformer_lightning.basics.checking import check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import eval_mode, replaced
+from axformer_lightning.basics.untouched import untouched
 
-__all__ = ["MARKS", "digest_of", "eval_mode", "replaced", "replacing", "write_atomically"]
+__all__ = [
+    "MARKS",
+    "check_type",
+    "check_types",
+    "digest_of",
+    "eval_mode",
+    "replaced",
+    "replacing",
+    "untouched",
+    "write_atomically",
+]

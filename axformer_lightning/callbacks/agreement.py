@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Budget
+from axformer_lightning.callbacks.search_set import SearchSet
 from axformer_lightning.search import PUBLISHED, Pruning, SearchOptions, SearchSettings, make_settings
 
 OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
@@ -22,7 +23,9 @@ class Schedule(TypedDict, total=False):
         first_epoch: epoch, counted from 0, at the end of whose validation the first round runs.
         rounds: how many rounds there are.
         every_n_epochs: epochs from one round to the next.
-        search_dataloader: samples that decide; by default the validation dataloader.
+        search_dataloader: samples that decide, in batches; or a function that returns them, or a LightningDataModule.
+            By default the method `search_dataloader` of the trainer's DataModule or of the module, or else the
+            validation dataloader.
         model: dotted attribute path of the Hugging Face model, needed where the module holds several.
     """
 
@@ -30,7 +33,7 @@ class Schedule(TypedDict, total=False):
     first_epoch: int
     rounds: int
     every_n_epochs: int
-    search_dataloader: Iterable[Any] | None
+    search_dataloader: SearchSet | None
     model: str | None
 
 

@@ -1,6 +1,8 @@
 """What the two callbacks share: when a round is due, and what surrounds it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import tee
 from typing import Any
 
 import lightning as L
@@ -10,6 +12,7 @@ from axformer_lightning.anatomy import HardAttention, find_transformer, layers_l
 from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, settings_of
 from axformer_lightning.callbacks.checks import (
+    check_can_write,
     check_module,
     check_schedule,
     check_scores,
@@ -18,13 +21,15 @@ from axformer_lightning.callbacks.checks import (
     has_setup_of_its_own,
     is_ready,
 )
+from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
-from axformer_lightning.callbacks.round import remove_journal, run_round, starting_point
+from axformer_lightning.callbacks.round import run_round
+from axformer_lightning.callbacks.search_set import SearchSet, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Pruning, SearchSettings
-from axformer_lightning.training import PLANS_KEY, StartingPoint, tell_main_process
+from axformer_lightning.training import PLANS_KEY
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
@@ -52,17 +57,17 @@ class SearchCallback(L.Callback):
         self.first_epoch: int = schedule["first_epoch"]
         self.rounds: int = schedule["rounds"]
         self.every_n_epochs: int = schedule["every_n_epochs"]
-        self.search_dataloader: Iterable[Any] | None = schedule["search_dataloader"]
+        self.search_dataloader: SearchSet | None = schedule["search_dataloader"]
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
-        self._settings([self], [self])
+        _settings_of([self], [self])
         self.plan: Plan | None = None
         self.rounds_done = 0
         self.next_epoch = self.first_epoch
         self.pending_epoch: int | None = None
         self.restart_due = False
-        self._start: StartingPoint | None = None
+        self._fit = Fit()
         self._is_checked = False
 
     @property
@@ -80,13 +85,14 @@ class SearchCallback(L.Callback):
         num_epochs = epochs_needed(self.next_epoch, self._remaining(), self.every_n_epochs, trainer)
         num_epochs += int(self._shared(trainer)["retrain"] == "rewind")  # to retrain in
         check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
+        if self._shared(trainer)["retrain"] == "rewind":
+            check_can_write(trainer)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        self._settings([self], self._partners(trainer))
         self._is_checked = False
         try:
-            check_module(pl_module, self.model)
+            check_module(pl_module, self.model, self._settings(trainer))
         except ValueError:
             if not has_setup_of_its_own(pl_module):
                 raise
@@ -97,7 +103,7 @@ class SearchCallback(L.Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not _is_dry_run(trainer) and not self._is_checked:
-            check_module(pl_module, self.model)
+            check_module(pl_module, self.model, self._settings(trainer))
             self._check_scores(trainer, pl_module)
 
     @override
@@ -106,18 +112,21 @@ class SearchCallback(L.Callback):
         at_work = any(other._remaining() for other in partners) and not _is_dry_run(trainer)
         if not at_work or partners[-1] is not self:
             return
-        if _search_loader(partners) is None:
+        transformer = find_transformer(pl_module, self.model)
+        rewinds = self._shared(trainer)["retrain"] == "rewind"
+        fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds)
+        for other in partners:
+            other._fit = fit
+        if self._search_set(trainer, pl_module) is None:
             logger.warning(
                 "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
                 " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
                 type(self).__name__,
             )
             if trainer.val_dataloaders is not None:
-                check_scores(trainer, pl_module, find_transformer(pl_module, self.model), None)
-        if self._shared(trainer)["retrain"] == "rewind":
-            start = starting_point(trainer, pl_module, self.model)
-            for other in partners:
-                other._start = start
+                settings = self._settings(trainer)
+                metric = None if settings is None else settings.rule.metric
+                check_scores(trainer, pl_module, transformer, None, metric)
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -142,7 +151,7 @@ class SearchCallback(L.Callback):
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._start is None:  # a model that is rewound and not retrained would be worth nothing
+        if self._fit.start is None:  # a model that is rewound and not retrained would be worth nothing
             self._run_pending_round(trainer, pl_module)
 
     @override
@@ -159,13 +168,10 @@ class SearchCallback(L.Callback):
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         unwatch_loading(pl_module)
-        tell_main_process(trainer, pl_module, self.model, plan_in(pl_module, self.model))
         release_monitors(trainer)
         if stage == "fit":
-            remove_journal(trainer, pl_module, self.model)
-        if self._start is not None:
-            self._start.path.unlink(missing_ok=True)
-            self._start = None
+            self._fit.end()
+            self._fit = Fit()
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -188,11 +194,12 @@ class SearchCallback(L.Callback):
         if not waiting:
             return  # the first of those that waited has run the round for all
         transformer = find_transformer(pl_module, self.model)
-        before, loader = layers_left(transformer), _search_loader(partners)
-        *first, last = self._settings(waiting, partners)
+        before, loader = layers_left(transformer), self._search_set(trainer, pl_module)
+        *first, last = _settings_of(waiting, partners)
         for settings in first:
-            run_round(trainer, pl_module, transformer, settings=settings, loader=loader, start=None)
-        plan = run_round(trainer, pl_module, transformer, settings=last, loader=loader, start=self._start)
+            without = replace(self._fit, start=None)  # rewound weights would be scored by what comes next
+            run_round(trainer, pl_module, transformer, settings=settings, loader=loader, fit=without)
+        plan = run_round(trainer, pl_module, transformer, settings=last, loader=loader, fit=self._fit)
         for other in waiting:
             assert other.pending_epoch is not None
             other.rounds_done += 1
@@ -205,18 +212,19 @@ class SearchCallback(L.Callback):
             for other in partners:
                 other.restart_due = True
 
-    @staticmethod
-    def _settings(
-        callbacks: "Sequence[SearchCallback]", partners: "Sequence[SearchCallback]"
-    ) -> list[SearchSettings | Budget]:
-        """Return what callbacks do in one round, one after another: first the search, then down to a budget."""
-        budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
-        searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
-        return [*([settings_of(searching, others)] if searching else []), *budgets]
-
     def _partners(self, trainer: L.Trainer) -> "list[SearchCallback]":
         """Return the callbacks that search the same model, this one among them."""
         return [other for other in _search_callbacks(trainer) if other.model == self.model]
+
+    def _search_set(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Iterable[Any] | None:
+        given = [other.search_dataloader for other in self._partners(trainer) if other.search_dataloader is not None]
+        return search_set(trainer, pl_module, given[0] if given else None)
+
+    def _settings(self, trainer: L.Trainer) -> SearchSettings | None:
+        """Return what a round of all partners would search for, None where they only go down to a budget."""
+        partners = self._partners(trainer)
+        found = _settings_of(partners, partners)[0]
+        return None if isinstance(found, Budget) else found
 
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
         """Return the options that it shares with its partners."""
@@ -224,11 +232,15 @@ class SearchCallback(L.Callback):
 
     def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the first of the partners score a batch of the search loader, for all of them."""
-        partners = self._partners(trainer)
-        loader = _search_loader(partners)
-        if loader is not None and partners[0] is self:
-            check_scores(trainer, pl_module, find_transformer(pl_module, self.model), loader)
-        self._is_checked = True
+        self._is_checked, partners = True, self._partners(trainer)
+        if partners[0] is not self or (loader := self._search_set(trainer, pl_module)) is None:
+            return
+        holder = next((other for other in partners if other.search_dataloader is loader), None)
+        if holder is not None and isinstance(loader, Iterator) and not hasattr(loader, "flattened"):
+            loader, holder.search_dataloader = tee(loader)  # what is read now is read again in the round
+        transformer, settings = find_transformer(pl_module, self.model), self._settings(trainer)
+        metric = None if settings is None else settings.rule.metric
+        check_scores(trainer, pl_module, transformer, loader, metric)
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""
@@ -238,12 +250,17 @@ class SearchCallback(L.Callback):
             self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
 
 
+def _settings_of(
+    callbacks: Sequence[SearchCallback], partners: Sequence[SearchCallback]
+) -> list[SearchSettings | Budget]:
+    """Return what callbacks do in one round, one after another: first the search, then down to a budget."""
+    budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
+    searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
+    return [*([settings_of(searching, others)] if searching else []), *budgets]
+
+
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
     return [callback for callback in trainer.callbacks if isinstance(callback, SearchCallback)]  # type: ignore[attr-defined]
-
-
-def _search_loader(partners: Iterable[SearchCallback]) -> Iterable[Any] | None:
-    return next((other.search_dataloader for other in partners if other.search_dataloader is not None), None)
 
 
 def _is_dry_run(trainer: L.Trainer) -> bool:

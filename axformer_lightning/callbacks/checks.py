@@ -1,18 +1,27 @@
 """What is refused before anything trains: modules that hold no model to cut, and those that cannot be scored."""
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.basics import check_type
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.replay.measuring import scoring
-from axformer_lightning.scoring import ADVICE, step_of
-from axformer_lightning.training import fits_in_workers, follows_workers
+from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
+from axformer_lightning.search import SearchSettings
+from axformer_lightning.search.phases import space_of
+from axformer_lightning.surgery import check_can_cut, check_unshared
+from axformer_lightning.training import cannot_write, fits_in_workers, follows_workers
 
 OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
 ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
@@ -26,6 +35,7 @@ def check_schedule(first_epoch: int, rounds: int, every_n_epochs: int, retrain: 
     """
     counts = {"first_epoch": (first_epoch, 0), "rounds": (rounds, 1), "every_n_epochs": (every_n_epochs, 1)}
     for name, (value, least) in counts.items():
+        check_type(name, value, int)
         if value < least:
             raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
     if retrain not in (None, "continue", "rewind"):
@@ -42,9 +52,16 @@ def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: in
         num_epochs: epochs that they need.
 
     Raises:
-        ValueError: if the strategy cannot follow a cut, there is no validation, or there are too few epochs.
+        ValueError: if the strategy or another callback cannot follow a cut, there is no validation, or there are too
+            few epochs.
     """
     check_strategy(trainer)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if any(parent.__name__ == "ModelPruning" for parent in type(callback).__mro__):
+            raise ValueError(
+                f"Expected weights as plain parameters, got {type(callback).__name__} beside {name}, which puts masks"
+                " and other parameters in their place. Leave it out, or use it in a fit of its own before this one."
+            )
     if not trainer.enable_validation:
         raise ValueError(
             f"Expected a validation loop for {name} to act in, got none. Define `validation_step`"
@@ -78,6 +95,21 @@ def check_strategy(trainer: L.Trainer) -> None:
         )
 
 
+def check_can_write(trainer: L.Trainer) -> None:
+    """Refuse a directory into which the weights that retraining rewinds to cannot be written.
+
+    Raises:
+        OSError: naming the directory.
+    """
+    directory = Path(trainer.log_dir or trainer.default_root_dir)
+    if trainer.is_global_zero:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=directory).close()
+        except OSError as error:
+            raise cannot_write(directory, error) from error
+
+
 def epochs_needed(next_epoch: int, num_rounds: int, every_n_epochs: int, trainer: L.Trainer) -> int:
     """Return after how many epochs the last of ``num_rounds`` rounds has run, the first being due in ``next_epoch``."""
     interval = trainer.check_val_every_n_epoch or 1
@@ -88,12 +120,39 @@ def epochs_needed(next_epoch: int, num_rounds: int, every_n_epochs: int, trainer
     return last
 
 
-def check_module(pl_module: L.LightningModule, model: str | None) -> None:
+def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
+    """Refuse a metric that cannot take what a batch was scored as; a copy of it is tried.
+
+    Raises:
+        ValueError: naming the metric and what it was given.
+    """
+    trial = copy.deepcopy(metric).to(device)
+    trial.reset()
+    trial.sync_on_compute = trial._to_sync = False  # another process may have no batch to compute anything from
+    preds = scored.preds
+    try:
+        trial.update(preds, scored.target)
+        float(trial.compute())
+        # Metrics with thresholds go by how sure a prediction is; of classes they would make something, but not that.
+        wanted = hasattr(trial, "thresholds") and isinstance(preds, Tensor) and not preds.is_floating_point()
+        why = "it goes by scores or probabilities, not by predicted classes" if wanted else None
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    if why is not None:
+        kinds = [f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in scored]
+        raise ValueError(
+            f"Expected a metric that takes predictions ({kinds[1]}) and targets ({kinds[2]}), got"
+            f" {type(metric).__name__}: {why}. Pass another metric, or return from `axformer_step` what it takes."
+        )
+
+
+def check_module(pl_module: L.LightningModule, model: str | None, settings: SearchSettings | None) -> None:
     """Refuse a module whose transformer cannot be cut, or that says nothing of how it is scored.
 
     Args:
         pl_module: holds the transformer.
         model: dotted attribute path of the transformer, where there are several.
+        settings: what will be searched for; None where only a budget is to be reached.
 
     Raises:
         ValueError: if there is no transformer, several and no name, one of an unknown family, or one with adapters.
@@ -107,7 +166,13 @@ def check_module(pl_module: L.LightningModule, model: str | None) -> None:
                 " `model = model.merge_and_unload()`, and then `model.requires_grad_(True)`, as PEFT has frozen what"
                 " retraining has to train."
             )
-    anatomy_of(transformer)
+    anatomy = anatomy_of(transformer)
+    check_unshared(pl_module, transformer)
+    if settings is None:
+        check_can_cut(transformer, None, prunes=True)
+    else:
+        space_of(anatomy, settings)
+        check_can_cut(transformer, settings.hard_attention, prunes=settings.pruning is not None)
     step_of(pl_module)
 
 
@@ -126,9 +191,13 @@ def is_ready(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreT
 
 
 def check_scores(
-    trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel, loader: Iterable[Any] | None
+    trainer: L.Trainer,
+    pl_module: L.LightningModule,
+    transformer: PreTrainedModel,
+    loader: Iterable[Any] | None,
+    metric: Metric | None,
 ) -> None:
-    """Score the first batch of the search set, so that what cannot be scored is refused before training.
+    """Score the first batches of the search set, so that what cannot be scored is refused before training.
 
     Module and random state are unchanged afterwards.
 
@@ -136,23 +205,23 @@ def check_scores(
         trainer: prepares the batch.
         pl_module: what is scored.
         transformer: the model inside it.
-        loader: the search set, or None for the trainer's validation set. An iterator is left alone, as it can be read
-            only once.
+        loader: the search set, or None for the trainer's validation set.
+        metric: what the search decides by beside the loss, if anything.
 
     Raises:
-        ValueError: if the search set is empty, or a batch and the module do not go together.
+        ValueError: if the search set is empty, a batch and the module do not go together, or what would be scored is
+            not what the module learns.
         TypeError: if the module puts out nothing that can be scored.
     """
-    is_empty = not isinstance(loader, Iterator)
-    with isolate_rng(), trainer.precision_plugin.forward_context(), scoring(pl_module, transformer):
-        for batch in prepared_batches(trainer, loader) if is_empty else ():
-            try:
-                step_of(pl_module, getattr(transformer.config, "problem_type", None))(batch)
-            except Exception as error:
-                what = "AxFormer scored the first batch of its search set, before any training."
-                error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
-                raise
-            is_empty = False
-            break
-    if all(empty for (empty,) in ranks_of(trainer).gather([is_empty])):
+    batches, problem_type = prepared_batches(trainer, loader), getattr(transformer.config, "problem_type", None)
+    try:
+        with isolate_rng(), trainer.precision_plugin.forward_context():
+            found = check_agreement(pl_module, batches, problem_type)
+    except Exception as error:
+        what = "AxFormer scored the first batches of its search set, before any training."
+        error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
+        raise
+    if found and metric is not None:
+        check_metric(metric, found[0], pl_module.device)
+    if all(empty for (empty,) in ranks_of(trainer).gather([not found])):
         raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

@@ -1,10 +1,10 @@
-"""What watches a metric, `EarlyStopping` and `ModelCheckpoint`: after a cut the model is compared with itself.
+"""What watches a metric, `EarlyStopping`, `ModelCheckpoint` and plateau schedulers: after a cut it starts anew.
 
 A metric of the dense model says nothing of the cut one. Until the next validation a `ModelCheckpoint` with a monitor
-writes nothing, as it would pair cut weights with the dense model's metric. Then both start to compare anew: the dense
+writes nothing, as it would pair cut weights with the dense model's metric. Then all start to compare anew: the dense
 model's best is no bar that retraining has to jump in its first epoch, and "best" is a model of the new shape. The file
 of the dense model's best stays on disk. Callbacks are known by the names of their classes, so those of
-`pytorch_lightning` count as well.
+`pytorch_lightning` count as well. Watchers of a user's own start anew in their `axformer_cut`.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 HELD = "_save_monitor_checkpoint"  # through which every file of a monitored ModelCheckpoint goes
 
@@ -39,6 +40,13 @@ def restart_monitors(trainer: L.Trainer) -> None:
             callback.best_model_score = callback.current_score = None
     for callback in _of_class(trainer, "EarlyStopping"):
         callback.best_score = callback.best_score.new_tensor(math.inf if callback.mode == "min" else -math.inf)
+        callback.wait_count = 0
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    while schedulers:
+        scheduler: Any = schedulers.pop()
+        schedulers += getattr(scheduler, "_schedulers", [])  # of a sequence
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler._reset()
 
 
 def _of_class(trainer: L.Trainer, name: str) -> Iterator[Any]:

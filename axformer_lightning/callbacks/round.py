@@ -1,32 +1,37 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import find_transformer, layers_left
+from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.budgets import Budget
+from axformer_lightning.callbacks.fit import Fit, search_journal
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
+from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_, shrink_to_
 from axformer_lightning.scoring import BATCH_TOKENS, search_batches
-from axformer_lightning.search import SearchSettings
-from axformer_lightning.search.journal import own_path
+from axformer_lightning.search import SearchSettings, count_wholes
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
-    StartingPoint,
     averaged_modules,
     carry_over,
     check_all_trained,
+    check_references,
+    contents_of,
     copy_parameters_,
+    held_by,
     restart_averages,
     rewrap,
+    tell_of_cut,
 )
 
 
@@ -37,7 +42,7 @@ def run_round(
     *,
     settings: SearchSettings | Budget,
     loader: Iterable[Any] | None,
-    start: StartingPoint | None,
+    fit: Fit,
 ) -> Plan:
     """Search or go down to a budget, cut, carry the optimizers over, and rewind where a starting point is given.
 
@@ -47,13 +52,19 @@ def run_round(
         transformer: the model inside it.
         settings: what is searched for and by which rule, or the budget.
         loader: the search set, or None for the trainer's validation set.
-        start: where to rewind to, or None to keep the weights.
+        fit: where to rewind to, if anywhere; copies of the transformer that have changed since are averages.
 
     Returns:
         The plan so far.
+
+    Raises:
+        ValueError: if something would not follow the cut; nothing is changed then.
     """
     name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    averages = [(module, find_transformer(module, name)) for module in averaged_modules(trainer)]
+    averages = [(module, find_transformer(module, name), "") for module in averaged_modules(trainer)]
+    averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
+    check_references(trainer, pl_module, transformer, copies=False)
+    held, before, size = held_by(trainer.optimizers), layers_left(transformer), _size(transformer)
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
@@ -61,70 +72,41 @@ def run_round(
         if isinstance(settings, Budget):
             cut = shrink_to_(pl_module, transformer, batches, settings, ranks=ranks)
         else:
-            journal = search_journal(trainer, pl_module, transformer)
-            cut = search_and_cut_(pl_module, transformer, batches, settings, ranks=ranks, journal=journal)
+            journal = search_journal(trainer, name, fit.journals)
+            with search_progress(trainer, count_wholes(anatomy_of(transformer), before, settings)) as on_trial:
+                cut = search_and_cut_(
+                    pl_module, transformer, batches, settings, ranks=ranks, journal=journal, on_trial=on_trial
+                )
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
-    check_all_trained(pl_module, trainer.optimizers, cut.edits)
-    for _, average in averages:
-        cut_(average, cut.plan)
+    check_all_trained(pl_module, trainer.optimizers, cut.edits, held)
+    for _, average, _ in averages:
+        edits = cut_(average, cut.plan)
         copy_parameters_(average, transformer, cut.repaired)
-    if start is not None:
+        for optimizer in trainer.optimizers:
+            carry_over(optimizer, edits)  # it may hold them, frozen
+    tell_of_cut(trainer, pl_module, name and f"{name}.", cut.edits)
+    if fit.start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        start.rewind_(pl_module, transformer, trainer.optimizers, schedulers)
-        for module, average in averages:
-            start.rewind_weights_(module, average)
+        copies, inside = [average for _, average, _ in averages], {*pl_module.modules()}
+        fit.start.rewind_(pl_module, transformer, trainer.optimizers, schedulers, copies)
+        for module, average, path in averages:
+            if average not in inside:
+                fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)
     rewrap(trainer)
     if isinstance(settings, Budget):
-        logger.info("AxFormer: within the budget after %d slices.", cut.counts.accepted)
+        after = _size(transformer)
+        logger.info(
+            "AxFormer: within the budget; %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1)
+        )
         return cut.plan
-    logger.info("AxFormer: %d of %d candidates accepted.", cut.counts.accepted, cut.counts.candidates)
-    if trainer.logger is not None:
-        values = {"axformer/candidates": cut.counts.candidates, "axformer/accepted": cut.counts.accepted}
-        trainer.logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
+    speak(trainer, cut.plan, numbers_of(cut.plan, cut.counts, before, (size, _size(transformer))))
     return cut.plan
 
 
-def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
-    """Save where the fit begins, beside its logs, to rewind to.
-
-    Args:
-        trainer: holds the optimizers and schedulers.
-        pl_module: holds the transformer.
-        model: dotted attribute path of the transformer, where there are several.
-    """
-    start = StartingPoint.save(
-        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}.safetensors",
-        pl_module,
-        layers_left(find_transformer(pl_module, model)),
-        trainer.optimizers,
-        [config.scheduler for config in trainer.lr_scheduler_configs],
-        writes=trainer.is_global_zero,
-    )
-    trainer.strategy.barrier()  # nobody reads what is not written yet
-    return start
-
-
-def search_journal(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel) -> Path:
-    """Return where the search of a model is taken down, so that it goes on when a killed fit is resumed.
-
-    Not beside the logs, whose directory is another one in every process. A round leaves its journal behind, as the fit
-    may be killed before a checkpoint holds the cut; the next round begins it anew, and the end of the fit removes it.
-
-    Args:
-        trainer: gives the directory.
-        pl_module: holds the transformer.
-        transformer: what is searched.
-    """
-    name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    return Path(trainer.default_root_dir) / f"axformer_search_{name or 'model'}.jsonl"
-
-
-def remove_journal(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> None:
-    """Remove the journal of a fit that has ended; arguments as of `starting_point`."""
-    journal = search_journal(trainer, pl_module, find_transformer(pl_module, model))
-    own_path(journal, ranks_of(trainer)).unlink(missing_ok=True)
+def _size(transformer: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in transformer.parameters())
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:
@@ -134,20 +116,32 @@ def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterat
         trainer: prepares the batches.
         loader: the search set, or None for the trainer's validation set.
     """
-    if loader is not None:
+    if loader is not None and not hasattr(loader, "flattened"):
         with undivided([loader]):
             for batch in loader:
                 yield _prepared(trainer, batch, 0)
         return
-    combined = CombinedLoader(trainer.val_dataloaders, "sequential")
+    own: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader if loader is None else loader
+    combined = CombinedLoader(own.iterables, own._mode)
     with undivided(combined.flattened) as was_divided:
-        limits = [
-            limit * trainer.world_size if divided else limit
-            for limit, divided in zip(trainer.num_val_batches, was_divided, strict=True)
-        ]
-        for batch, batch_idx, dataloader_idx in iter(combined):
-            if batch_idx < limits[dataloader_idx]:
-                yield _prepared(trainer, batch, dataloader_idx)
+        if loader is None:
+            combined.limits = [
+                limit * trainer.world_size if divided else limit
+                for limit, divided in zip(trainer.num_val_batches, was_divided, strict=True)
+            ]
+        for batch, dataloader_idx in _read(combined):
+            yield _prepared(trainer, batch, dataloader_idx)
+
+
+def _read(combined: CombinedLoader) -> Iterator[tuple[Any, int]]:
+    """Yield batches and the numbers of their loaders, and read no further than the limits."""
+    length = sized_len(iter(combined))
+    for _ in count() if length is None else range(length):
+        try:
+            batch, _, dataloader_idx = next(combined)
+        except StopIteration:
+            return
+        yield batch, dataloader_idx
 
 
 def _share(

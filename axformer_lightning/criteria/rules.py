@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from torchmetrics import Metric
 
+from axformer_lightning.basics import check_types
 from axformer_lightning.criteria.accuracy import LabelAccuracy
 from axformer_lightning.criteria.bars import CRITERIA, Clause, Totals
 
@@ -69,6 +70,7 @@ class Rule:
         return all(clause.holds(score, best, base, self.tolerance) for clause in self.clauses)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.majority < 1:
             raise ValueError(f"Expected `majority` in [0, 1), where 0 switches the vote off, got {self.majority}.")
         if not 0 <= self.tolerance < math.inf:

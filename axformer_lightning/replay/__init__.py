@@ -11,7 +11,6 @@ from axformer_lightning.replay.measuring import (
     never,
     num_not_worse,
     samples,
-    scoring,
     total_loss,
 )
 from axformer_lightning.replay.ranks import ALONE, Ranks
@@ -20,6 +19,7 @@ from axformer_lightning.replay.records import Records, free_memory, size_of
 from axformer_lightning.replay.replay import Replay
 from axformer_lightning.replay.running import AppliedModel, running, running_as
 from axformer_lightning.replay.work import Work
+from axformer_lightning.scoring import scoring
 
 __all__ = [
     "ALONE",

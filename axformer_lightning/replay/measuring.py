@@ -5,19 +5,15 @@ Shape suffixes: ``N`` samples of one batch.
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
-from transformers import PreTrainedModel
 
-from axformer_lightning.basics import eval_mode
 from axformer_lightning.criteria import correct, not_turned_wrong, not_worse
-from axformer_lightning.hard_attention import eager_attention
 from axformer_lightning.replay.ranks import Ranks
 from axformer_lightning.scoring import Scored
 
@@ -175,15 +171,6 @@ def num_not_worse(parts: Sequence[Part]) -> int:
 def samples(parts: Sequence[Part]) -> int:
     """Return how many samples there are."""
     return int(sum(part.samples for part in parts))
-
-
-@contextmanager
-def scoring(module: nn.Module, transformer: PreTrainedModel) -> Iterator[None]:
-    """Run ``module`` in eval mode, eagerly and without gradients; restore the mode of each module afterwards."""
-    # Hooks added after `torch.compile` are ignored without a word, hence the stance.
-    eagerly = torch.compiler.set_stance("force_eager")
-    with eval_mode(module), torch.no_grad(), eagerly, eager_attention(transformer):
-        yield
 
 
 def turned(value: float | None, metric: Metric | None) -> float | None:

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ FOLDER = ".resume"
 KEPT = {"lock", "run.json"}
 RESULTS = "results.json"
 MODELS = ("finetuned", "model")
+AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation")  # how such settings begin
 
 T = TypeVar("T")
 
@@ -170,7 +171,11 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             with _reading(record):
                 kept = json.loads(record.read_text(encoding="utf-8"))
                 before, finished = kept["configuration"], kept["finished"] is True and (directory / RESULTS).exists()
-            _check_same(directory, configuration, before)
+            searched = finished or any(not stage.startswith("finetune") for stage in _stages_done(folder))
+            _check_same(directory, configuration, before, but_for=() if searched else AFTER_FINE_TUNING)
+            if before != configuration:  # settings of stages that have not begun
+                kept["configuration"] = configuration
+                write_atomically(record, json.dumps(kept, indent=2) + "\n")
         if not finished:
             _remove_halves(directory)
         if kept is None:
@@ -198,12 +203,17 @@ def _locked(path: Path, directory: Path) -> Iterator[None]:
         yield
 
 
-def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+def _stages_done(folder: Path) -> list[str]:
+    path = folder / "stages.pt"
+    return list(_load(path)["done"]) if path.exists() else []
+
+
+def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:
     now, before = _flat(mine), _flat(kept)
     different = [
         f"{name} is {now.get(name, 'missing')!r} and was {before.get(name, 'missing')!r}"
         for name in sorted(now.keys() | before.keys())
-        if now.get(name, ...) != before.get(name, ...)
+        if now.get(name, ...) != before.get(name, ...) and not name.startswith(tuple(but_for))
     ]
     if different:
         raise ValueError(

@@ -27,7 +27,7 @@ from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
 from axformer_lightning.runs.teaching import Teacher, taught
-from axformer_lightning.scoring import search_batches
+from axformer_lightning.scoring import check_agreement, search_batches
 from axformer_lightning.search import SearchCounts, SearchSettings, count_wholes
 from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.module import FineTuner
@@ -75,6 +75,7 @@ def fine_tune(run: Run, epochs: int) -> dict[str, float]:
 
     def stage() -> dict[str, float]:
         logger.info("Fine-tune: %s.", _epochs(epochs))
+        check_agreement(run.module, run.data.val_dataloader(), run.model.config.problem_type)
         trainer = _fit(run, "finetune", epochs)
         save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
         return dev_metrics(run, trainer)

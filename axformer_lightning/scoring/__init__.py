@@ -1,16 +1,12 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
-from axformer_lightning.scoring.batches import (
-    BATCH_TOKENS,
-    Batch,
-    batches_by_length,
-    can_rebatch,
-    search_batches,
-    to_device,
-)
+from axformer_lightning.scoring.agreement import check_agreement
+from axformer_lightning.scoring.arranging import can_rebatch, search_batches
+from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
+from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
 from axformer_lightning.scoring.names import ADVICE
-from axformer_lightning.scoring.steps import Step, can_score, losses_are_nonnegative, step_of
+from axformer_lightning.scoring.steps import Step, losses_are_nonnegative, step_of
 
 __all__ = [
     "ADVICE",
@@ -18,12 +14,14 @@ __all__ = [
     "Batch",
     "Scored",
     "Step",
+    "as_is",
     "batches_by_length",
     "can_rebatch",
-    "can_score",
+    "check_agreement",
     "losses_are_nonnegative",
     "per_sample",
     "score_logits",
+    "scoring",
     "search_batches",
     "step_of",
     "to_device",

@@ -9,12 +9,17 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from axformer_lightning.scoring.names import LABELS, SAMPLE_IDS
 
 Batch = Mapping[str, Tensor]
 Row = tuple[int, dict[str, Tensor]]  # its length without padding, and its entries
+# What is cut and padded along the tokens, where it is as long as they are; anything else is left whole.
+ALONG_TOKENS = frozenset(
+    {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds", "special_tokens_mask", "bbox"}
+    | {"offset_mapping", "offsets", *LABELS}
+)
 BATCH_TOKENS = 768  # enough to keep two cores busy; with smaller batches a search stops a candidate sooner
 IGNORED_LABEL = -100  # what transformers and torch.nn.functional.cross_entropy ignore
 
@@ -54,48 +59,6 @@ def batches_by_length(
         raise ValueError(f"Expected the same entries in every batch of the search set, but only some have {some}.")
     samples = sorted(_samples(rows), key=_length)
     return [_pad([row for _, row in chunk], _length(chunk), pad_token_id) for chunk in _chunks(samples, batch_tokens)]
-
-
-def can_rebatch(batch: Any) -> bool:
-    """Tell whether a batch is a dict of tensors with a row per sample, as transformers' tokenizers make it.
-
-    Example:
-        >>> can_rebatch({"input_ids": torch.ones(2, 3), "labels": torch.ones(2)})
-        True
-        >>> can_rebatch({"input_ids_a": torch.ones(2, 3), "labels": torch.ones(2)})
-        False
-    """
-    return (
-        isinstance(batch, Mapping)
-        and "input_ids" in batch
-        and all(isinstance(value, Tensor) and value.dim() > 0 for value in batch.values())
-        and len({len(value) for value in batch.values()}) == 1
-    )
-
-
-def search_batches(
-    module: nn.Module, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS, config: Any = None
-) -> list[Any]:
-    """Return the search set in the batches that ``module`` is scored on: by length if that is safe, else unchanged.
-
-    It is safe if :func:`can_rebatch` holds for every batch, and the module has no `axformer_step`, whose losses may
-    depend on which samples share a batch (in-batch negatives). One whose losses do not says
-    `axformer_samples_independent`.
-
-    Args:
-        module: the module to score.
-        batches: the search set.
-        batch_tokens: see :func:`batches_by_length`.
-        config: of the transformer; its `pad_token_id`, or 0, fills.
-
-    Raises:
-        ValueError: as :func:`batches_by_length`.
-    """
-    batches = list(batches)
-    depend = hasattr(module, "axformer_step") and not getattr(module, "axformer_samples_independent", False)
-    if depend or not all(map(can_rebatch, batches)):
-        return batches
-    return list(batches_by_length(batches, batch_tokens, getattr(config, "pad_token_id", None) or 0))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -162,13 +125,19 @@ def _rows(batch: Batch) -> Iterator[Row]:
             length = int(mask_NT[n].nonzero().max().item()) + 1
         sample = {"attention_mask": torch.ones(length, dtype=torch.long, device=tokens.device)}
         for name, value in batch.items():
-            sample[name] = value[n, :length] if _follows_tokens(name, value, tokens) else value[n]
+            sample[name] = value[n, :length] if follows_tokens(name, value, tokens) else value[n]
         yield length, sample
 
 
-def _follows_tokens(name: str, value: Tensor, tokens: Tensor) -> bool:
-    """Tell whether the second dimension of ``value`` counts tokens; floating labels are multi-label targets."""
-    along = value.dim() >= 2 and value.shape[:2] == tokens.shape[:2]
+def follows_tokens(name: str, value: Tensor, tokens: Tensor) -> bool:
+    """Tell whether the second dimension of an entry counts tokens; floating labels are multi-label targets.
+
+    Example:
+        >>> ids, numbers = torch.ones(2, 3), torch.ones(2, 3)
+        >>> follows_tokens("token_type_ids", ids, ids), follows_tokens("features", numbers, ids)
+        (True, False)
+    """
+    along = name in ALONG_TOKENS and value.dim() >= 2 and value.shape[:2] == tokens.shape[:2]
     return along and not (name in LABELS and value.is_floating_point())
 
 

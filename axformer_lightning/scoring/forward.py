@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.scoring.names import ADVICE, NOT_INPUTS, SAMPLE_IDS, entries_of
 
 
-def run_forward(module: nn.Module, batch: Any) -> tuple[Any, Mapping[str, Any]]:
+def run_forward(module: nn.Module, batch: Any, *, with_labels: bool = False) -> tuple[Any, Mapping[str, Any]]:
     """Call ``module`` with the parts of ``batch`` that its forward takes.
 
     | batch | forward | is called with |
@@ -21,6 +21,11 @@ def run_forward(module: nn.Module, batch: Any) -> tuple[Any, Mapping[str, Any]]:
     | (inputs..., labels) | takes that many | the inputs |
     | | takes one | the batch |
     | (dict, labels) | | as for the dict |
+
+    Args:
+        module: what is called.
+        batch: what is taken apart.
+        with_labels: whether it gets the labels wherever it takes them, so that it may return a loss.
 
     Returns:
         What forward returns, and the entries of the batch by name, labels included.
@@ -37,7 +42,7 @@ def run_forward(module: nn.Module, batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """
     entries = entries_of(batch)
     if entries is not None:
-        return _call_by_name(module, entries, batch), entries
+        return _call_by_name(module, entries, batch, with_labels), entries
     if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[-1], Tensor):
         got = [type(part).__name__ for part in batch] if isinstance(batch, tuple | list) else type(batch).__name__
         raise TypeError(
@@ -48,11 +53,12 @@ def run_forward(module: nn.Module, batch: Any) -> tuple[Any, Mapping[str, Any]]:
     named = entries_of(inputs[0]) if len(inputs) == 1 else None
     if named is not None:
         others = {name: value for name, value in named.items() if name not in NOT_INPUTS or name == SAMPLE_IDS}
-        return _call_by_name(module, named, inputs[0]), {**others, "labels": labels}
+        given = {**named, "labels": labels} if with_labels else named
+        return _call_by_name(module, given, inputs[0], with_labels), {**others, "labels": labels}
     return _call_by_position(module, inputs, batch), {"labels": labels}
 
 
-def _call_by_name(module: nn.Module, entries: Mapping[str, Any], batch: Any) -> Any:
+def _call_by_name(module: nn.Module, entries: Mapping[str, Any], batch: Any, with_labels: bool) -> Any:
     if "head_mask" in entries:
         raise ValueError(
             "Expected a batch without `head_mask`: transformers 5 ignores it and runs all heads. Remove heads with"
@@ -64,12 +70,13 @@ def _call_by_name(module: nn.Module, entries: Mapping[str, Any], batch: Any) -> 
     required = [name for name, parameter in named.items() if parameter.default is parameter.empty]
     if len(required) == 1 and not any(name in named for name in entries if name not in NOT_INPUTS):
         return module(batch)
-    # With labels a Hugging Face model would also compute a loss, which is not needed here.
-    named_labels = not isinstance(module, PreTrainedModel)
+    # With labels a Hugging Face model would also compute a loss, which scores do not need.
+    named_labels = with_labels or not isinstance(module, PreTrainedModel)
     accepted = {
         name: value
         for name, value in entries.items()
-        if (name in named and (named_labels or name not in NOT_INPUTS)) or (open_ended and name not in NOT_INPUTS)
+        if (name in named and (named_labels or name not in NOT_INPUTS))
+        or (open_ended and (with_labels or name not in NOT_INPUTS))
     }
     missing = [name for name in required if name not in accepted]
     if missing or not accepted:

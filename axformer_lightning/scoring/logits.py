@@ -31,32 +31,40 @@ class Scored(NamedTuple):
 class WithLogits(Scored):
     """The same, and the logits that it was made from.
 
+    Attributes:
+        logits: of the module's forward.
+        labels: of the batch.
+        loss: which loss it is, in words.
+        mean: what a module that averages over all rows, or over all labelled tokens, would return.
+
     Example:
-        >>> scored = Scored(torch.zeros(1), torch.zeros(1), torch.zeros(1))
-        >>> WithLogits.of(scored, torch.ones(1, 2)).logits
-        tensor([[1., 1.]])
+        >>> score_logits(torch.tensor([1.0, 2.0]), {"labels": torch.tensor([1.0, 4.0])}).loss
+        'squared error'
     """
 
     logits: Any
+    labels: Any
+    loss: str
+    mean: Tensor
 
     @classmethod
-    def of(cls, scored: Scored, logits: Any) -> "WithLogits":
-        """Return what was scored, with its logits."""
+    def of(cls, scored: Scored, logits: Any, labels: Any, loss: str, mean: Tensor) -> "WithLogits":
+        """Return what was scored, with what it was made from."""
         made = cls(*scored)
-        made.logits = logits
+        made.logits, made.labels, made.loss, made.mean = logits, labels, loss, mean
         return made
 
 
-def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None = None) -> Scored:
+def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None = None) -> WithLogits:
     """Return the loss of each sample from a model's logits and a batch's labels.
 
     | logits | labels | task | loss of a sample |
     |---|---|---|---|
-    | (N, L) | integers (N,) | classification | cross-entropy |
+    | (N, L) | integers (N,) or (N, 1) | classification | cross-entropy |
     | (N, 1) or (N,) | numbers (N,) or (N, 1) | regression | squared error |
     | (N, L) | floats (N, L) | multi-label, or regression by ``problem_type`` | mean over the labels |
     | (N, T, L) | integers (N, T) | token classification | mean cross-entropy over the labelled tokens |
-    | start and end, (N, T) each | `start_positions`, `end_positions` (N,) | question answering | mean of the two |
+    | start and end, (N, T) each | `start_positions`, `end_positions` (N,), (N, 1) | question answering | mean of both |
 
     If the batch has an entry `sample_ids`, rows with the same number are one sample (the windows of a question), and
     its loss is their mean; there is still one prediction and one target per row.
@@ -74,12 +82,14 @@ def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None
         tensor([0.6931])
     """
     if isinstance(logits, tuple):
-        scored = _score_spans(logits[0], logits[1], batch)
+        scored, loss, mean = _score_spans(logits[0], logits[1], batch)
+        labels = None
     else:
-        scored = _score_rows(logits, labels_of(batch), problem_type)
-    if batch.get(SAMPLE_IDS) is None:
-        return scored
-    return scored._replace(loss_N=per_sample(scored.loss_N, batch[SAMPLE_IDS]))
+        labels = labels_of(batch)
+        scored, loss, mean = _score_rows(logits.float(), labels, problem_type)
+    if batch.get(SAMPLE_IDS) is not None:
+        scored = scored._replace(loss_N=per_sample(scored.loss_N, batch[SAMPLE_IDS]))
+    return WithLogits.of(scored, logits, labels, loss, mean)
 
 
 def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
@@ -110,45 +120,60 @@ def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
     return torch.where(is_of_NW, loss_W, 0).sum(1) / is_of_NW.sum(1)
 
 
-def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Scored:
-    logits = logits.float()
+Found = tuple[Scored, str, Tensor]  # the scores, which loss it is, and the mean as a module would take it
+
+
+def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Found:
     is_column = labels.shape[1:] == (1,) and problem_type != "multi_label_classification"
+    is_whole = not labels.is_floating_point()
     if (labels.dim() == 1 or is_column) and (logits.dim() == 1 or logits.shape[1:] == (1,)):
         preds_N, labels_N = logits.reshape(-1), labels.reshape(-1).float()
-        return Scored((preds_N - labels_N) ** 2, preds_N, labels_N)
-    if labels.dim() == 1 and logits.dim() == 2 and not labels.is_floating_point():
-        return Scored(functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(-1), labels)
-    if labels.is_floating_point() and labels.shape == logits.shape and problem_type == "regression":
-        return Scored(((logits - labels) ** 2).flatten(1).mean(1), logits, labels)
-    if labels.is_floating_point() and labels.shape == logits.shape:
+        return _of_rows((preds_N - labels_N) ** 2, preds_N, labels_N, "squared error")
+    if (labels.dim() == 1 or is_column) and logits.dim() == 2 and is_whole:
+        labels_N = labels.reshape(-1).long()
+        loss_N = functional.cross_entropy(logits, labels_N, reduction="none")
+        return _of_rows(loss_N, logits.argmax(-1), labels_N, "cross-entropy")
+    if not is_whole and labels.shape == logits.shape and problem_type == "regression":
+        return _of_rows(((logits - labels) ** 2).flatten(1).mean(1), logits, labels, "squared error")
+    if not is_whole and labels.shape == logits.shape:
         loss_NL = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-        return Scored(loss_NL.mean(1), (logits > 0).long(), labels.long())
-    if labels.dim() == 2 and logits.shape[:-1] == labels.shape:
-        return _score_tokens(logits, labels)
+        return _of_rows(loss_NL.mean(1), (logits > 0).long(), labels.long(), "binary cross-entropy over the labels")
+    if labels.dim() == 2 and is_whole and logits.shape[:-1] == labels.shape:
+        return _score_tokens(logits, labels.long())
     raise ValueError(
         f"Expected labels that match logits of shape {tuple(logits.shape)}, got {labels.dtype} of shape"
         f" {tuple(labels.shape)}. {ADVICE}"
     )
 
 
-def _score_tokens(logits_NTL: Tensor, labels_NT: Tensor) -> Scored:
+def _of_rows(loss_N: Tensor, preds: Tensor, target: Tensor, loss: str) -> Found:
+    return Scored(loss_N, preds, target), loss, loss_N.mean()
+
+
+def _score_tokens(logits_NTL: Tensor, labels_NT: Tensor) -> Found:
     loss_NT = functional.cross_entropy(
         logits_NTL.transpose(1, 2), labels_NT, reduction="none", ignore_index=IGNORED_LABEL
     )
     real_NT = labels_NT != IGNORED_LABEL
     loss_N = loss_NT.sum(1) / real_NT.sum(1).clamp(min=1)
-    return Scored(loss_N, logits_NTL.argmax(-1)[real_NT], labels_NT[real_NT])
+    scored = Scored(loss_N, logits_NTL.argmax(-1)[real_NT], labels_NT[real_NT])
+    return scored, "cross-entropy of the labelled tokens", loss_NT.sum() / real_NT.sum()
 
 
-def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> Scored:
+def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> Found:
     if any(batch.get(name) is None for name in SPAN):
         raise ValueError(
-            f"Expected `start_positions` and `end_positions` in every batch, got {sorted(batch)}. {ADVICE}"
+            f"Expected `start_positions` and `end_positions` in every batch, got {sorted(batch)}. Pass a search set"
+            f" with labels (`search_dataloader=` of the callbacks), or: {ADVICE}"
         )
-    # As in transformers: an answer outside the window adds no loss.
-    target_N2 = torch.stack([batch[name] for name in SPAN], 1).clamp(0, start_NT.shape[1])
+    # As in transformers: positions may be a column, and an answer outside the window adds no loss.
+    outside = start_NT.shape[1]
+    target_N2 = torch.stack([batch[name].reshape(len(start_NT)).long() for name in SPAN], 1).clamp(0, outside)
+    both = list(zip((start_NT, end_NT), target_N2.unbind(1), strict=True))
     losses = [
-        functional.cross_entropy(logits.float(), target, reduction="none", ignore_index=start_NT.shape[1])
-        for logits, target in zip((start_NT, end_NT), target_N2.unbind(1), strict=True)
+        functional.cross_entropy(logits.float(), target, reduction="none", ignore_index=outside)
+        for logits, target in both
     ]
-    return Scored((losses[0] + losses[1]) / 2, torch.stack([start_NT.argmax(1), end_NT.argmax(1)], 1), target_N2)
+    means = [loss_N.sum() / (target != outside).sum() for loss_N, (_, target) in zip(losses, both, strict=True)]
+    scored = Scored((losses[0] + losses[1]) / 2, torch.stack([start_NT.argmax(1), end_NT.argmax(1)], 1), target_N2)
+    return scored, "cross-entropy of start and end", (means[0] + means[1]) / 2

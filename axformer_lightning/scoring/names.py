@@ -46,6 +46,7 @@ def labels_of(entries: Mapping[str, Any]) -> Any:
         what = f"{' and '.join(found)} among " if found else ""
         raise ValueError(
             f"Expected `labels` in every batch of the search set, under exactly one of the names {', '.join(LABELS)},"
-            f" got {what}{sorted(map(str, entries))}. Rename the entry, or: {ADVICE}"
+            f" got {what}{sorted(map(str, entries))}. Pass a search set with labels (`search_dataloader=` of the"
+            f" callbacks), rename the entry, or: {ADVICE}"
         )
     return entries[found[0]]

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from axformer_lightning.scoring.forward import run_forward
-from axformer_lightning.scoring.logits import Scored, WithLogits, score_logits
+from axformer_lightning.scoring.logits import Scored, score_logits
 from axformer_lightning.scoring.names import ADVICE, SPAN, entries_of
 
 Step = Callable[[Any], Scored]
@@ -15,33 +16,51 @@ Step = Callable[[Any], Scored]
 def step_of(module: nn.Module, problem_type: str | None = None) -> Step:
     """Return the function that scores the batches of ``module`` by what the module itself computes.
 
-    That is its `axformer_step(batch)` if it has one, else the logits of its forward with the batch's labels.
+    That is its `axformer_step(batch)` if it has one, else the logits of its forward with the batch's labels, else those
+    of the Hugging Face model in it.
 
     Args:
         module: a Hugging Face model, or a LightningModule around one.
         problem_type: ``config.problem_type`` of the Hugging Face model, if set.
 
     Raises:
-        TypeError: if the module has neither a step nor a forward.
+        TypeError: if the module has neither a step nor a forward, nor holds one model that gives logits.
     """
     own = getattr(module, "axformer_step", None)
     if own is not None:
         nonnegative = losses_are_nonnegative(module)
         return lambda batch: _checked(own(batch), nonnegative)
-    if not can_score(module):
-        raise TypeError(f"Expected {type(module).__name__} to define `forward`, or: {ADVICE}")
-    return lambda batch: _score_forward(module, batch, problem_type)
+    part = scored_through(module)
+    return lambda batch: _score_forward(part, batch, problem_type)
 
 
-def can_score(module: nn.Module) -> bool:
-    """Tell whether ``module`` defines a step or a forward of its own."""
+def scored_through(module: nn.Module) -> nn.Module:
+    """Return whose forward gives the logits: ``module``, or the one Hugging Face model with a head in it.
+
+    Raises:
+        TypeError: if ``module`` defines no forward, and does not hold exactly one such model.
+    """
+    if _defines_forward(module):
+        return module
+    models = {name: part for name, part in module.named_modules() if isinstance(part, PreTrainedModel)}
+    outermost = [part for name, part in models.items() if not any(name.startswith(f"{other}.") for other in models)]
+    if len(outermost) != 1 or outermost[0].base_model is outermost[0]:
+        raise TypeError(
+            f"Expected {type(module).__name__} to define `forward`, or to hold one Hugging Face model with a head, got"
+            f" {[type(part).__name__ for part in outermost]}. Define it, or: {ADVICE}"
+        )
+    return outermost[0]
+
+
+def _defines_forward(module: nn.Module) -> bool:
+    """Tell whether ``module`` has a forward of its own."""
     forward = type(module).forward
     inherited = getattr(forward, "__qualname__", "").split(".")[0] in (
         "LightningModule",
         "Module",
         "_forward_unimplemented",
     )
-    return hasattr(module, "axformer_step") or not inherited
+    return not inherited
 
 
 def losses_are_nonnegative(module: nn.Module) -> bool:
@@ -57,7 +76,7 @@ def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> S
     output, entries = run_forward(module, batch)
     is_span = all(entries.get(name) is not None for name in SPAN)
     logits = _logits(output, module, is_span)
-    return WithLogits.of(score_logits(logits, entries, problem_type), logits)
+    return score_logits(logits, entries, problem_type)
 
 
 def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:
@@ -93,7 +112,12 @@ def _described(output: Any) -> str:
     return f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
 
 
-def _checked(result: tuple[Tensor, Tensor, Tensor], nonnegative: bool) -> Scored:
+def _checked(result: Any, nonnegative: bool) -> Scored:
+    if not isinstance(result, tuple | list) or len(result) != 3 or not isinstance(result[0], Tensor):
+        raise TypeError(
+            "Expected `axformer_step` to return the loss of each sample, a tensor of shape (N,), predictions and"
+            f" targets, got {_described(result)}."
+        )
     scored = Scored(*result)
     if scored.loss_N.dim() != 1:
         raise ValueError(

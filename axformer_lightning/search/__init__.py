@@ -1,6 +1,6 @@
 """DECIDE: from a model and a search set to a plan."""
 
-from axformer_lightning.search.find import Found, find_plan, search, search_plan
+from axformer_lightning.search.find import Found, JournalPath, find_plan, search, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
 from axformer_lightning.search.phases import count_wholes
@@ -12,6 +12,7 @@ __all__ = [
     "PUBLISHED",
     "EarlyStop",
     "Found",
+    "JournalPath",
     "OnTrial",
     "Outcome",
     "Pruning",

@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -19,9 +20,9 @@ from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, fin
 from axformer_lightning.costs import encoder_parameters, layer_sizes
 from axformer_lightning.plan import Decision, Plan, plan_of
 from axformer_lightning.repair import Repair
-from axformer_lightning.replay.measuring import Score, scoring, turned
+from axformer_lightning.replay.measuring import Score, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
-from axformer_lightning.scoring import losses_are_nonnegative, search_batches
+from axformer_lightning.scoring import check_agreement, losses_are_nonnegative, scoring, search_batches, to_device
 from axformer_lightning.search.baseline import measure_baseline
 from axformer_lightning.search.greedy import Outcome, Trial
 from axformer_lightning.search.journal import Journal, fingerprint
@@ -31,6 +32,8 @@ from axformer_lightning.search.round import OnTrial, Round
 from axformer_lightning.search.settings import Pruning, SearchCounts, SearchSettings, Strategy
 
 logger = logging.getLogger(__name__)
+
+JournalPath = str | os.PathLike[str] | Callable[[str], Path]
 
 
 @spelled_out(SearchOptions, PUBLISHED)
@@ -74,14 +77,25 @@ def find_plan(
 
     Raises:
         ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
-            labels, or a loss is not finite (the candidate is named).
+            labels, a loss is not finite (the candidate is named), or the model returns another loss than it would be
+            scored by (:func:`~axformer_lightning.scoring.check_agreement`).
     """
     hard_attention = None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize)
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
-    transformer = find_transformer(model)
+    transformer, batches = find_transformer(model), list(batches)
+    anatomy_of(transformer)  # what cannot be cut need not be scored
+    problem_type = getattr(transformer.config, "problem_type", None)
+    check_agreement(model, (to_device(batch, transformer.device) for batch in batches), problem_type)
     arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)
-    return search_plan(model, transformer, arranged, settings, on_trial=on_trial)[0]
+    plan, counts = search_plan(model, transformer, arranged, settings, on_trial=on_trial)
+    if not counts.accepted:
+        logger.warning(
+            "The plan removes nothing: none of %d candidates was accepted. A larger `tolerance=` or more samples would"
+            " remove more, and so would the rule of the callbacks: `criterion='loss_and_metric', majority=0`.",
+            counts.candidates,
+        )
+    return plan
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ def search(
     settings: SearchSettings,
     *,
     ranks: Ranks = ALONE,
-    journal: str | os.PathLike[str] | None = None,
+    journal: JournalPath | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> Found:
     """Run one round of search on batches as they are.
@@ -125,7 +139,8 @@ def search(
         settings: what is searched for and how it is judged.
         ranks: the processes that share the search; all have to call this, and all get the same plan.
         journal: file that takes down every trial as it is decided. Where it holds trials of this very search, these
-            are taken over instead of evaluated; the plan is the same, to the bit.
+            are taken over instead of evaluated; the plan is the same, to the bit. A function is given the
+            fingerprint of the search, and returns the file.
         on_trial: is told of every candidate, also of those taken over.
 
     Returns:
@@ -161,6 +176,13 @@ def search(
             settings.hard_attention.k,
             baseline.longest,
         )
+    if ranks.rank == 0 and settings.rule.metric is not None and _stands_still(baseline.score, outcome):
+        logger.warning(
+            "%s was %.6g with every candidate, so it has guarded nothing: predictions and targets are not of the kind"
+            " that it takes. Pass another `metric=`, or a module whose `axformer_step` returns some that are.",
+            type(settings.rule.metric).__name__,
+            turned(baseline.score.metric, settings.rule.metric),
+        )
     round_ = 1 + max((decision.round for decision in before.decisions), default=0)
     sizes, decisions = layer_sizes(transformer), []
     accepted: list[Candidate] = []
@@ -190,10 +212,12 @@ def search(
 
 
 def _run(
-    search: Round, on_trial: OnTrial, journal: str | os.PathLike[str], before: Plan, began: float
+    search: Round, on_trial: OnTrial, journal: JournalPath, before: Plan, began: float
 ) -> tuple[Outcome[Candidate, Score], Round]:
     ranks, work = search.baseline.meter.ranks, search.baseline.replay.work
-    with closing(Journal(journal, fingerprint(search, before), ranks, began)) as kept:
+    told = fingerprint(search, before)
+    path = journal(told) if callable(journal) else journal
+    with closing(Journal(path, told, ranks, began)) as kept:
 
         def note(trial: Trial[Candidate, Score]) -> None:
             kept.write(trial, work.layer_tokens)
@@ -201,6 +225,11 @@ def _run(
 
         search.counts.seconds = kept.seconds_before
         return search.run(note, kept.recorded)
+
+
+def _stands_still(base: Score, outcome: Outcome[Candidate, Score]) -> bool:
+    """Tell whether a metric is 0, and was so with every candidate."""
+    return base.metric == 0 and all(trial.score.metric in (None, 0) for trial in outcome.trials)
 
 
 def _decision(trial: Trial[Candidate, Score], metric: Metric | None, base: Score, round_: int, size: int) -> Decision:

@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import Tensor
 
@@ -58,7 +60,8 @@ class Journal:
     that all have.
 
     Args:
-        path: a file that is made, or taken over where its fingerprint is the same; its directory is made.
+        path: a file that is made, or taken over where its fingerprint is the same; its directory is made. Where it
+            cannot be written, a warning is logged, and there is no journal.
         fingerprint: tells this search from all others.
         ranks: the processes that share the search.
         began: when this process began to search, as `time.perf_counter()` counts.
@@ -72,14 +75,16 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], fingerprint: str, ranks: Ranks, began: float) -> None:
         self.path = own_path(path, ranks)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         header = json.dumps({"format": FORMAT, "fingerprint": fingerprint})
         self.entries = _read(self.path, header)
         del self.entries[int(min(count for (count,) in ranks.gather([len(self.entries)]))) :]
         self.num_told = 0
-        # Written anew, so that no half line is left for the next one to be added to.
-        write_atomically(self.path, "".join(f"{line}\n" for line in (header, *map(_line, self.entries))))
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file: TextIO | None = None
+        with self._tolerant():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Written anew, so that no half line is left for the next one to be added to.
+            write_atomically(self.path, "".join(f"{line}\n" for line in (header, *map(_line, self.entries))))
+            self._file = self.path.open("a", encoding="utf-8")
         self.seconds_before = self.entries[-1].seconds if self.entries else 0.0
         self._began = began
 
@@ -107,13 +112,26 @@ class Journal:
         score = asdict(trial.score) | {"accepted": trial.accepted}
         seconds = self.seconds_before + time.perf_counter() - self._began
         entry = Entry(**asdict(trial.candidate), **score, layer_tokens=layer_tokens, seconds=seconds)
-        self._file.write(f"{_line(entry)}\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._tolerant():
+            if self._file is not None:
+                self._file.write(f"{_line(entry)}\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with self._tolerant():
+            if self._file is not None:
+                self._file.close()
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Go on without a journal where it cannot be written: it spares work, and is no part of the result."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            logger.warning("The search goes on without its journal, and could not be resumed: %s.", error)
 
     def _next_line(self, offset: int = 0) -> str:
         return f"line {self.num_told + offset + 2} of {os.fspath(self.path)!r}"

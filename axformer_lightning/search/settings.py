@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.basics import check_types
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
 
@@ -36,6 +37,7 @@ class Pruning:
     repair: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.neuron_groups < 1:
             raise ValueError(f"Expected `neuron_groups` to be at least 1, got {self.neuron_groups}.")
         if not 0 < self.inspection_factor < math.inf:
@@ -99,6 +101,7 @@ class SearchSettings:
     shortcuts: Shortcuts = DEFAULT_SHORTCUTS
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.hard_attention is None and self.pruning is None:
             raise ValueError("Expected hard attention, pruning or both to be searched for, got neither.")
         if self.hard_rule is not None and self.hard_rule.metric is not self.rule.metric:

@@ -1,7 +1,6 @@
 """Cutting a model to what a plan leaves of it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -9,12 +8,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.anatomy import (
+    Anatomy,
+    Block,
+    anatomy_of,
+    find_transformer,
+    layers_left,
+)
 from axformer_lightning.gates import stand_ins
-from axformer_lightning.hard_attention import check_can_attend_hard, set_hard_attention_
-from axformer_lightning.plan import Plan
-from axformer_lightning.surgery.edits import Edit, Positions, keep
-from axformer_lightning.surgery.original import remember_layers
+from axformer_lightning.hard_attention import set_hard_attention_
+from axformer_lightning.plan import Plan, applied_plan
+from axformer_lightning.surgery.checks import check_plan
+from axformer_lightning.surgery.edits import Edit, keep
+from axformer_lightning.surgery.original import remember_layers, restore_layers_
+from axformer_lightning.surgery.positions import Positions
+from axformer_lightning.surgery.travelling import KEY, add_plan, plans_in
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -43,6 +51,7 @@ def apply_plan_(model: M, plan: Plan) -> M:
             then unchanged.
 
     Example:
+        >>> from axformer_lightning.anatomy import LayerPlan
         >>> from transformers import BertConfig, BertModel
         >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16)
         >>> model = BertModel(config)
@@ -73,77 +82,59 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
             if block.left(now) != block.left(wanted):
                 _rebuild(model, anatomy, i, block, block.left(wanted))
     model.axformer_plan = plan  # type: ignore[assignment]
+    let_plan_travel(model)
     return edits
 
 
-def check_plan(model: PreTrainedModel, plan: Plan) -> dict[str, Positions | None]:
-    """Raise what :func:`cut_` would raise, and return what it would keep of each parameter; nothing is changed."""
-    plan.check_fits(anatomy_of(model))
-    before = layers_left(model)
-    positions = kept_positions(model, before, plan.layers)
-    check_can_attend_hard(model, plan.layers)
-    _check_plain(model, before, plan.layers)
-    _check_untied(model, positions)
-    return positions
+def is_cut_further(model: PreTrainedModel, plan: Plan | None) -> bool:
+    """Tell whether a model lacks something that ``plan`` keeps; None keeps all."""
+    now = applied_plan(model)
+    return now is not None and (plan is None or not plan.removes_all_of(now))
 
 
-def kept_positions(
-    model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]
-) -> dict[str, Positions | None]:
-    """Return, for every parameter that differs between two cuts of ``model``, which of its entries stay.
-
-    Args:
-        model: gives the names; as ``before`` or as ``after`` describes it.
-        before: what is left of each layer in the one.
-        after: what is left of each layer in the other.
-
-    Returns:
-        For each parameter's name the kept entries by dimension, or None where the parameter goes. Parameters that
-        ``model`` has no longer are left out.
+def bring_to_(model: PreTrainedModel, plan: Plan | None) -> None:
+    """Bring a model into the shape that ``plan`` leaves, also a larger one, for weights that are loaded afterwards.
 
     Raises:
-        ValueError: if ``after`` holds what ``before`` lacks.
+        ValueError: as :func:`apply_plan_`.
     """
-    anatomy = anatomy_of(model)
-    positions: dict[str, Positions | None] = {}
-    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        positions.update(_positions_of_layer(model, anatomy, i, now, wanted))
-    return positions
+    is_brought_back, before = is_cut_further(model, plan), _size(model)
+    if is_brought_back:
+        restore_layers_(model)
+    if plan is not None and applied_plan(model) != plan:
+        cut_(model, plan)
+    if is_brought_back:
+        what = "The checkpoint is from before a cut and brings back what was removed from %s: %d parameters become %d."
+        logger.warning(what, type(model).__name__, before, _size(model))
 
 
-def _positions_of_layer(
-    model: PreTrainedModel, anatomy: Anatomy, i: int, now: LayerPlan, wanted: LayerPlan
-) -> Iterator[tuple[str, Positions | None]]:
-    for block in anatomy.blocks:
-        had, wants = block.left(now), block.left(wanted)
-        if block.keeps_more(wanted, now):
-            raise ValueError(
-                f"Expected a plan that removes at least what is cut already, but layers[{i}] keeps more of its"
-                f" {block.kind} block than the model has. Apply the plan to the original model."
-            )
-        if had is None or had == wants:
-            continue
-        gone = tuple(block.modules) if wants is None else () if wants else block.without_units
-        for part in gone:
-            name = anatomy.name(i, part)
-            yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
-        if wants is None:
-            continue
-        place = {unit: index for index, unit in enumerate(had)}
-        kept = [place[unit] * block.width + offset for unit in wants for offset in range(block.width)]
-        for name_in_layer, fused in _in_projections_of(model, anatomy, i, block).items():
-            if name_in_layer.startswith(gone):
-                continue
-            name = anatomy.name(i, name_in_layer)
-            rows = [part * len(had) * block.width + row for part in range(fused) for row in kept]
-            yield from ((f"{name}.{own}", {0: rows}) for own, _ in model.get_submodule(name).named_parameters())
-        yield f"{anatomy.name(i, block.out_projection)}.weight", {1: kept}
+def _size(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _in_projections_of(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block) -> dict[str, int]:
-    """Return the in-projections that a layer of this very model has."""
-    parts = {name for name, _ in model.get_submodule(anatomy.layers[i]).named_modules()}
-    return {name: fused for name, fused in block.in_projections.items() if name in parts or name not in block.optional}
+def _take_plan(model: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Bring a model into the shape of the state that it loads; a hook of torch, which copies the state first."""
+    assert isinstance(model, PreTrainedModel)
+    plan = plans_in({KEY: told} if (told := state.pop(prefix + KEY, None)) is not None else {}).get("")
+    if plan is not None and plan != applied_plan(model):
+        bring_to_(model, plan)
+
+
+def let_plan_travel(model: PreTrainedModel, *, travels: bool = True) -> None:
+    """Let the `state_dict` of a cut model hold its plan, and let the model follow the plan in one that it loads.
+
+    Args:
+        model: that was cut.
+        travels: False takes the plan out of the `state_dict`, for a time.
+    """
+    hooks = model._state_dict_hooks
+    if not travels:
+        for key in [key for key, hook in hooks.items() if hook is add_plan]:
+            del hooks[key]
+    elif add_plan not in hooks.values():
+        model.register_state_dict_post_hook(add_plan)
+        if _take_plan not in [getattr(hook, "hook", hook) for hook in model._load_state_dict_pre_hooks.values()]:
+            model.register_load_state_dict_pre_hook(_take_plan)
 
 
 def _rebuild(model: PreTrainedModel, anatomy: Anatomy, i: int, block: Block, left: list[int] | None) -> None:
@@ -177,7 +168,7 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     linear = model.get_submodule(path)
     old: nn.Parameter = getattr(linear, own)
     if kept is None:
-        return Edit(old, None, {})
+        return Edit(old, None, {}, name)
     # Parameters made in inference mode (trainer.validate) could never be trained.
     with torch.inference_mode(False), torch.no_grad():
         new = nn.Parameter(keep(old.detach(), kept), requires_grad=old.requires_grad)
@@ -186,38 +177,4 @@ def _replace_parameter(model: PreTrainedModel, name: str, kept: Positions | None
     setattr(linear, own, new)
     if own == "weight":
         linear.out_features, linear.in_features = new.shape  # type: ignore[assignment]
-    return Edit(old, new, kept)
-
-
-def _check_untied(model: PreTrainedModel, positions: Mapping[str, object]) -> None:
-    """Refuse weights that another module holds, too."""
-    names: dict[nn.Parameter, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        other = names.setdefault(parameter, name)
-        if other != name and (name in positions or other in positions):
-            raise ValueError(f"Expected weights of its own at {name!r}, but it shares them with {other!r}. Untie them.")
-
-
-def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Sequence[LayerPlan]) -> None:
-    """Refuse to cut linear layers that something wraps, or has cut already."""
-    anatomy = anatomy_of(model)
-    for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
-        for block in anatomy.blocks:
-            left = block.left(now)
-            if not left or now == wanted:
-                continue
-            for part, fused in (_in_projections_of(model, anatomy, i, block) | {block.out_projection: 1}).items():
-                name = anatomy.name(i, part)
-                linear = model.get_submodule(name)
-                kind = type(linear)
-                if kind is not nn.Linear:
-                    raise ValueError(
-                        f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
-                        " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
-                    )
-                size = linear.in_features if part == block.out_projection else linear.out_features
-                if size != (expected := fused * len(left) * block.width):
-                    raise ValueError(
-                        f"Expected {expected} features at {name!r}, got {size}: something else has cut the model."
-                        " Apply plans to one and the same model, not to a part of it, too."
-                    )
+    return Edit(old, new, kept, name)

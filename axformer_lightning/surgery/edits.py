@@ -1,12 +1,12 @@
 """What became of parameters that a cut has replaced."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-Positions = Mapping[int, list[int]]  # dimension -> the entries along it that are kept
+from axformer_lightning.surgery.positions import Positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,11 +17,22 @@ class Edit:
         old: the parameter before the cut.
         new: the parameter in its place, or None where it was removed.
         kept: the entries of ``old`` that ``new`` holds, by dimension.
+        name: of the parameter, in the transformer.
+
+    Example:
+        >>> edit = Edit(nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2)), {0: [0, 2]})
+        >>> edit.of(torch.tensor([1.0, 2.0, 3.0]))
+        tensor([1., 3.])
     """
 
     old: nn.Parameter
     new: nn.Parameter | None
     kept: Positions
+    name: str = ""
+
+    def of(self, value: Tensor) -> Tensor | None:
+        """Return what is left of a tensor that goes along with the parameter, None where the parameter was removed."""
+        return None if self.new is None else keep(value, self.kept)
 
 
 def keep(value: Tensor, kept: Positions) -> Tensor:

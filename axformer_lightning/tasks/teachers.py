@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.artifacts import load_pretrained
-from axformer_lightning.artifacts.loading import PLAN_FILE
+from axformer_lightning.artifacts.files import PLAN_FILE
 from axformer_lightning.tasks.models import head_of
 from axformer_lightning.tasks.task import Task
 

@@ -34,7 +34,7 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
     ragged, num_rows = [], 0
     # Only "\n" ends a line: other line separators occur within the texts.
     with Path(path).open(encoding="utf-8-sig", newline="\n") as file:
-        lines = enumerate((line.rstrip("\r\n").split("\t") for line in file), 1)
+        lines = enumerate((line.rstrip("\r\n").split("\t") for line in _lines(file, where)), 1)
         header = list(task.header) if labelled and task.header else next(lines, (0, []))[1]
         wanted = (*task.text_columns, task.label_column) if labelled else task.text_columns
         missing = [column for column in wanted if column not in header]
@@ -65,6 +65,15 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
             where,
             ragged[:5],
         )
+
+
+def _lines(file: Iterable[str], where: str) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected UTF-8 text in {where!r}, got other bytes: {error}. Save the file as UTF-8."
+        ) from error
 
 
 def row(texts: Iterable[str], label: float | None = None) -> Row:

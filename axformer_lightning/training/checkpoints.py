@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.basics.reading import read_fields, read_list, read_typed
 from axformer_lightning.hard_attention import check_can_attend_hard
-from axformer_lightning.plan import Plan, applied_plan
-from axformer_lightning.surgery import check_plan, cut_, restore_layers_
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import bring_to_, check_plan, is_cut_further, plans_in
 
 PLANS_KEY = "axformer_plans"
 
@@ -31,19 +31,19 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
 
     Args:
         module: the LightningModule that is being loaded.
-        checkpoint: as Lightning reads it; without a state of the callbacks nothing is changed.
+        checkpoint: as Lightning reads it; without a plan, in the state of the callbacks or beside the weights, nothing
+            is changed.
 
     Raises:
         ValueError: if a plan does not fit; the module is then unchanged.
     """
-    plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
+    plans: dict[PreTrainedModel, Plan | None] = {}
+    for name, plan in {**_plans(checkpoint), **_plans_beside_weights(checkpoint)}.items():
+        plans[find_transformer(module, name)] = plan
     for transformer, plan in plans.items():  # all checks before the first change
         _check(transformer, plan, set(plans) - {transformer})
     for transformer, plan in plans.items():
-        if _is_cut_further(transformer, plan):
-            restore_layers_(transformer)
-        if plan is not None and applied_plan(transformer) != plan:
-            cut_(transformer, plan)
+        bring_to_(transformer, plan)
 
 
 def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Module]) -> None:
@@ -55,15 +55,16 @@ def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Modul
     if plan is None:
         return
     plan.check_fits(anatomy_of(transformer))
-    if _is_cut_further(transformer, plan):
+    if is_cut_further(transformer, plan):
         check_can_attend_hard(transformer, plan.layers)
     else:
         check_plan(transformer, plan)
 
 
-def _is_cut_further(transformer: PreTrainedModel, plan: Plan | None) -> bool:
-    now = applied_plan(transformer)
-    return now is not None and (plan is None or not plan.removes_all_of(now))
+def _plans_beside_weights(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:
+    """Return the plans that the weights hold; these alone travel where nothing but weights is saved."""
+    state = checkpoint.get("state_dict", {})
+    return {name or None: plan for name, plan in (plans_in(state) if isinstance(state, Mapping) else {}).items()}
 
 
 def _plans(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:

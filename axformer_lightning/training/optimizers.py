@@ -1,7 +1,7 @@
 """Optimizers that follow a cut."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from axformer_lightning.surgery import Edit, keep
+from axformer_lightning.training.references import nested_optimizers
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,8 @@ logger = logging.getLogger(__name__)
 def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
     """Make ``optimizer`` train the parameters that are left after a cut, with their share of its state.
 
-    The optimizer object, its groups and their settings stay, so schedulers continue; removed parameters are dropped. A
+    The optimizer object, its groups and their settings stay, so schedulers continue; removed parameters are dropped.
+    Optimizers that it wraps follow, too. A
     parameter whose state has another shape than its own (except for factored states with a 1 in place of a dimension)
     starts without state, as in a new optimizer, and a warning is logged.
 
@@ -34,6 +36,11 @@ def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
         tensor([1., 3.])
     """
     by_parameter = {edit.old: edit for edit in edits}
+    for inner in nested_optimizers(optimizer):
+        _carry_over(inner, by_parameter)
+
+
+def _carry_over(optimizer: Optimizer, by_parameter: Mapping[nn.Parameter, Edit]) -> None:
     with torch.inference_mode(False), torch.no_grad():
         followed: dict[Tensor, Any] = {}
         reset: list[str] = []
@@ -65,14 +72,27 @@ def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
         )
 
 
-def check_all_trained(module: nn.Module, optimizers: Sequence[Optimizer], edits: Iterable[Edit]) -> None:
-    """Raise unless the optimizers hold every new trainable parameter, and no removed one.
+def held_by(optimizers: Sequence[Optimizer]) -> set[Tensor]:
+    """Return all parameters in the groups of optimizers."""
+    return {parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def check_all_trained(
+    module: nn.Module, optimizers: Sequence[Optimizer], edits: Iterable[Edit], before: Set[Tensor]
+) -> None:
+    """Raise unless the optimizers hold what is left of every parameter that they held before, and no removed one.
+
+    Args:
+        module: that was cut.
+        optimizers: that have followed.
+        edits: what became of each parameter.
+        before: what they held before the cut.
 
     Raises:
         RuntimeError: with the names of the parameters that would not be trained.
     """
-    held = {parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]}
-    new = {edit.new for edit in edits if edit.new is not None and edit.new.requires_grad}
+    held = held_by(optimizers)
+    new = {edit.new for edit in edits if edit.new is not None and edit.new.requires_grad and edit.old in before}
     lost = [name for name, parameter in module.named_parameters() if parameter in new and parameter not in held]
     if lost or any(edit.old in held for edit in edits):
         raise RuntimeError(

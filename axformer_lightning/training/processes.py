@@ -1,16 +1,12 @@
 """Lightning's wrappers and copies of a module, in and between processes, which have to follow a cut."""
 
-import json
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from axformer_lightning.plan import Plan
-from axformer_lightning.training.checkpoints import PLANS_KEY, apply_checkpoint_plans_
+from axformer_lightning.training.checkpoints import apply_checkpoint_plans_
 
 M = TypeVar("M", bound=nn.Module)
 FOLLOWS = "axformer_follows_workers"
@@ -57,28 +53,6 @@ def fits_in_workers(trainer: L.Trainer) -> bool:
     return "_MultiProcessingLauncher" in {parent.__name__ for parent in type(trainer.strategy.launcher).__mro__}
 
 
-def tell_main_process(trainer: L.Trainer, module: nn.Module, model: str | None, plan: Plan | None) -> None:
-    """Add the plan of a copy that was trained in a process of its own to the state that Lightning collects.
-
-    Args:
-        trainer: of that process, when it has finished.
-        module: the copy.
-        model: dotted attribute path of the transformer, if there are several.
-        plan: the plan that the transformer was cut by.
-    """
-    if not fits_in_workers(trainer) or not follows_workers(module):
-        return
-    text = json.dumps({"model": model, "plan": None if plan is None else plan.to_dict()})
-    report = torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-    def tell(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
-        state[f"{prefix}{PLANS_KEY}.{model}"] = report
-
-    module.register_state_dict_post_hook(tell)
-
-
 def _cut_as_reported(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-    reports = [state.pop(name) for name in list(state) if name.startswith(f"{prefix}{PLANS_KEY}.")]
-    if reports:
-        plans = [json.loads(bytes(text.tolist())) for text in reports]
-        apply_checkpoint_plans_(module, {"callbacks": {"": {PLANS_KEY: plans}}})
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    apply_checkpoint_plans_(module, {"state_dict": own})

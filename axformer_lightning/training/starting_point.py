@@ -2,13 +2,15 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -16,6 +18,8 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.plan import applied_plan
 from axformer_lightning.surgery import keep, kept_positions
+
+TOKEN = "fit"  # the entry of the file's metadata that tells it from those of other fits
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class StartingPoint:
         layers: what was left of each layer of the transformer at that time.
         groups: settings of the optimizers' parameter groups.
         schedulers: states of the learning rate schedulers.
+        token: stands in the file, which is refused without it.
     """
 
     path: Path
     layers: tuple[LayerPlan, ...]
     groups: list[list[dict[str, Any]]]
     schedulers: list[dict[str, Any]]
+    token: str
 
     @classmethod
     def save(
@@ -43,17 +49,35 @@ class StartingPoint:
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
         *,
+        token: str | None = None,
         writes: bool = True,
     ) -> "StartingPoint":
-        """Write the weights of ``module`` to ``path`` and keep the rest; of several processes one ``writes``."""
+        """Write the weights of ``module`` to ``path`` and keep the rest.
+
+        Args:
+            path: a file of its own: two fits must not share it.
+            module: what is saved.
+            layers: what is left of each layer of the transformer.
+            optimizers: whose groups are kept.
+            schedulers: whose states are kept.
+            token: tells this file from those of other fits; drawn if None. Several processes have to be given one.
+            writes: of several processes one does.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        token = uuid4().hex if token is None else token
         if writes:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
             # Cloned: safetensors refuses tensors that share memory, as tied weights do.
             tensors = {name: value.detach().cpu().clone().contiguous() for name, value in _tensors(module).items()}
-            save_file(tensors, path)
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                save_file(tensors, path, metadata={TOKEN: token})
+            except (OSError, SafetensorError) as error:
+                raise cannot_write(path, error) from error
         groups = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
         states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
-        return cls(Path(path), layers, groups, states)
+        return cls(Path(path), layers, groups, states, token)
 
     def rewind_(
         self,
@@ -61,6 +85,7 @@ class StartingPoint:
         transformer: PreTrainedModel,
         optimizers: Sequence[Optimizer] = (),
         schedulers: Sequence[Any] = (),
+        copies: Iterable[PreTrainedModel] = (),
     ) -> None:
         """Restore the weights as :meth:`rewind_weights_` does; optimizers and schedulers start from scratch.
 
@@ -71,8 +96,9 @@ class StartingPoint:
             transformer: the model that was cut.
             optimizers: lose their state, and get the former settings of their groups back.
             schedulers: get their former state back.
+            copies: of ``transformer``, cut like it; those inside ``module`` get their former weights back, too.
         """
-        self.rewind_weights_(module, transformer)
+        self.rewind_weights_(module, transformer, copies=copies)
         for optimizer, groups in zip(optimizers, self.groups, strict=True):
             optimizer.state.clear()
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
@@ -80,16 +106,44 @@ class StartingPoint:
         for scheduler, state in zip(schedulers, self.schedulers, strict=True):
             scheduler.load_state_dict(copy.deepcopy(state))
 
-    def rewind_weights_(self, module: nn.Module, transformer: PreTrainedModel) -> None:
-        """Restore the weights of a module that has been cut since, or of a copy of it."""
-        start = load_file(self.path)
-        prefix = next(f"{name}." if name else "" for name, child in module.named_modules() if child is transformer)
-        now = applied_plan(transformer)
+    def rewind_weights_(
+        self,
+        module: nn.Module,
+        transformer: PreTrainedModel,
+        name: str = "",
+        copies: Iterable[PreTrainedModel] = (),
+    ) -> None:
+        """Restore the weights of a module that has been cut since, or of a copy of it, or of its part ``name``."""
+        start = self._read()
+        start = {key.removeprefix(name and f"{name}."): value for key, value in start.items()}
+        now, same = applied_plan(transformer), {transformer, *copies}
         positions = kept_positions(transformer, self.layers, self.layers if now is None else now.layers)
-        kept = {prefix + name: where for name, where in positions.items()}
+        kept = {
+            f"{prefix}{prefix and '.'}{path}": where
+            for prefix, child in module.named_modules()
+            if child in same
+            for path, where in positions.items()
+        }
         with torch.inference_mode(False), torch.no_grad():
-            for name, value in _tensors(module).items():
-                value.copy_(keep(start[name], kept.get(name) or {}))
+            for path, value in _tensors(module).items():
+                value.copy_(keep(start[path], kept.get(path) or {}))
+
+    def _read(self) -> dict[str, Tensor]:
+        with safe_open(self.path, "pt") as file:
+            if (file.metadata() or {}).get(TOKEN) != self.token:
+                raise ValueError(
+                    f"Expected the weights in {os.fspath(self.path)!r} that this fit began with, got those of another."
+                    " Give each fit a directory of its own."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def cannot_write(path: str | os.PathLike[str], error: Exception) -> OSError:
+    """Return the error that says what to do where the weights to rewind to cannot be written."""
+    return OSError(
+        f"Expected to write the weights that retraining rewinds to, got {error} for {os.fspath(path)!r}. Pass"
+        " `default_root_dir=` of a directory that can be written, or `retrain='continue'`."
+    )
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

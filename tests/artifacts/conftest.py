@@ -4,6 +4,8 @@ import os
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
@@ -54,3 +56,14 @@ def outcome(cut, tiny, logits):
             return "same" if torch.equal(logits(model, tiny.batch()), expected) else "other"
 
     return load
+
+
+@pytest.fixture
+def tokenizer(family):
+    words = {"[PAD]": 0, "[UNK]": 1, "a": 5, "fine": 6, "film": 7}
+    fast = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast, pad_token="[PAD]", unk_token="[UNK]", model_input_names=inputs, model_max_length=60
+    )

@@ -5,7 +5,6 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
     AutoModel,
@@ -15,7 +14,6 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
     BertForSequenceClassification,
-    PreTrainedTokenizerFast,
     pipeline,
 )
 
@@ -62,17 +60,6 @@ def unsealed(artifact):
     """An artifact whose files may be changed."""
     (artifact / "SHA256SUMS").unlink()
     return artifact
-
-
-@pytest.fixture
-def tokenizer(family):
-    words = {"[PAD]": 0, "[UNK]": 1, "a": 5, "fine": 6, "film": 7}
-    fast = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=fast, pad_token="[PAD]", unk_token="[UNK]", model_input_names=inputs, model_max_length=60
-    )
 
 
 @pytest.mark.one_family  # anatomy/test_families.py saves and loads every family

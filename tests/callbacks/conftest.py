@@ -67,13 +67,12 @@ def fit(tmp_path):
 
     def run(module, callbacks, max_epochs=3, ckpt_path=None, shuffle=True, **options):
         L.seed_everything(7, verbose=False)
-        options = {"logger": False, "enable_checkpointing": False} | options
+        options = {"logger": False, "enable_checkpointing": False, "default_root_dir": tmp_path} | options
         trainer = L.Trainer(
             max_epochs=max_epochs,
             callbacks=list(callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
-            default_root_dir=tmp_path,
             accelerator="cpu",
             deterministic=True,
             **options,

@@ -60,6 +60,9 @@ class Watch(L.Callback):
     def __init__(self, path):
         self.path, self.seen = path, {"plan": None}
 
+    def axformer_cut(self, edits):
+        """Records need not follow."""
+
     def on_train_start(self, trainer, pl_module):
         self.seen["start"] = weights(pl_module)
 
@@ -232,7 +235,10 @@ def refused(out):
 
 writes = []
 save_file = starting_point.save_file
-starting_point.save_file = lambda tensors, path: (writes.append(str(path)), save_file(tensors, path))
+starting_point.save_file = lambda tensors, path, **options: (
+    writes.append(str(path)),
+    save_file(tensors, path, **options),
+)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

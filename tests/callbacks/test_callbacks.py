@@ -36,7 +36,7 @@ def rounds_seen(monkeypatch):
     """Replaces the round by a record of when it would have run."""
     seen = []
 
-    def record(trainer, pl_module, transformer, *, settings, loader, start):
+    def record(trainer, pl_module, transformer, *, settings, **_):
         seen.append((trainer.global_step, settings.hard_attention, settings.pruning))
 
     monkeypatch.setattr(base, "run_round", record)

@@ -5,7 +5,11 @@ import copy
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelPruning
 from torch import nn
+from torch.nn.utils import prune
+from torchmetrics import MeanMetric, MeanSquaredError
+from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, MulticlassAUROC
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
 
@@ -241,3 +245,165 @@ def test_a_compiled_module_ends_as_one_that_is_not(tiny, module, fit, search_loa
     assert not plans[0].removes_nothing
     for expected, actual in zip(plain.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("by_validation", [True, False])
+def test_a_module_that_learns_by_another_loss_is_refused_before_the_first_step(
+    module, fit, search_loader, trace, by_validation
+):
+    def smoothed(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(**batch).logits, batch["labels"], label_smoothing=0.3)
+
+    module = changed(module, training_step=smoothed, validation_step=lambda *_: None)
+    loader = None if by_validation else search_loader
+    with pytest.raises(ValueError, match=r"`training_step` returns .*axformer_step"):
+        fit(module, [AccuracyDrivenPruningCallback(search_dataloader=loader), trace])
+    assert "step" not in trace.reached
+
+
+def test_an_iterator_is_checked_too_and_read_once(module, fit, search_loader, trace):
+    module = changed(module, forward=mean_loss_only)
+    with pytest.raises(TypeError, match="mean loss alone"):
+        fit(module, [HardAttentionCallback(search_dataloader=iter(list(search_loader))), trace])
+    assert trace.reached == []
+
+
+class Leaves(nn.Module):
+    """Counts its calls, in every way."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.mean, self.norm = [], MeanMetric(), nn.BatchNorm1d(2)
+
+    def forward(self, logits):
+        self.seen.append(len(logits))
+        self.mean.update(logits.mean())
+        self.norm(logits)
+
+
+@pytest.mark.parametrize("by_validation", [True, False])
+def test_a_round_leaves_no_trace_in_the_module(module, fit, search_loader, by_validation):
+    def axformer_step(self, batch):
+        logits = self(**batch).logits
+        self.log("search_loss", logits.mean())
+        self.log_dict({"search_mean": logits.mean()})
+        self.leaves.train()(logits)
+        self.drawn = torch.rand(1, generator=self.generator)
+        return (
+            nn.functional.cross_entropy(logits, batch["labels"], reduction="none"),
+            logits.argmax(-1),
+            batch["labels"],
+        )
+
+    module = changed(module, axformer_step=axformer_step)
+    module.leaves, module.generator = Leaves(), torch.Generator().manual_seed(1)
+    loader = None if by_validation else search_loader
+    trainer = fit(module, [AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader)], max_epochs=1)
+    assert (module.leaves.seen, module.leaves.mean._update_count, module.leaves.norm.num_batches_tracked) == ([], 0, 0)
+    assert torch.equal(module.generator.get_state(), torch.Generator().manual_seed(1).get_state())
+    assert not hasattr(module, "drawn")
+    assert set(trainer.callback_metrics) == {"val_loss"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        (HardAttentionCallback, {"k": 2.5}, "`k` to be a whole number, got 2.5"),
+        (HardAttentionCallback, {"k": float("nan")}, "`k` to be a whole number"),
+        (AccuracyDrivenPruningCallback, {"neuron_groups": 4.0}, "`neuron_groups` to be a whole number"),
+        (AccuracyDrivenPruningCallback, {"sweeps": 1.5}, "`sweeps` to be a whole number or None"),
+        (AccuracyDrivenPruningCallback, {"rounds": 1.5}, "`rounds` to be a whole number"),
+        (AccuracyDrivenPruningCallback, {"first_epoch": 0.5}, "`first_epoch` to be a whole number"),
+        (AccuracyDrivenPruningCallback, {"full_scores": "false"}, "`full_scores` to be True or False"),
+        (AccuracyDrivenPruningCallback, {"majority": "0.5"}, "`majority` to be a number"),
+        (AccuracyDrivenPruningCallback, {"batch_tokens": 1.5}, "`batch_tokens` to be a whole number"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused_at_construction(kind, options, words):
+    with pytest.raises(ValueError, match=words):
+        kind(**options)
+
+
+def test_more_groups_than_neurons_are_refused_in_setup(module, fit, trace):
+    with pytest.raises(ValueError, match="between 1 and the intermediate size 48, got 100"):
+        fit(module, [AccuracyDrivenPruningCallback(neuron_groups=100), trace])
+    assert trace.reached == []
+
+
+@pytest.mark.parametrize("by_validation", [True, False])
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        (MulticlassAUROC(num_classes=2), "MulticlassAUROC: ValueError"),
+        (BinaryAveragePrecision(), "BinaryAveragePrecision: "),
+        (BinaryAUROC(), "BinaryAUROC: it goes by scores or probabilities, not by predicted classes"),
+    ],
+    ids=str,
+)
+def test_a_metric_that_does_not_take_the_predictions_is_refused_before_training(
+    module, fit, search_loader, trace, metric, words, by_validation
+):
+    loader = None if by_validation else search_loader
+    with pytest.raises(ValueError, match=words):
+        fit(module, [AccuracyDrivenPruningCallback(metric=metric, search_dataloader=loader), trace])
+    assert "step" not in trace.reached
+
+
+def test_the_metric_is_as_new_after_it_was_tried(module, fit, search_loader):
+    metric = MeanSquaredError()
+    callback = AccuracyDrivenPruningCallback(metric=metric, search_dataloader=search_loader, first_epoch=2)
+    fit(module, [callback, Stop()], max_epochs=3)
+    assert metric._update_count == 0
+
+
+class Stop(L.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        trainer.should_stop = True
+        return -1
+
+
+def test_pruning_masks_of_another_callback_are_refused_in_setup(module, fit, trace):
+    with pytest.raises(ValueError, match="got ModelPruning beside AccuracyDrivenPruningCallback"):
+        fit(module, [AccuracyDrivenPruningCallback(), ModelPruning("l1_unstructured", amount=0.3), trace])
+    assert trace.reached == []
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: prune.l1_unstructured(x, "weight", 0.3), nn.utils.parametrizations.weight_norm]
+)
+def test_reparametrised_weights_are_refused_in_setup(module, fit, trace, change):
+    change(module.anything.bert.encoder.layer[1].output.dense)
+    with pytest.raises(ValueError, match=r"'bert.encoder.layer.1.output.dense'"):
+        fit(module, [AccuracyDrivenPruningCallback(), trace])
+    assert trace.reached == []
+
+
+def test_a_validation_set_without_labels_points_to_a_search_set(module, fit):
+    def without(self, batch, dataloader_idx):
+        return {name: value for name, value in batch.items() if name != "labels"}
+
+    steps = {name: lambda self, batch, i: self(**batch).logits.mean() for name in ("training_step", "validation_step")}
+    module = changed(module, on_before_batch_transfer=without, **steps)
+    with pytest.raises(ValueError, match=r"Pass a search set with labels .`search_dataloader="):
+        fit(module, [AccuracyDrivenPruningCallback()])
+
+
+@pytest.fixture
+def no_directory(tmp_path):
+    """A path at which no directory can be made, whoever asks."""
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "inside"
+
+
+def test_a_directory_that_cannot_be_written_costs_the_journal_alone(module, fit, search_loader, no_directory, caplog):
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
+    fit(module, [callback], max_epochs=1, default_root_dir=no_directory)
+    assert not callback.plan.removes_nothing
+    assert "goes on without its journal" in caplog.text
+
+
+def test_to_rewind_it_is_tried_in_setup(module, fit, search_loader, no_directory, trace):
+    callback = AccuracyDrivenPruningCallback(retrain="rewind", search_dataloader=search_loader)
+    with pytest.raises(OSError, match=r"weights that retraining rewinds to.*`default_root_dir="):
+        fit(module, [callback, trace], default_root_dir=no_directory)
+    assert trace.reached == []

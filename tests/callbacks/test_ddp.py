@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +22,6 @@ from lightning.pytorch.strategies import (
     SingleDeviceXLAStrategy,
     XLAStrategy,
 )
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -34,7 +34,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.replay import Ranks
 from axformer_lightning.search import Pruning, SearchSettings, search_plan
 from axformer_lightning.tasks import TASKS, TextClassifier
-from axformer_lightning.training import follows_workers, tell_main_process
+from axformer_lightning.training import follows_workers
 
 SCRIPT = Path(__file__).with_name("ddp_run.py")
 ROOT = Path(__file__).parents[2]
@@ -180,7 +180,8 @@ def test_averages_are_cut_in_both_ranks_and_go_on_alike(subprocesses):
 @pytest.mark.xdist_group("ddp")
 def test_a_rewound_fit_begins_anew_from_a_file_that_one_rank_wrote(subprocesses):
     first, second = subprocesses.seen["rewind"]
-    assert [Path(path).name for path in first["files"]] == ["axformer_start_model.safetensors"]
+    (file,) = first["files"]
+    assert re.fullmatch(r"axformer_start_model_\w+\.safetensors", Path(file).name)
     assert second["files"] == []
     whole = [name for name, value in first["cut"].items() if value.shape == first["start"][name].shape]
     assert whole
@@ -271,8 +272,6 @@ def test_a_module_that_is_sent_to_a_worker_still_follows(tiny):
     copied = copy.deepcopy(sent)
     plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan("removed"),) * 3)
     apply_plan_(copied, plan)
-    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
-    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
     sent.load_state_dict(copied.state_dict())
     assert sent.model.axformer_plan == plan
 
@@ -282,11 +281,6 @@ def test_all_that_a_worker_tells_is_understood(tiny):
     copied = copy.deepcopy(module)
     plan = replace(Plan.dense(anatomy_of(copied.model)), layers=(LayerPlan(heads_removed=(1,)),) * 3)
     apply_plan_(copied, plan)
-    launcher = _MultiProcessingLauncher.__new__(_MultiProcessingLauncher)
-    before = copied.state_dict().keys()
-    tell_main_process(trainer_with(SimpleNamespace(launcher=None)), copied, None, plan)
-    assert copied.state_dict().keys() == before  # where there are no workers
-    tell_main_process(trainer_with(SimpleNamespace(launcher=launcher)), copied, None, plan)
     module.load_state_dict(copied.state_dict())
     assert module.model.axformer_plan == plan
     assert_same(dict(module.named_parameters()), dict(copied.named_parameters()))

@@ -1,6 +1,7 @@
 """A fit that dies in mid-search and is resumed by `ckpt_path="last"`, as in a user's own script."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,8 +53,10 @@ def train(module, fit, search_loader, tmp_path):
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # Lightning checkpoints hold no random state
 
-    def run(folder, rounds=1, **options):
+    def run(folder, rounds=1, word_of=None, **options):
         mine = copy.deepcopy(module)
+        if word_of is not None:
+            mine.anything.classifier.weight.data.mul_(word_of)
         pruning = AccuracyDrivenPruningCallback(
             4, 2.0, majority=0, tolerance=0.05, rounds=rounds, search_dataloader=search_loader
         )
@@ -83,6 +86,17 @@ def test_a_resumed_fit_repeats_no_candidate_and_ends_alike(train, evaluated, tmp
     assert again == plan
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert not journal.exists()
+
+
+def test_the_journal_of_another_job_in_the_directory_is_left_alone(train, tmp_path, monkeypatch):
+    names, unlink = [], Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda self, **options: names.append(self.name) or unlink(self, **options))
+    for word_of in (1, 2):
+        train(f"job {word_of}", word_of=word_of)
+        (tmp_path / "axformer_search_anything_0123456789abcdef.jsonl").write_text("of another job")
+    journals = {name for name in names if name.startswith("axformer_search_anything_") and name.endswith(".jsonl")}
+    assert len(journals) == 2  # each has a name of its own
+    assert [path.read_text() for path in tmp_path.glob("axformer_search*")] == ["of another job"]
 
 
 def test_a_fit_that_dies_after_the_cut_does_not_search_again(train, evaluated, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ TESTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rg
 
 
 def test_every_row_names_tests_that_exist():
-    rows = [row for row in PAGE.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) > 15
+    rows = [row for row in PAGE.splitlines() if row.startswith("| ") and not row.endswith("| test |")]
+    assert len(rows) > 50
     for row in rows:
         last = row.rstrip("| ").rpartition(" | ")[2]
         named = re.findall(r"`(test_\w+)`", last)

@@ -142,6 +142,20 @@ def test_a_finished_stage_is_not_repeated(broken_off, tmp_path, ends_in, finishe
 
 
 @QUIET
+def test_settings_of_later_stages_may_be_corrected_before_these_begin(go, broken_off, monkeypatch):
+    broken_off("_search")
+    with pytest.raises(ValueError, match="seed is 1 and was 0"):
+        go("finetune_epochs=2", "retrain_epochs=1", "pruning.tolerance=0.02", "seed=1", "resume=true")
+    monkeypatch.setattr(train.stages, "_retrain", lambda run, stage, epochs, start: None)
+    monkeypatch.setattr(train.stages, "fine_tune", lambda run, epochs: run.progress.done["finetune"])
+    corrected = ("finetune_epochs=2", "retrain_epochs=1", "pruning.tolerance=0.02", "hard_attention.k=3", "resume=true")
+    results = go(*corrected)
+    assert go(*corrected) == results
+    with pytest.raises(ValueError, match=r"pruning\.tolerance is 0\.3 and was 0\.02"):
+        go(*corrected, "pruning.tolerance=0.3")
+
+
+@QUIET
 @pytest.mark.parametrize("name", ["run.json", "stages.pt", "finetune.ckpt"])
 def test_a_record_that_cannot_be_read_is_named(go, broken_off, tmp_path, name):
     broken_off("dev_metrics" if name == "finetune.ckpt" else "_search")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, BatchEncoding
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from axformer_lightning.scoring import batches_by_length, can_rebatch, score_logits, search_batches, to_device
+from axformer_lightning.scoring import batches_by_length, score_logits, to_device
 
 BATCHES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4)
 
@@ -217,45 +217,6 @@ Point = namedtuple("Point", "x, label")
 class Item:
     x: torch.Tensor
     more: object = None
-
-
-@pytest.mark.parametrize(
-    ("batch", "expected"),
-    [
-        (padded([2, 3]), True),
-        (OrderedDict(padded([2, 3])), True),
-        (tuple(padded([2, 3]).values()), False),
-        (Point(torch.ones(2), torch.ones(2)), False),
-        ({"input_ids_a": torch.ones(2, 3), "input_ids_b": torch.ones(2, 3)}, False),
-        ({"pixel_values": torch.ones(2, 3, 4, 4), "labels": torch.ones(2)}, False),
-        (padded([2, 3]) | {"text": ["a", "b"]}, False),
-        (padded([2, 3]) | {"weight": torch.tensor(1.0)}, False),
-        (padded([2, 3]) | {"weight": torch.ones(3)}, False),
-    ],
-)
-def test_only_dicts_of_tensors_with_a_row_per_sample_are_rebatched(batch, expected):
-    assert can_rebatch(batch) is expected
-    found = search_batches(torch.nn.Identity(), iter([batch, batch]), 1)
-    assert len(found) == (4 if expected else 2)
-    assert expected or all(one is batch for one in found)
-
-
-def test_one_batch_that_cannot_be_rebatched_keeps_all_as_they_are():
-    batches = [padded([2, 3]), padded([2]) | {"weight": torch.tensor(1.0)}]
-    assert search_batches(torch.nn.Identity(), batches) == batches
-
-
-def test_a_step_of_the_module_gets_the_batches_as_they_are():
-    module = torch.nn.Identity()
-    module.axformer_step = None
-    batches = several([[3, 1], [2]])
-    assert all(one is other for one, other in zip(search_batches(module, batches, 1), batches, strict=True))
-
-
-def test_a_step_whose_samples_do_not_depend_on_each_other_gets_batches_by_length():
-    module = torch.nn.Identity()
-    module.axformer_step, module.axformer_samples_independent = None, True
-    assert [len(batch["input_ids"]) for batch in search_batches(module, several([[3, 1], [2]]), 4)] == [2, 1]
 
 
 @pytest.mark.parametrize(

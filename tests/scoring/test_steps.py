@@ -1,12 +1,12 @@
+import copy
 import re
 
 import lightning as L
 import pytest
 import torch
-from torch import nn
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
-from axformer_lightning.scoring import Scored, can_score, score_logits, step_of
+from axformer_lightning.scoring import Scored, score_logits, step_of
 
 pytestmark = pytest.mark.one_implementation
 
@@ -223,11 +223,17 @@ def test_a_module_with_neither_step_nor_forward_is_refused_with_advice():
         step_of(Mute())
 
 
-@pytest.mark.parametrize(
-    ("module", "scorable"), [(Mute(), False), (nn.Module(), False), (nn.Linear(2, 2), True), (StepOnly(), True)]
-)
-def test_only_what_defines_a_step_or_a_forward_can_be_scored(module, scorable):
-    assert can_score(module) is scorable
+@pytest.mark.one_family
+def test_a_module_without_forward_is_scored_through_the_model_with_a_head_in_it(model, batch):
+    module = Mute()
+    module.anything = model
+    torch.testing.assert_close(step_of(module)(batch), step_of(model)(batch))
+    module.anything = model.base_model
+    with pytest.raises(TypeError, match="Mute to define `forward`, or to hold one Hugging Face model with a head"):
+        step_of(module)
+    module.anything, module.other = model, copy.deepcopy(model)
+    with pytest.raises(TypeError, match="Mute to define `forward`" + WITH_ADVICE):
+        step_of(module)
 
 
 @pytest.mark.one_family
@@ -241,6 +247,36 @@ def test_a_step_that_returns_one_loss_for_all_is_refused(model, batch, monkeypat
 @pytest.mark.one_family
 def test_a_step_may_return_a_plain_triple(model, batch):
     assert isinstance(step_of(WithStep(model))(batch), Scored)
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_labels_of_any_integer_type_are_labels(batch, dtype):
+    labels = batch["labels"].clamp(max=1)
+    expected = score_logits(random(6, 3), {"labels": labels})
+    found = score_logits(random(6, 3), {"labels": labels.to(dtype)[:, None]})
+    torch.testing.assert_close(tuple(found), tuple(expected))
+    tokens = score_logits(random(6, 4, 3), {"labels": labels.repeat(4, 1).T.to(dtype)})
+    assert tokens.loss_N.isfinite().all()
+
+
+@pytest.mark.one_family
+def test_positions_may_be_a_column(batch):
+    logits, spans = (
+        (random(6, 12), -random(6, 12)),
+        {"start_positions": torch.arange(6), "end_positions": torch.arange(6)},
+    )
+    columns = {name: value[:, None] for name, value in spans.items()}
+    torch.testing.assert_close(tuple(score_logits(logits, columns)), tuple(score_logits(logits, spans)))
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("result", [torch.ones(6), {"loss": torch.ones(6)}, (torch.ones(6), None), ([1.0], None, None)])
+def test_a_step_that_returns_something_else_is_told_what_to_return(model, batch, monkeypatch, result):
+    module = WithStep(model)
+    monkeypatch.setattr(module, "axformer_step", lambda batch: result)
+    with pytest.raises(TypeError, match="`axformer_step` to return the loss of each sample"):
+        step_of(module)(batch)
 
 
 @pytest.mark.one_family

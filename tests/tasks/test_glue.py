@@ -179,6 +179,15 @@ def test_an_empty_file_is_refused(task, write_glue):
         load_rows(task, folder)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_that_is_not_utf_8_is_named(write_glue, encoding):
+    folder = write_glue("mrpc")
+    path = folder / TASKS["mrpc"].folder / "train.tsv"
+    path.write_text(path.read_text(encoding="utf-8-sig") + "1\t1\t2\tf\u00fcr\t\u00e0 b\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"Expected UTF-8 text in '.*train\.tsv', got other bytes: .*Save the file as"):
+        load_rows("mrpc", folder)
+
+
 HUB_COLUMNS = {"cola": ["sentence"], "sst2": ["sentence"], "qqp": ["question1", "question2"]}
 HUB_COLUMNS |= {"mnli": ["premise", "hypothesis"], "qnli": ["question", "sentence"]}
 

@@ -7,7 +7,14 @@ from transformers import Adafactor
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, find_transformer, layers_left
 from axformer_lightning.surgery import Edit, cut_
-from axformer_lightning.training import PLANS_KEY, StartingPoint, apply_checkpoint_plans_, carry_over, check_all_trained
+from axformer_lightning.training import (
+    PLANS_KEY,
+    StartingPoint,
+    apply_checkpoint_plans_,
+    carry_over,
+    check_all_trained,
+    held_by,
+)
 
 LAYERS = (
     LayerPlan(heads_removed=(1, 3), neurons_removed=((0, 8), (24, 48))),
@@ -150,14 +157,25 @@ def test_a_factored_optimizer_of_transformers_trains_on(tiny, caplog):
     assert [name for name in still if "key.bias" not in name] == []
 
 
+def test_what_no_optimizer_held_before_need_not_be_held_after(tiny):
+    model = tiny.model("bert", "eager")
+    optimizer = torch.optim.AdamW([p for name, p in model.named_parameters() if "bias" not in name])
+    held = held_by([optimizer])
+    edits = cut_(model, plan_for(model))
+    carry_over(optimizer, edits)
+    check_all_trained(model, [optimizer], edits, held)
+    assert len(held_by([optimizer])) < len(held)
+
+
 def test_a_forgotten_optimizer_is_loud(tiny):
     model = tiny.model("bert", "eager")
     optimizer = torch.optim.AdamW(model.parameters())
+    held = held_by([optimizer])
     edits = cut_(model, plan_for(model))
     with pytest.raises(RuntimeError, match=r"would not be trained: .*attention\.self\.query\.weight"):
-        check_all_trained(model, [optimizer], edits)
+        check_all_trained(model, [optimizer], edits, held)
     carry_over(optimizer, edits)
-    check_all_trained(model, [optimizer], edits)
+    check_all_trained(model, [optimizer], edits, held)
 
 
 @pytest.mark.parametrize("cut_at_start", [False, True])
@@ -189,7 +207,18 @@ def test_rewinding_gives_the_start_weights_in_the_cut_shape(tiny, family, tmp_pa
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 1e-4])
 
 
-def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits):
+def test_the_weights_of_another_fit_are_not_taken_for_ones_own(tiny, tmp_path):
+    model, path = tiny.model("bert", "eager"), tmp_path / "start.safetensors"
+    mine = StartingPoint.save(path, model, layers_left(model))
+    mine.rewind_weights_(model, model)
+    StartingPoint.save(path, tiny.model("bert", "eager", seed=1), layers_left(model))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="that this fit began with, got those of another"):
+        mine.rewind_weights_(model, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(tiny, logits, caplog):
     model, dense = tiny.model("bert", "eager"), LayerPlan()
     before = plan_for(model, (LayerPlan(heads_removed=(1,)), dense, dense))
     weights = copy.deepcopy(apply_plan_(model, before).state_dict())
@@ -197,6 +226,7 @@ def test_a_model_that_is_cut_further_than_its_checkpoint_gets_its_layers_back(ti
     apply_plan_(model, plan_for(model, (LayerPlan("removed"), dense, LayerPlan(neurons_removed=((0, 8),)))))
     apply_checkpoint_plans_(model, {"callbacks": {"A": {PLANS_KEY: [{"model": None, "plan": before.to_dict()}]}}})
     assert model.axformer_plan == before
+    assert "from before a cut and brings back what was removed from BertForSequenceClassification" in caplog.text
     model.load_state_dict(weights)
     assert torch.equal(logits(model, tiny.batch()), expected)
 

@@ -1,0 +1,79 @@
+"""What an artifact consists of beside the weights."""
+
+import json
+from pathlib import Path
+
+import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from axformer_lightning.artifacts.sums import write_sums
+from axformer_lightning.plan import Plan, plan_of
+from axformer_lightning.surgery import is_as_it_was_built
+
+CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
+KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
+HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
+CARD = """---
+library_name: axformer-lightning
+---
+# {name}, made smaller by AxFormer
+
+A `{architecture}` from which attention blocks, feed-forward blocks, heads and neurons that did not help its task were
+removed, and whose attention may be hard in some layers (arXiv 2010.03688). What was done is in `{plan_file}`.
+
+```python
+from axformer_lightning import load_pretrained
+model = load_pretrained("this directory or its hub id"{more})
+```
+`transformers` alone refuses to load it, as it would fill what was removed with random weights.
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| attention blocks kept | {attention} of {layers} |
+| feed-forward blocks kept | {feed_forward} of {layers} |
+| layers with hard attention | {hard} |
+"""
+
+
+def complete_artifact(model: PreTrainedModel, directory: Path) -> None:
+    """Make an artifact of a directory into which transformers has saved a model: plan, card, hints and sums."""
+    plan = plan_of(model)
+    plan.save(directory / PLAN_FILE)
+    (directory / "README.md").write_text(_card(model, plan), encoding="utf-8")
+    if not is_as_it_was_built(model):
+        _put_hints(directory / CONFIG_FILE, model.config)
+    write_sums(directory, FILES)
+
+
+def is_of_transformers(kind: type) -> bool:
+    """Tell whether a model class is one of transformers, which :func:`load_pretrained` finds by its name."""
+    return getattr(transformers, kind.__name__, None) is kind
+
+
+def _put_hints(path: Path, config: PreTrainedConfig) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    layers = _layers_field(config)
+    # `layer_types` goes with the number of layers: transformers compares the two even to find a tokenizer. The
+    # family is not kept here: transformers would find it in a dict and load what is around it.
+    data[KEPT] = {name: data.pop(name) for name in (layers, "layer_types") if name in data}
+    data["model_type"] = data[layers] = HINT
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _card(model: PreTrainedModel, plan: Plan) -> str:
+    return CARD.format(
+        name=type(model).__name__,
+        architecture=type(model).__name__,
+        more="" if is_of_transformers(type(model)) else f", model_class={type(model).__name__}",
+        plan_file=PLAN_FILE,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        attention=sum(layer.attention == "kept" for layer in plan.layers),
+        feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
+        layers=plan.num_layers,
+        hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.is_hard) or "none",
+    )
+
+
+def _layers_field(config: PreTrainedConfig) -> str:
+    return str(config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))

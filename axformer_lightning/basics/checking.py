@@ -1,0 +1,41 @@
+"""Settings of the wrong type, refused where they are made."""
+
+from dataclasses import fields
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+NUMBERS: dict[type, type] = {int: Integral, float: Real}
+
+
+def check_type(name: str, value: Any, kind: Any) -> None:
+    """Refuse a setting that is not of its type: numbers, booleans and texts, and None where it may be.
+
+    Args:
+        name: of the setting.
+        value: what it was given.
+        kind: ``int``, ``float``, ``bool`` or ``str``, or a union of such and None; anything else is not checked.
+
+    Raises:
+        ValueError: naming the setting.
+
+    Example:
+        >>> check_type("rounds", 1.5, int)
+        Traceback (most recent call last):
+        ValueError: Expected `rounds` to be a whole number, got 1.5.
+    """
+    kinds = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    known = [one for one in kinds if one in WORDS]
+    if len(known) != len([one for one in kinds if one is not type(None)]) or (value is None and type(None) in kinds):
+        return
+    if not any(isinstance(value, NUMBERS.get(one, one)) and isinstance(value, bool) <= (one is bool) for one in known):
+        words = " or ".join([*(WORDS[one] for one in known), *["None"] * (type(None) in kinds)])
+        raise ValueError(f"Expected `{name}` to be {words}, got {value!r}.")
+
+
+def check_types(settings: Any) -> None:
+    """Refuse a dataclass of which a field is not of its type, as :func:`check_type` does."""
+    hints = get_type_hints(type(settings))
+    for field in fields(settings):
+        check_type(field.name, getattr(settings, field.name), hints[field.name])

@@ -1,0 +1,44 @@
+"""The samples that decide, from where a user has them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from torch.utils.data import Dataset, IterableDataset
+
+SearchSet = Iterable[Any] | Callable[[], Iterable[Any]] | L.LightningDataModule
+METHOD = "search_dataloader"
+
+
+def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> Iterable[Any] | None:
+    """Return the batches of a search set, None where the validation set decides.
+
+    Args:
+        trainer: whose DataModule may have a method `search_dataloader`.
+        pl_module: which may have one.
+        given: batches; what returns them when called; or a DataModule, whose `search_dataloader` or else
+            `val_dataloader` they are. None for the method of the trainer's DataModule, or else of the module.
+
+    Raises:
+        TypeError: if ``given`` is none of these.
+    """
+    if given is None:
+        owners = (getattr(trainer, "datamodule", None), pl_module)
+        given = next((getattr(owner, METHOD) for owner in owners if hasattr(owner, METHOD)), None)
+    if hasattr(given, "prepare_data") and hasattr(given, "val_dataloader"):
+        if given is not getattr(trainer, "datamodule", None):  # that one is set up already
+            given.prepare_data()
+            given.setup("fit")
+        given = getattr(given, METHOD, given.val_dataloader)
+    if callable(given) and not hasattr(given, "__iter__"):
+        given = given()
+    if given is not None and (not hasattr(given, "__iter__") or _is_dataset(given)):
+        raise TypeError(
+            f"Expected `{METHOD}` to be batches, for example a torch.utils.data.DataLoader, a function that returns"
+            f" some, or a LightningDataModule, got {type(given).__name__}. Put samples into a DataLoader."
+        )
+    return given  # type: ignore[no-any-return]
+
+
+def _is_dataset(given: Any) -> bool:
+    return isinstance(given, Dataset) and not isinstance(given, IterableDataset)
