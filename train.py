@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import lightning as L
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_object, instantiate, to_absolute_path
+from hydra.utils import instantiate, to_absolute_path
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -26,7 +25,6 @@ from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.basics import write_atomically
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.callbacks import (
     AccuracyDrivenPruningCallback,
@@ -39,6 +37,13 @@ from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
 from axformer_lightning.runs import shrinking, stages
+from axformer_lightning.runs.configured import (
+    check_configuration,
+    configuration_of,
+    keep_configuration,
+    loggers_of,
+    returned_value,
+)
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
@@ -49,23 +54,16 @@ from axformer_lightning.vocabulary import trim_vocabulary_
 
 # In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
 ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
-SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
-SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
-OVERRULED = {
-    "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
-    "logger": "`logger=`, for example `logger=none`",
-    "default_root_dir": "`hydra.run.dir=`",
-}
 WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
 DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
-    _check(cfg)
+    check_configuration(cfg)
     with _claimed(cfg, directory) as progress:
         if not progress.finished:
-            _keep_configuration(cfg, directory)
+            keep_configuration(cfg, directory)
             run_stages(cfg, directory, progress)
             progress.finish()
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
@@ -124,7 +122,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
-        own = {"max_epochs": epochs, "logger": _loggers(cfg.logger, stage, directory) if epochs else False}
+        own = {"max_epochs": epochs, "logger": loggers_of(cfg.logger, stage, directory) if epochs else False}
         trainer: L.Trainer = instantiate(cfg.trainer, **own, default_root_dir=str(directory))
         count_epochs_from_one_(trainer)
         return trainer
@@ -171,77 +169,13 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     stages.save_results(directory, results)
 
 
-def _check(cfg: DictConfig) -> None:
-    """Refuse what could not work, or would be overruled without a word."""
-    for name, least in (("finetune_epochs", 0), ("retrain_epochs", 0), ("data.max_length", 1)):
-        if (value := OmegaConf.select(cfg, name)) is not None and value < least:
-            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
-    for name, instead in OVERRULED.items():
-        if name in cfg.trainer:
-            raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
-    if unknown := {*_returned(cfg)} - {"headline", "removed"}:
-        raise ValueError(f"Expected `returned` to name 'headline', 'removed' or both, got {sorted(map(str, unknown))}.")
-
-
-def _loggers(cfg: Any, stage: str, directory: Path) -> Any:
-    """Return the logger of a stage, or all of several: with the place and the name that their constructors take."""
-    if not cfg:
-        return False
-    if "_target_" not in cfg:
-        return [_loggers(one, stage, directory) for one in cfg.values() if one]
-    takes = inspect.signature(get_object(cfg["_target_"])).parameters
-    local = (
-        "id" not in takes and "name" in takes
-    )  # others take the version for the id of a run, which has to be its own
-    given = {"save_dir": str(directory), "version": stage if local else f"{directory.name}_{stage}"}
-    return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
-
-
-def _returned(cfg: DictConfig) -> list[str]:
-    names = cfg.get("returned", "headline")
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:
-    """Return what a sweeper goes by."""
-    dense, cut = results["baseline"], results["axformer"]
-    found = {
-        "headline": float(cut["metrics"][cfg.task.headline]),
-        "removed": 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
-    }
-    values = tuple(found[name] for name in _returned(cfg))
-    return values[0] if len(values) == 1 else values
-
-
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
     alone = instantiate(cfg.trainer, logger=False).world_size == 1
     if alone:
-        return claim(directory, _configuration(cfg), resume=cfg.resume)
+        return claim(directory, configuration_of(cfg), resume=cfg.resume)
     if cfg.resume:
         raise ValueError("Expected one device with resume=true, got several. Set trainer.devices=1.")
     return nullcontext(Progress())
-
-
-def _configuration(cfg: DictConfig) -> dict[str, Any]:
-    """Return everything that the results depend on."""
-    parts = {str(name): part for name, part in cfg.items() if name not in SHOWN_ONLY}
-    plain: dict[str, Any] = {
-        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-        for name, part in parts.items()
-    }
-    for option in SHOWN_ONLY_BY_TRAINER:
-        plain["trainer"].pop(option, None)
-    return plain
-
-
-def _keep_configuration(cfg: DictConfig, directory: Path) -> None:
-    """Write `.hydra/` as Hydra does by itself, which would do so before the directory can be refused."""
-    if HydraConfig.initialized():
-        hydra_cfg = HydraConfig.get()
-        folder = directory / ".hydra"
-        folder.mkdir(exist_ok=True)
-        for name, part in (("config", cfg), ("hydra", {"hydra": hydra_cfg}), ("overrides", hydra_cfg.overrides.task)):
-            write_atomically(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(part)))
 
 
 def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
@@ -303,7 +237,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         sep="\n",
         soft_wrap=True,
     )
-    return _value(cfg, results)
+    return returned_value(cfg, results)
 
 
 if __name__ == "__main__":

@@ -97,17 +97,9 @@ def top_k_attention(
         tensors = query_BHQD, key_BHKD, value_BHKD, attention_mask
         return kernels.hard_attention(*tensors, settings.k, scaling, settings.renormalize), None
     if not _is_recorded() and key_BHKD.shape[2] <= settings.k:
+        tensors = query_BHQD, key_BHKD, value_BHKD, attention_mask
         soft: tuple[Tensor, Tensor | None]
-        soft = _soft_attention(module)(
-            module,
-            query_BHQD,
-            key_BHKD,
-            value_BHKD,
-            attention_mask,
-            scaling=scaling,
-            dropout=dropout,
-            **kwargs,
-        )
+        soft = _soft_attention(module)(module, *tensors, scaling=scaling, dropout=dropout, **kwargs)
         return soft
     scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * scaling
     lowest = torch.finfo(scores_BHQK.dtype).min

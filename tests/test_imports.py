@@ -20,7 +20,7 @@ LIGHTNING = {"training", "callbacks", "tasks", "runs"}
 HOSTS = {
     "transformers": {*ORDER} - {"basics", "criteria", "plan", "report"},
     "lightning": LIGHTNING,
-    "hydra": {"sweeps"},
+    "hydra": {"runs", "sweeps"},
     "torch_pruning": {"sweeps"},
     "torch": {*ORDER, *ROOF} - {"plan"},
 }

@@ -24,6 +24,7 @@ from axformer_lightning.callbacks import settings_of
 from axformer_lightning.costs import latencies_ms
 from axformer_lightning.criteria import Rule
 from axformer_lightning.runs import stages
+from axformer_lightning.runs.configured import loggers_of
 from axformer_lightning.runs.retraining import GRADIENT_CLIP
 from axformer_lightning.tasks import TASKS, load_rows, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
@@ -296,7 +297,7 @@ class Remote:
 
 def test_loggers_of_any_constructor_and_several_of_them(tmp_path):
     def make(settings):
-        return train._loggers(OmegaConf.create(settings), "finetune", tmp_path / "run7")
+        return loggers_of(OmegaConf.create(settings), "finetune", tmp_path / "run7")
 
     here = "tests.test_train"
     assert isinstance(make({"_target_": f"{here}.Plain"}), Plain)
@@ -309,7 +310,7 @@ def test_loggers_of_any_constructor_and_several_of_them(tmp_path):
 
 
 def test_a_configuration_composed_in_a_notebook_makes_its_logger(tmp_path):
-    logger = train._loggers(configuration("task=mrpc").logger, "finetune", tmp_path)
+    logger = loggers_of(configuration("task=mrpc").logger, "finetune", tmp_path)
     assert Path(logger.log_dir) == tmp_path / "logs" / "finetune"
 
 

@@ -112,6 +112,21 @@ def settings_of(
     return replace(settings, hard_rule=replace(settings.rule, **{name: own[name] for name in OWN}))
 
 
+def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) -> list[SearchSettings | Budget]:
+    """Return what callbacks do in one round, one after another: first the search, then down to a budget.
+
+    Args:
+        callbacks: as of :func:`settings_of`.
+        partners: as of :func:`settings_of`.
+
+    Raises:
+        ValueError: as :func:`settings_of`.
+    """
+    budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
+    searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
+    return [*([settings_of(searching, others)] if searching else []), *budgets]
+
+
 def _same(value: Any, other: Any) -> bool:
     """Compare two options; metrics by identity, as `==` of metrics makes a new metric."""
     return value is other or (not isinstance(value, Metric) and bool(value == other))

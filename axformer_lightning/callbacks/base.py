@@ -1,6 +1,6 @@
 """What the two callbacks share: when a round is due, and what surrounds it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import tee
 from typing import Any
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
 from axformer_lightning.budgets import Budget
-from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, settings_of
+from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, steps_of_round
 from axformer_lightning.callbacks.checks import (
     check_can_write,
     check_module,
@@ -61,7 +61,7 @@ class SearchCallback(L.Callback):
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
-        _settings_of([self], [self])
+        steps_of_round([self], [self])
         self.plan: Plan | None = None
         self.rounds_done = 0
         self.next_epoch = self.first_epoch
@@ -195,7 +195,7 @@ class SearchCallback(L.Callback):
             return  # the first of those that waited has run the round for all
         transformer = find_transformer(pl_module, self.model)
         before, loader = layers_left(transformer), self._search_set(trainer, pl_module)
-        *first, last = _settings_of(waiting, partners)
+        *first, last = steps_of_round(waiting, partners)
         for settings in first:
             without = replace(self._fit, start=None)  # rewound weights would be scored by what comes next
             run_round(trainer, pl_module, transformer, settings=settings, loader=loader, fit=without)
@@ -223,7 +223,7 @@ class SearchCallback(L.Callback):
     def _settings(self, trainer: L.Trainer) -> SearchSettings | None:
         """Return what a round of all partners would search for, None where they only go down to a budget."""
         partners = self._partners(trainer)
-        found = _settings_of(partners, partners)[0]
+        found = steps_of_round(partners, partners)[0]
         return None if isinstance(found, Budget) else found
 
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
@@ -248,15 +248,6 @@ class SearchCallback(L.Callback):
         plan = plan_in(pl_module, self.model)
         if plan != self.plan:
             self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
-
-
-def _settings_of(
-    callbacks: Sequence[SearchCallback], partners: Sequence[SearchCallback]
-) -> list[SearchSettings | Budget]:
-    """Return what callbacks do in one round, one after another: first the search, then down to a budget."""
-    budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
-    searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
-    return [*([settings_of(searching, others)] if searching else []), *budgets]
 
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:

@@ -24,9 +24,8 @@ from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
 
-FOLDER = ".resume"
+FOLDER, RESULTS = ".resume", "results.json"
 KEPT = {"lock", "run.json"}
-RESULTS = "results.json"
 MODELS = ("finetuned", "model")
 AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation")  # how such settings begin
 

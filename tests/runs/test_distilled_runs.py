@@ -11,6 +11,7 @@ import train
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.runs import teaching
+from axformer_lightning.runs.configured import configuration_of
 from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher
@@ -242,6 +243,6 @@ def test_without_a_teacher_what_comes_out_is_kept():
     cfg = configuration("task=mrpc")
     assert (cfg.distillation, cfg.retrain_keep, cfg.retrain_ema, cfg.retrain_dense) == (None, "last", None, False)
     assert configuration("distillation=self").retrain_keep == "better"
-    assert json.loads(json.dumps(train._configuration(configuration("distillation=self"))))["distillation"] == {
+    assert json.loads(json.dumps(configuration_of(configuration("distillation=self"))))["distillation"] == {
         "temperature": 2.0, "alpha": 0.9, "hidden": 0.0, "teacher": "self",
     }  # fmt: skip

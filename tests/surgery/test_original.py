@@ -5,7 +5,7 @@ import torch
 
 from axformer_lightning.anatomy import ORIGINAL, HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import apply_plan_, restore_layers_
+from axformer_lightning.surgery import KEY, apply_plan_, restore_layers_
 
 pytestmark = pytest.mark.one_implementation
 
@@ -64,7 +64,7 @@ def test_what_is_remembered_takes_no_memory_and_is_not_part_of_the_model(model, 
     cut(model, (LayerPlan(hard_attention=HardAttention(3)),) * 3)
     remembered = getattr(model, ORIGINAL)
     assert all(parameter.is_meta for layer in remembered for parameter in layer.parameters())
-    assert list(model.state_dict()) == names
+    assert list(model.state_dict()) == [*names, KEY]  # the plan travels with the weights
     assert len(remembered) == anatomy_of(model).num_layers
 
 

@@ -1,0 +1,84 @@
+"""What a run reads from its configuration, and how it keeps it."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from axformer_lightning.basics import write_atomically
+
+SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
+SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
+OVERRULED = {
+    "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
+    "logger": "`logger=`, for example `logger=none`",
+    "default_root_dir": "`hydra.run.dir=`",
+}
+
+
+def configuration_of(cfg: DictConfig) -> dict[str, Any]:
+    """Return everything that the results depend on."""
+    parts = {str(name): part for name, part in cfg.items() if name not in SHOWN_ONLY}
+    plain: dict[str, Any] = {
+        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+        for name, part in parts.items()
+    }
+    for option in SHOWN_ONLY_BY_TRAINER:
+        plain["trainer"].pop(option, None)
+    return plain
+
+
+def keep_configuration(cfg: DictConfig, directory: Path) -> None:
+    """Write `.hydra/` as Hydra does by itself, which would do so before the directory can be refused."""
+    if HydraConfig.initialized():
+        hydra_cfg = HydraConfig.get()
+        folder = directory / ".hydra"
+        folder.mkdir(exist_ok=True)
+        for name, part in (("config", cfg), ("hydra", {"hydra": hydra_cfg}), ("overrides", hydra_cfg.overrides.task)):
+            write_atomically(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(part)))
+
+
+def check_configuration(cfg: DictConfig) -> None:
+    """Refuse what could not work, or would be overruled without a word."""
+    for name, least in (("finetune_epochs", 0), ("retrain_epochs", 0), ("data.max_length", 1)):
+        if (value := OmegaConf.select(cfg, name)) is not None and value < least:
+            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
+    for name, instead in OVERRULED.items():
+        if name in cfg.trainer:
+            raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
+    if unknown := {*_returned(cfg)} - {"headline", "removed"}:
+        raise ValueError(f"Expected `returned` to name 'headline', 'removed' or both, got {sorted(map(str, unknown))}.")
+
+
+def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:
+    """Return the logger of a stage, or all of several: with the place and the name that their constructors take."""
+    if not cfg:
+        return False
+    if "_target_" not in cfg:
+        return [loggers_of(one, stage, directory) for one in cfg.values() if one]
+    takes = inspect.signature(get_object(cfg["_target_"])).parameters
+    local = (
+        "id" not in takes and "name" in takes
+    )  # others take the version for the id of a run, which has to be its own
+    given = {"save_dir": str(directory), "version": stage if local else f"{directory.name}_{stage}"}
+    return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
+
+
+def _returned(cfg: DictConfig) -> list[str]:
+    names = cfg.get("returned", "headline")
+    return [names] if isinstance(names, str) else list(names)
+
+
+def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:
+    """Return what a sweeper goes by."""
+    dense, cut = results["baseline"], results["axformer"]
+    found = {
+        "headline": float(cut["metrics"][cfg.task.headline]),
+        "removed": 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
+    }
+    values = tuple(found[name] for name in _returned(cfg))
+    return values[0] if len(values) == 1 else values
