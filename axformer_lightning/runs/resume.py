@@ -203,8 +203,7 @@ def _locked(path: Path, directory: Path) -> Iterator[None]:
 
 
 def _stages_done(folder: Path) -> list[str]:
-    path = folder / "stages.pt"
-    return list(_load(path)["done"]) if path.exists() else []
+    return list(_load(folder / "stages.pt")["done"]) if (folder / "stages.pt").exists() else []
 
 
 def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:

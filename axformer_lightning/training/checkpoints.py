@@ -37,9 +37,14 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
     Raises:
         ValueError: if a plan does not fit; the module is then unchanged.
     """
-    plans: dict[PreTrainedModel, Plan | None] = {}
-    for name, plan in {**_plans(checkpoint), **_plans_beside_weights(checkpoint)}.items():
-        plans[find_transformer(module, name)] = plan
+    plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
+    for name, plan in _plans_beside_weights(checkpoint).items():
+        transformer = find_transformer(module, name)
+        if plans.setdefault(transformer, plan) != plan:
+            raise ValueError(
+                f"Expected one plan for the {type(transformer).__name__} in a checkpoint, got one in the state of the"
+                " callbacks and another beside the weights. Use a checkpoint as Lightning wrote it."
+            )
     for transformer, plan in plans.items():  # all checks before the first change
         _check(transformer, plan, set(plans) - {transformer})
     for transformer, plan in plans.items():
