@@ -82,9 +82,9 @@ def temperature_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> float:
         ranks: the processes that share the search set.
 
     Example:
-        >>> from axformer_lightning.scoring.logits import WithLogits, score_logits
+        >>> from axformer_lightning.scoring import score_logits
         >>> logits, labels = torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])  # right 3 times in 4
-        >>> scored = WithLogits.of(score_logits(logits, {"labels": labels}), logits)
+        >>> scored = score_logits(logits, {"labels": labels})
         >>> round(temperature_of([scored]), 4)
         1.8205
         >>> calibrated(scored, 1.8205)[0]  # -log(3 / 4)

@@ -15,7 +15,6 @@ from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, measure_moments
 from axformer_lightning.replay import scoring
 from axformer_lightning.scoring import Scored, batches_by_length, score_logits, step_of
-from axformer_lightning.scoring.logits import WithLogits
 from axformer_lightning.surgery import cut_
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
@@ -130,13 +129,14 @@ def test_the_divergence_of_classes_is_that_of_kullback_and_leibler():
 
 def test_losses_that_are_no_cross_entropies_are_left_as_they_are():
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    classes = WithLogits.of(score_logits(logits, {"labels": labels}), logits)
+    classes = score_logits(logits, {"labels": labels})
     assert temperature_of([classes]) == pytest.approx(fit_temperature(logits, labels))
-    numbers = torch.randn(6, 1)
+    doubled = classes._replace(loss_N=classes.loss_N * 2)
+    doubled.logits = logits
     others = [
-        WithLogits.of(score_logits(numbers, {"labels": torch.randn(6)}), numbers),
-        WithLogits.of(score_logits(logits, {"labels": torch.rand(6, 3)}), logits),
-        WithLogits.of(classes._replace(loss_N=classes.loss_N * 2), logits),
+        score_logits(torch.randn(6, 1), {"labels": torch.randn(6)}),
+        score_logits(logits, {"labels": torch.rand(6, 3)}),
+        doubled,
         Scored(torch.ones(6), labels, labels),
     ]
     for other in others:

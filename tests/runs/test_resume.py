@@ -146,7 +146,7 @@ def test_settings_of_later_stages_may_be_corrected_before_these_begin(go, broken
     broken_off("_search")
     with pytest.raises(ValueError, match="seed is 1 and was 0"):
         go("finetune_epochs=2", "retrain_epochs=1", "pruning.tolerance=0.02", "seed=1", "resume=true")
-    monkeypatch.setattr(train.stages, "_retrain", lambda run, stage, epochs, start: None)
+    monkeypatch.setattr(train.stages, "retrain_model", lambda run, stage, *how: {"kept": "after"})
     monkeypatch.setattr(train.stages, "fine_tune", lambda run, epochs: run.progress.done["finetune"])
     corrected = ("finetune_epochs=2", "retrain_epochs=1", "pruning.tolerance=0.02", "hard_attention.k=3", "resume=true")
     results = go(*corrected)
