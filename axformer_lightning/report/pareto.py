@@ -40,4 +40,5 @@ def draw_pareto(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str
     left.set_xlabel("encoder, times smaller")
     left.set_ylabel(f"{metric} on dev", color=MODEL)
     right.set_ylabel("loss on the search set", color=CUT)
+    right.ticklabel_format(useOffset=False)
     figure.savefig(path, format="png", dpi=150)
