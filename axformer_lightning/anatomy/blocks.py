@@ -1,6 +1,6 @@
 """The two halves of a layer, described in the same terms."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -55,6 +55,18 @@ class Block:
         """
         had, wants = self.left(now), self.left(wanted)
         return not set(wants or ()) <= set(had or ()) or (had is None and wants is not None)
+
+    def features(self, units: Iterable[int], had: Sequence[int]) -> list[int]:
+        """Return where the features of ``units`` are among those of the units that there are.
+
+        Example:
+            >>> from axformer_lightning.anatomy import BERT, Anatomy
+            >>> heads, _ = Anatomy("bert", BERT, ("encoder.layer.0",), 4, 2, 6).blocks
+            >>> heads.features([1, 3], had=[0, 1, 3])
+            [2, 3, 4, 5]
+        """
+        place = {unit: index for index, unit in enumerate(had)}
+        return [place[unit] * self.width + feature for unit in units for feature in range(self.width)]
 
     def keeping(self, layer: LayerPlan, units: Iterable[int]) -> LayerPlan:
         """Return ``layer`` with exactly these ``units`` of the block left, which then is not removed.

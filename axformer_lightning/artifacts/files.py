@@ -7,6 +7,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
+from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.surgery import is_as_it_was_built
 
@@ -67,7 +68,7 @@ def _card(model: PreTrainedModel, plan: Plan) -> str:
         architecture=type(model).__name__,
         more="" if is_of_transformers(type(model)) else f", model_class={type(model).__name__}",
         plan_file=PLAN_FILE,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=count_parameters(model),
         attention=sum(layer.attention == "kept" for layer in plan.layers),
         feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
         layers=plan.num_layers,

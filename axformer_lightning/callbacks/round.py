@@ -15,6 +15,7 @@ from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.fit import Fit, search_journal
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
 from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
+from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_, shrink_to_
@@ -64,7 +65,7 @@ def run_round(
     averages = [(module, find_transformer(module, name), "") for module in averaged_modules(trainer)]
     averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
     check_references(trainer, pl_module, transformer, copies=False)
-    held, before, size = held_by(trainer.optimizers), layers_left(transformer), _size(transformer)
+    held, before, size = held_by(trainer.optimizers), layers_left(transformer), count_parameters(transformer)
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
@@ -96,17 +97,13 @@ def run_round(
         restart_averages(trainer)
     rewrap(trainer)
     if isinstance(settings, Budget):
-        after = _size(transformer)
+        after = count_parameters(transformer)
         logger.info(
             "AxFormer: within the budget; %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1)
         )
         return cut.plan
-    speak(trainer, cut.plan, numbers_of(cut.plan, cut.counts, before, (size, _size(transformer))))
+    speak(trainer, cut.plan, numbers_of(cut.plan, cut.counts, before, (size, count_parameters(transformer))))
     return cut.plan
-
-
-def _size(transformer: PreTrainedModel) -> int:
-    return sum(parameter.numel() for parameter in transformer.parameters())
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:

@@ -220,9 +220,7 @@ def _changed(
                 )
             if had is None or had == left:
                 continue
-            place = {unit: index for index, unit in enumerate(had)}
-            kept = None if left is None else [place[u] * block.width + f for u in left for f in range(block.width)]
-            yield i, block, projections[i, block.kind], kept
+            yield i, block, projections[i, block.kind], None if left is None else block.features(left, had)
 
 
 def _add_mean(

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -50,7 +50,7 @@ def shrink_to_budget(
     begin = run.progress.once("budget", run.module, partial(_begin, run, budget))
     if begin["latencies"]:
         own = LatencyTable.load(run.directory / LATENCIES)
-        own.check(run.model, batch_size=budget.settings["batch_size"], tokens=budget.settings["tokens"])
+        own.check(run.model, **_batch(budget.settings))
         budget = replace(budget, options={**budget.options, "latency_table": own})
     dense: Point = {**begin["point"], "metrics": run.progress.done["finetune"], "artifact": "finetuned"}
     points = [dense]
@@ -69,9 +69,10 @@ def shrink_to_budget(
 def _begin(run: Run, budget: Budget) -> dict[str, Any]:
     """Measure what a time is predicted by, before anything is cut."""
     _to_device(run)
-    measures = budget.needs_latencies and budget.settings["latency_table"] is None
+    settings = budget.settings
+    measures = budget.needs_latencies and settings["latency_table"] is None
     if measures:
-        batch = {name: budget.settings[name] for name in ("batch_size", "tokens")}
+        batch = _batch(settings)
         logger.info("Measure latencies: batches of %(batch_size)d x %(tokens)d tokens.", batch)
         with isolate_rng():
             measure_latency(run.model, **batch).save(run.directory / LATENCIES)
@@ -94,13 +95,19 @@ def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list
 
 def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] | None) -> dict[str, Any]:
     """Retrain a model, save and evaluate it, and go back to what it was as cut unless it is the last."""
-    as_cut = {name: value.clone() for name, value in run.module.state_dict().items()}
+    is_last = artifact == "model"
+    as_cut = {} if is_last else {name: value.clone() for name, value in run.module.state_dict().items()}
     retraining = {} if retrain is None else {"retraining": retrain(stage)}
     save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
     found = {"metrics": dev_metrics(run, run.make_trainer("report", 0)), "artifact": artifact, **retraining}
-    if artifact != "model":
+    if not is_last:
         run.module.load_state_dict(as_cut)
     return found
+
+
+def _batch(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the batch whose time counts."""
+    return {name: settings[name] for name in ("batch_size", "tokens")}
 
 
 def _sizes(run: Run) -> Point:

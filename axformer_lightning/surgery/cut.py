@@ -15,6 +15,7 @@ from axformer_lightning.anatomy import (
     find_transformer,
     layers_left,
 )
+from axformer_lightning.costs import count_parameters
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import set_hard_attention_
 from axformer_lightning.plan import Plan, applied_plan
@@ -98,18 +99,14 @@ def bring_to_(model: PreTrainedModel, plan: Plan | None) -> None:
     Raises:
         ValueError: as :func:`apply_plan_`.
     """
-    is_brought_back, before = is_cut_further(model, plan), _size(model)
+    is_brought_back, before = is_cut_further(model, plan), count_parameters(model)
     if is_brought_back:
         restore_layers_(model)
     if plan is not None and applied_plan(model) != plan:
         cut_(model, plan)
     if is_brought_back:
         what = "The checkpoint is from before a cut and brings back what was removed from %s: %d parameters become %d."
-        logger.warning(what, type(model).__name__, before, _size(model))
-
-
-def _size(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+        logger.warning(what, type(model).__name__, before, count_parameters(model))
 
 
 def _take_plan(model: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -51,8 +51,7 @@ def _positions_of_layer(
             yield from ((f"{name}.{own}", None) for own, _ in model.get_submodule(name).named_parameters())
         if wants is None:
             continue
-        place = {unit: index for index, unit in enumerate(had)}
-        kept = [place[unit] * block.width + offset for unit in wants for offset in range(block.width)]
+        kept = block.features(wants, had)
         for name_in_layer, fused in in_projections_of(model, anatomy, i, block).items():
             if name_in_layer.startswith(gone):
                 continue
