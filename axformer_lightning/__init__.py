@@ -7,9 +7,11 @@ from axformer_lightning.callbacks import (
     AccuracyDrivenPruningCallback,
     DistillationCallback,
     HardAttentionCallback,
+    Int8Callback,
     ShrinkCallback,
 )
 from axformer_lightning.plan import Plan
+from axformer_lightning.rounds import quantize
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_, load_from_checkpoint
@@ -21,6 +23,7 @@ __all__ = [
     "DistillationCallback",
     "Family",
     "HardAttentionCallback",
+    "Int8Callback",
     "Plan",
     "ShrinkCallback",
     "apply_checkpoint_plans_",
@@ -29,6 +32,7 @@ __all__ = [
     "follow_workers_",
     "load_from_checkpoint",
     "load_pretrained",
+    "quantize",
     "register_family",
     "save_pretrained",
     "shrink",

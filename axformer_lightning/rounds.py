@@ -1,18 +1,36 @@
 """SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
+from axformer_lightning.anatomy import find_transformer
 from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import JournalPath, OnTrial, SearchCounts, SearchSettings, search
+from axformer_lightning.scoring import check_agreement, search_batches
+from axformer_lightning.search import (
+    PUBLISHED,
+    Int8,
+    JournalPath,
+    OnTrial,
+    SearchCounts,
+    SearchOptions,
+    SearchSettings,
+    make_settings,
+    search,
+    spelled_out,
+)
 from axformer_lightning.surgery import Edit, cut_, joined
+
+M = TypeVar("M", bound=nn.Module)
+ROUNDED: dict[str, Any] = PUBLISHED | {"majority": 0.0, "tolerance": 0.01}  # rounding moves losses both ways
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,47 @@ def search_and_cut_(
         return Cut(found.plan, edits, found.counts)
     apply_repair_(transformer, found.repair)
     return Cut(found.plan, edits, found.counts, frozenset(found.repair.values))
+
+
+@spelled_out(SearchOptions, ROUNDED)
+def quantize(
+    model: M,
+    batches: Iterable[Any],
+    *,
+    embeddings: bool = Int8.embeddings,
+    **options: Unpack[SearchOptions],
+) -> M:
+    """Return a copy of a model with those blocks in int8 that the task does not miss in floats; nothing is trained.
+
+    Every block is tried as any other candidate of a search. The copy computes with the rounding of int8, in floats, so
+    it is no faster in PyTorch: its file is smaller, and an exported one is faster. The plan is its `axformer_plan`;
+    the given model is unchanged.
+
+    Args:
+        model: a fine-tuned model, cut or not, as of :func:`~axformer_lightning.find_plan`.
+        batches: the search set, as of `find_plan`.
+        embeddings: whether the embeddings of words are tried, too.
+        options: see :class:`~axformer_lightning.search.SearchOptions`.
+
+    Raises:
+        ValueError: as `find_plan`; or if weights are not in float32.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
+        >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}
+        >>> quantize(model, [batch], tolerance=0.5).axformer_plan.layers[0].int8
+        ('embeddings', 'attention', 'feed_forward')
+    """
+    small = copy.deepcopy(model)
+    transformer = find_transformer(small)
+    settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings))
+    arranged = search_batches(small, batches, settings.batch_tokens, transformer.config)
+    check_agreement(small, arranged, transformer.config.problem_type)
+    search_and_cut_(small, transformer, arranged, settings)
+    return small
 
 
 def shrink_to_(

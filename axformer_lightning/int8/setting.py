@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import EMBEDDINGS, LayerPlan, anatomy_of
+from axformer_lightning.anatomy import WORD_EMBEDDINGS, LayerPlan, anatomy_of
 from axformer_lightning.int8.layers import PLAIN, ROUNDED
 
 
@@ -27,7 +27,7 @@ def int8_modules(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[st
     anatomy, kinds = anatomy_of(model), (*ROUNDED, *PLAIN)
     found: dict[str, nn.Module] = {}
     for i, layer in enumerate(layers):
-        if EMBEDDINGS in layer.int8:
+        if WORD_EMBEDDINGS in layer.int8:
             words = model.get_input_embeddings()
             found |= {name: module for name, module in model.named_modules() if module is words}
         for block in anatomy.blocks:
@@ -51,7 +51,7 @@ def check_can_be_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> No
             raise ValueError(
                 f"Expected weights in float32 to round to int8 at {name!r}, got {dtype}. Call `model.float()` first."
             )
-    if any(EMBEDDINGS in layer.int8 for layer in layers) and not has_embeddings(model):
+    if any(WORD_EMBEDDINGS in layer.int8 for layer in layers) and not has_embeddings(model):
         raise ValueError(
             f"Expected a {type(model).__name__} with plain embeddings of words to have them in int8, got"
             f" {type(model.get_input_embeddings()).__name__}."
@@ -64,7 +64,7 @@ def has_embeddings(model: PreTrainedModel) -> bool:
 
 
 def set_int8_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
-    """Put the parts of ``model`` in int8 that ``layers`` say, and all others back into floats; weights stay as they are.
+    """Put the parts of ``model`` in int8 that ``layers`` say, and all others back into floats; weights stay the same.
 
     A module changes its class alone, so parameters, hooks and names are the same.
     """

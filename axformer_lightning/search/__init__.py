@@ -5,13 +5,22 @@ from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
 from axformer_lightning.search.phases import count_wholes
 from axformer_lightning.search.round import OnTrial
-from axformer_lightning.search.settings import EarlyStop, Pruning, SearchCounts, SearchSettings, Shortcuts, Strategy
+from axformer_lightning.search.settings import (
+    EarlyStop,
+    Int8,
+    Pruning,
+    SearchCounts,
+    SearchSettings,
+    Shortcuts,
+    Strategy,
+)
 from axformer_lightning.search.steps import ordered, steps_of
 
 __all__ = [
     "PUBLISHED",
     "EarlyStop",
     "Found",
+    "Int8",
     "JournalPath",
     "OnTrial",
     "Outcome",

@@ -133,7 +133,9 @@ def measure_baseline(
         with attending(transformer, wanted, layers):
             return measure_moments(module, transformer, batches, ranks=ranks)
 
-    most = Reads.FIRST_TOKEN if settings.shortcuts.first_token else Reads.LAST_LAYER
+    # Activations in int8 have the range of all tokens.
+    first_token = settings.shortcuts.first_token and not settings.int8 and not any(layer.int8 for layer in layers)
+    most = Reads.FIRST_TOKEN if first_token else Reads.LAST_LAYER
     found = first_pass(whole, step, batches, ranks, most)
     meter = Meter(
         len(batches),
