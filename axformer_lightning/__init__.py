@@ -11,7 +11,7 @@ from axformer_lightning.callbacks import (
     ShrinkCallback,
 )
 from axformer_lightning.plan import Plan
-from axformer_lightning.rounds import quantize
+from axformer_lightning.rounds import in_bf16, quantize
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_, load_from_checkpoint
@@ -30,6 +30,7 @@ __all__ = [
     "apply_plan_",
     "find_plan",
     "follow_workers_",
+    "in_bf16",
     "load_from_checkpoint",
     "load_pretrained",
     "quantize",

@@ -1,6 +1,7 @@
 """SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
 import copy
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import find_transformer
+from axformer_lightning.basics import bf16_pays
 from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.repair import apply_repair_
@@ -24,11 +26,13 @@ from axformer_lightning.search import (
     SearchOptions,
     SearchSettings,
     make_settings,
+    score_of,
     search,
     spelled_out,
 )
 from axformer_lightning.surgery import Edit, cut_, joined
 
+logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 ROUNDED: dict[str, Any] = PUBLISHED | {"majority": 0.0, "tolerance": 0.01}  # rounding moves losses both ways
 
@@ -132,6 +136,43 @@ def quantize(
     check_agreement(small, arranged, transformer.config.problem_type)
     search_and_cut_(small, transformer, arranged, settings)
     return small
+
+
+@spelled_out(SearchOptions, ROUNDED)
+def in_bf16(model: M, batches: Iterable[Any], **options: Unpack[SearchOptions]) -> M:
+    """Return a copy of a model in bfloat16, if that is faster here and the task does not miss the bits.
+
+    Else the copy is as the model is. Which of the two is logged, with the reason.
+
+    Args:
+        model: a fine-tuned model in float32, as of :func:`~axformer_lightning.find_plan`.
+        batches: the search set, as of `find_plan`.
+        options: see :class:`~axformer_lightning.search.SearchOptions`.
+
+    Raises:
+        ValueError: as `find_plan`.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
+        >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}
+        >>> in_bf16(model, [batch]).dtype in (torch.bfloat16, torch.float32)
+        True
+    """
+    plain, settings = copy.deepcopy(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
+    transformer = find_transformer(plain)
+    if not bf16_pays(transformer.device):
+        return plain
+    arranged = search_batches(plain, batches, settings.batch_tokens, transformer.config)
+    check_agreement(plain, arranged, transformer.config.problem_type)
+    halved = copy.deepcopy(plain).bfloat16()
+    base, score = (score_of(one, find_transformer(one), arranged, settings) for one in (plain, halved))
+    keeps = settings.rule.gains(score, base, base)
+    said = "The mean loss on the search set is %.4f in bfloat16 and %.4f in float32: the copy is in %s."
+    logger.info(said, score.loss, base.loss, "bfloat16" if keeps else "float32")
+    return halved if keeps else plain
 
 
 def shrink_to_(

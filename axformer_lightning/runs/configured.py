@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import bf16_pays, write_atomically
 
 SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
@@ -52,6 +52,15 @@ def check_configuration(cfg: DictConfig) -> None:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
     if unknown := {*_returned(cfg)} - {"headline", "removed"}:
         raise ValueError(f"Expected `returned` to name 'headline', 'removed' or both, got {sorted(map(str, unknown))}.")
+
+
+def precision_of(cfg: DictConfig) -> Any:
+    """Return the precision of training: mixed bfloat16 is used where a probe says that it is faster on this device."""
+    asked = cfg.trainer.precision
+    if asked != "bf16-mixed":
+        return asked
+    device = instantiate(cfg.trainer, logger=False).strategy.root_device
+    return asked if bf16_pays(device, trains=True) else "32-true"
 
 
 def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:

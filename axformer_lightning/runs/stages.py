@@ -93,6 +93,7 @@ def search_and_cut(
     teacher: Teacher | None,
     dense: bool,
     max_length: int,
+    prefix: str = "",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the rounds of search, cut and retraining.
 
@@ -105,6 +106,7 @@ def search_and_cut(
         teacher: takes part in the retraining, if there is one.
         dense: whether nothing is searched for or cut, and only the retraining is done.
         max_length: of a sample, for the count of the reference procedure's work.
+        prefix: of the names of these stages, where a run has others of the kind.
 
     Returns:
         The entries `search` and `retraining` of results.json.
@@ -113,15 +115,16 @@ def search_and_cut(
     for round_ in range(1, rounds + 1) if callbacks or dense else ():
         if not dense:
             settings = settings_of(callbacks, callbacks, max_length)
-            search = partial(_search, run, f"search{round_}", settings)
-            counts = run.progress.once(f"search{round_}", run.module, search)
+            stage = f"{prefix}search{round_}"
+            counts = run.progress.once(stage, run.module, partial(_search, run, stage, settings))
             total = {name: value + counts[name] for name, value in total.items()}
             if counts["accepted"] == 0:
                 break
         if recipe.epochs:
             run.data.train_on_all = recipe.on_all and round_ == rounds
-            again = partial(retrain_model, run, f"retrain{round_}", recipe, start, teacher)
-            retraining.append(run.progress.once(f"retrain{round_}", run.module, again))
+            stage = f"{prefix}retrain{round_}"
+            again = partial(retrain_model, run, stage, recipe, start, teacher)
+            retraining.append(run.progress.once(stage, run.module, again))
     return total, retraining
 
 
@@ -152,7 +155,8 @@ def _fit(
 
 def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
-    tried = [name for name, on in (("hard attention", settings.hard_attention), ("pruning", settings.pruning)) if on]
+    phases = ("hard attention", settings.hard_attention), ("pruning", settings.pruning), ("int8", settings.int8)
+    tried = [name for name, on in phases if on]
     logger.info("Search and cut: %s.", ", then ".join(tried))
     total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)

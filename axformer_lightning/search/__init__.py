@@ -1,5 +1,6 @@
 """DECIDE: from a model and a search set to a plan."""
 
+from axformer_lightning.search.baseline import score_of
 from axformer_lightning.search.find import Found, JournalPath, find_plan, search, search_plan
 from axformer_lightning.search.greedy import Outcome, Step, Trial, greedy_search, repeat_sweeps
 from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_settings, meanings, spelled_out
@@ -39,6 +40,7 @@ __all__ = [
     "meanings",
     "ordered",
     "repeat_sweeps",
+    "score_of",
     "search",
     "search_plan",
     "spelled_out",
