@@ -44,11 +44,12 @@ from axformer_lightning.runs.configured import (
     loggers_of,
     returned_value,
 )
+from axformer_lightning.runs.environment import keep_environment
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
+from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of, without_dev_rows
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
@@ -95,6 +96,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
     rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
     train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
+    search_rows = without_dev_rows(search_rows, rows.dev)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
         search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
     if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
@@ -166,6 +168,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "plan": "plan.json",
         "artifact": "model",
     }
+    keep_environment(directory, progress.seconds)
     stages.save_results(directory, results)
 
 

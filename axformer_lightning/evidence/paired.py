@@ -127,4 +127,4 @@ def _is_mean(metric: str, predictions: Predictions) -> bool:
 def _values(predictions: Predictions, metric: str) -> NDArray[np.float64]:
     if metric in predictions.arrays:
         return predictions.arrays[metric].astype(np.float64)
-    return (predictions.preds == predictions.labels).astype(np.float64)
+    return np.asarray(predictions.preds == predictions.labels, dtype=np.float64)
