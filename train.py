@@ -36,6 +36,7 @@ from axformer_lightning.callbacks import (
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
+from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
@@ -67,6 +68,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
             keep_configuration(cfg, directory)
             run_stages(cfg, directory, progress)
             progress.finish()
+            try_report(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
     return results
 
@@ -234,8 +236,8 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     console.print(results_table(results))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {escape(str(directory))}: results.json, plan.json, plan.png (what is left), finetuned/ and"
-        " model/.",
+        f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
+        " finetuned/ and model/.",
         "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
         sep="\n",
         soft_wrap=True,

@@ -71,7 +71,7 @@ def _commit() -> str | None:
         commit, changed = (subprocess.run(["git", "-C", root, *words], **options).stdout for words in asked)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.strip() + ("+" if changed.strip() else "")
+    return f"{commit.strip()}{'+' if changed.strip() else ''}"
 
 
 def _processor() -> str:
