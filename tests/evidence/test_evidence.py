@@ -45,9 +45,18 @@ def test_metrics_are_those_of_the_tasks_whatever_is_resampled(task):
             assert value == pytest.approx(float(metric.compute()), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["f1", "matthews_correlation", "pearson", "spearman"])
-def test_a_metric_of_constant_predictions_is_zero(name):
-    assert METRICS[name](np.array([0.0, 1.0, 1.0]), np.zeros(3)) == 0
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("f1", "mrpc"), ("matthews_correlation", "cola"), ("pearson", "stsb"), ("spearman", "stsb")],
+)
+@pytest.mark.filterwarnings("ignore:The variance of predictions")
+def test_a_metric_of_constant_predictions_is_zero_as_that_of_the_tasks(name, task):
+    labels, preds, metric = np.array([0, 1, 1]), np.zeros(3, dtype=int), TASKS[task].metric(name)
+    if task == "stsb":
+        labels, preds = labels.astype(float), preds.astype(float)
+    assert METRICS[name](labels, preds) == 0
+    metric.update(torch.from_numpy(preds), torch.from_numpy(labels))
+    assert float(metric.compute()) == 0
 
 
 def test_mcnemar_is_that_of_a_fair_coin():
