@@ -1,6 +1,6 @@
 """Pictures of results: the front, the intervals of gains, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -51,9 +51,10 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
         if len(ahead) > 1:
             ax.plot(*zip(*ahead, strict=True), color=MUTED, linewidth=1, zorder=1)
         _dense_lines(ax, {PLAIN: plain, SAME: same}, with_labels=not panel)
-        _not_flat(ax)
         ax.axvline(1, color=MUTED, linewidth=0.6)
         ax.set_xlabel(label)
+    spreads = [*(one.points for _, one in shown), plain, same]
+    axes[0].set_ylim(_room(s.mean + sign * (s.deviation or 0) for s in spreads if s for sign in (-1, 1)))
     axes[0].set_ylabel(f"{cells[0].headline} on dev" if cells else "")
     figure.legend(loc="outside lower left", ncols=1 + (len(shown) > 3))
     return figure, said
@@ -77,6 +78,9 @@ def intervals(rows: Sequence[Row]) -> Picture:
             f"{row.task}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+.2f} points,"
             f" {found.verdict}"
         ]
+    shown = [x for row in rows for one in [row.comparison] for x in (one.over_seeds.low, one.over_seeds.high, one.low,
+             one.high, one.over_seeds.mean) if x is not None]  # fmt: skip
+    ax.set_xlim(_room([0.0, *shown]))
     several = len({row.task for row in rows}) > 1
     names = [f"{f'{row.task}: ' if several else ''}{row.setting}\nagainst {row.baseline}" for row in rows]
     ax.set_yticks(range(len(rows)), names[::-1])
@@ -117,11 +121,16 @@ def _dense_lines(ax: Any, values: Mapping[str, Spread | None], *, with_labels: b
             ax.plot([1], [value.mean], "*", color=INK, linestyle=line, markersize=10, label=label, zorder=3)
 
 
-def _not_flat(ax: Any) -> None:
-    """Show at least a point: what differs by less would look as if it mattered."""
-    low, high = ax.get_ylim()
-    if high - low < 1:
-        ax.set_ylim((low + high - 1) / 2, (low + high + 1) / 2)
+def _room(values: Iterable[float]) -> tuple[float, float]:
+    """Return limits around some values, at least a point apart: what differs by less would look as if it mattered.
+
+    Example:
+        >>> _room([82.4, 82.4]), _room([80.0, 90.0])
+        ((81.9, 82.9), (79.0, 91.0))
+    """
+    low, high = min(values := [*values]), max(values)
+    room = max(0.1 * (high - low), (1 - (high - low)) / 2)
+    return low - room, high + room
 
 
 def _beats(other: tuple[float, float], point: tuple[float, float]) -> bool:

@@ -19,7 +19,7 @@ BLOCKS = ("attention", "feed_forward")
 
 
 def removed(plans: Sequence[Plan]) -> Picture:
-    """Draw the share of each block that is removed, the mean over seeds; a number says how often all of it is.
+    """Draw the share of each block that is removed, the mean over seeds, and in how many seeds all of it is.
 
     Args:
         plans: of one setting, of models with equally many layers.
@@ -37,9 +37,10 @@ def removed(plans: Sequence[Plan]) -> Picture:
             alphas.append(share)
             more = f", in {wholes} of {len(plans)} as a whole" if wholes else ""
             said["removed"].append(f"Layer {layer}, {block.replace('_', '-')}: {100 * share:.0f} % removed{more}")
-            if wholes:
-                label = f"{wholes}/{len(plans)}" if len(plans) > 1 else "all"
-                ax.text(layer + 0.5, 1.5 - row, label, ha="center", va="center", fontsize=8, color=_on(share))
+            label = f"{100 * share:.0f} %" if share else ""
+            if wholes and len(plans) > 1:
+                label += f"\n{wholes} of {len(plans)}"
+            ax.text(layer + 0.5, 1.5 - row, label, ha="center", va="center", fontsize=7.5, color=_on(share))
     _cells(ax, rectangles, alphas, "removed")
     ax.set(xlim=(0, num_layers), ylim=(0, 2), xlabel="layer (from the input)")
     ax.set_xticks([layer + 0.5 for layer in range(num_layers)], [str(layer) for layer in range(num_layers)])
@@ -74,6 +75,7 @@ def timeline(decisions: Sequence[Decision]) -> Picture:
     ax.set_ylim(floor - room, top + room)
     ax.set(xlabel="candidate, in the order tried", ylabel="loss on the search set")
     ax.ticklabel_format(useOffset=False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper left", ncols=3)
     return figure, said
 

@@ -24,9 +24,7 @@ def removed(cells: Sequence[Cell]) -> Section | None:
         images.append(Image(f"removed-{len(images)}", title, *search_charts.removed(plans)))
         if len(plans) == 1 and len(cells) == 1:
             images.append(Image("plan", f"{_name(cell)}: heads and neurons that are left", plan_figure(plans[0]), {}))
-    words = (
-        "The darker, the more of a block is removed, the mean over seeds. A number: in how many seeds all of it is.",
-    )
+    words = ("Which share of each block is removed, the mean over seeds; below it, in how many seeds all of it is.",)
     return (
         Section("What was removed", (*words, *_most(images)), images=tuple(images[:MOST_PICTURES])) if images else None
     )

@@ -22,6 +22,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED = (
 NAMES = {
     INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green",
     PINK: "pink", SKY: "sky", YELLOW: "yellow", RED: "red",
+    "#ffffff": "paper", "#dddddd": "grid", "#777777": "muted",  # of the picture of a plan
 }  # fmt: skip
 SERIES = (BLUE, RED, GREEN, PINK, ORANGE, SKY, YELLOW)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a setting has a color and a form: either tells it
