@@ -122,11 +122,13 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
     shared = set.intersection(*map(set, cut))
     if not any(given.values()):
         given, shared = _differing(records), set()
+    dense = [given[record.name] for record in records if record.is_dense]
     names = {}
     for record in records:
         own = " ".join(sorted(given[record.name] - shared))
         if record.is_dense:
-            names[record.name] = DENSE
+            own = " ".join(sorted(given[record.name] - set.intersection(*dense)))
+            names[record.name] = f"{DENSE} ({own})" if own else DENSE
         else:
             names[record.name] = own or (ONLY if all(words == shared for words in cut) else DEFAULT)
     return names

@@ -1,5 +1,6 @@
 """Pictures of results: the front, the intervals of gains, calibration."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,13 +8,13 @@ from matplotlib.figure import Figure
 
 from axformer_lightning.evidence import Calibration
 from axformer_lightning.report.cells import Cell
-from axformer_lightning.report.comparisons import PLAIN, SAME, Row
+from axformer_lightning.report.comparisons import PLAIN, Row
 from axformer_lightning.report.numbers import Numbers, Spread
 from axformer_lightning.report.svg import BLUE, INK, MARKERS, MUTED, RED, SERIES, Said
 
 Picture = tuple[Figure, Said]
 WIDTH = 8.4  # inches of all pictures
-DENSE_LINES = {PLAIN: "--", SAME: ":"}
+DENSE_LINES = ("--", ":", "-.")
 
 
 def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
@@ -27,7 +28,7 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     """
     shown = [(cell, one) for cell, one in zip(cells, numbers, strict=True) if not cell.is_dense]
     plain = next((one.dense for _, one in shown if one.dense), None)
-    same = next((one.points for cell, one in zip(cells, numbers, strict=True) if cell.is_dense and one.metric), None)
+    dense = {"dense, plain": plain} | {c.setting: n.points for c, n in zip(cells, numbers, strict=True) if c.is_dense}
     panels = [("smaller", "encoder, times smaller")]
     if any(one.faster for _, one in shown):
         panels.append(("faster", "batch of 32, times faster"))
@@ -50,10 +51,10 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
         ahead = [point for point in sorted(points) if not any(_beats(other, point) for other in points)]
         if len(ahead) > 1:
             ax.plot(*zip(*ahead, strict=True), color=MUTED, linewidth=1, zorder=1)
-        _dense_lines(ax, {PLAIN: plain, SAME: same}, with_labels=not panel)
+        _dense_lines(ax, dense, with_labels=not panel)
         ax.axvline(1, color=MUTED, linewidth=0.6)
         ax.set_xlabel(label)
-    spreads = [*(one.points for _, one in shown), plain, same]
+    spreads = [*(one.points for _, one in shown), *dense.values()]
     axes[0].set_ylim(_room(s.mean + sign * (s.deviation or 0) for s in spreads if s for sign in (-1, 1)))
     axes[0].set_ylabel(f"{cells[0].headline} on dev" if cells else "")
     figure.legend(loc="outside lower left", ncols=1 + (len(shown) > 3))
@@ -114,10 +115,10 @@ def reliability(found: Sequence[tuple[str, Calibration]]) -> Picture:
 
 
 def _dense_lines(ax: Any, values: Mapping[str, Spread | None], *, with_labels: bool) -> None:
-    for name, line in DENSE_LINES.items():
-        if (value := values[name]) is not None:
-            label = f"dense, {name}" if with_labels else None
+    for (name, value), line in zip(values.items(), itertools.cycle(DENSE_LINES)):
+        if value is not None:
             ax.axhline(value.mean, color=INK, linestyle=line, linewidth=1.2, zorder=2)
+            label = name if with_labels else None
             ax.plot([1], [value.mean], "*", color=INK, linestyle=line, markersize=10, label=label, zorder=3)
 
 

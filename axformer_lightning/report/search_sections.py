@@ -104,7 +104,7 @@ def calibration(cells: Sequence[Cell]) -> Section | None:
             images.append(Image(f"calibration-{len(images)}", title, figure, said))
     words = ("Expected calibration error in points, 15 bins, on dev: the mean distance between how sure a model is and"
              " how often it is right.",)  # fmt: skip
-    table = Table(("task", "setting", "seeds", "dense", "AxFormer"), tuple(rows), words=2)
+    table = Table(("task", "setting", "seeds", "dense, plain", "this model"), tuple(rows), words=2)
     return Section("Calibration", words, (table,), tuple(images)) if rows else None
 
 

@@ -152,6 +152,14 @@ def test_a_floor_is_one_sided():
     assert not found.loses_no_more_than(0.5)
 
 
+def test_a_floor_is_held_by_seeds_and_by_samples():
+    steady = np.linspace(-0.011, -0.001, 100)  # of resamples, as fractions
+    for gains, resampled in (([-0.5, -0.6, -0.4], steady), ([-0.5, -3.0, 2.0], steady / 100)):
+        found = compared(gains, resampled)
+        bounds = found.over_seeds.least, 100 * np.quantile(resampled, 0.05)
+        assert found.least == pytest.approx(min(bounds))
+
+
 def test_holm_is_not_smaller_than_p_and_keeps_their_order():
     random = np.random.default_rng(0)
     for _ in range(50):

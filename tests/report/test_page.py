@@ -1,11 +1,13 @@
 import re
+import shutil
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from axformer_lightning.evidence import Predictions
+from axformer_lightning.evidence import Predictions, gains_resampled
 from axformer_lightning.report.__main__ import main
 from axformer_lightning.report.cells import cells_of
 from axformer_lightning.report.comparisons import compare_cells
@@ -95,6 +97,17 @@ def test_each_setting_is_compared_with_both_dense_baselines(sweep):
     first = found["tolerance=0", "same recipe"].gains[0]
     before, after = (float(Predictions.load(sweep / d / "0" / "model").value("accuracy")) for d in ("dense", "a"))
     assert first == pytest.approx(100 * (after - before))
+    pairs = [[Predictions.load(sweep / d / str(s) / "model") for d in ("dense", "a")] for s in range(3)]
+    low, high = 100 * np.quantile(gains_resampled(pairs, "accuracy"), (0.025, 0.975))
+    same = found["tolerance=0", "same recipe"]
+    assert (same.low, same.high) == pytest.approx((low, high))
+
+
+def test_a_seed_without_its_baseline_is_compared_with_plain_alone(sweep):
+    shutil.rmtree(sweep / "dense" / "1")
+    rows, _ = compare_cells([*cells(sweep).values()])
+    found = {row.baseline: len(row.comparison.gains) for row in rows if row.setting == "tolerance=0"}
+    assert found == {"plain": 3, "same recipe": 2}
 
 
 def test_a_baseline_that_was_trained_otherwise_is_none(sweep):
@@ -137,6 +150,18 @@ def test_a_seed_that_was_run_twice_counts_once(sweep):
     found, notes = cells_of(read_records(sweep))
     assert "again repeats seed 1 of a/1" in " ".join(notes) or "a/1 repeats seed 1 of again" in " ".join(notes)
     assert all(len({o.record.seed for o in cell.outcomes}) == len(cell.outcomes) for cell in found)
+
+
+def test_baselines_of_several_recipes_keep_apart(sweep):
+    write_run(sweep / "other", "budget=1", retrain_dense=True)
+    path = sweep / "other" / ".resume" / "run.json"
+    path.write_text(path.read_text().replace('"finetune_epochs": 3', '"finetune_epochs": 9'))
+    found = cells(sweep)
+    assert {name for name in found if name.startswith("dense")} == {
+        "dense, same recipe",
+        "dense, same recipe (budget=1)",
+    }
+    write_report(sweep)
 
 
 def test_each_ratio_of_a_run_is_a_setting(tmp_path):
