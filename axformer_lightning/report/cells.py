@@ -123,11 +123,12 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
     if not any(given.values()):
         given, shared = _differing(records), set()
     dense = [given[record.name] for record in records if record.is_dense]
+    alike: set[str] = dense[0].intersection(*dense) if dense else set()
     names = {}
     for record in records:
         own = " ".join(sorted(given[record.name] - shared))
         if record.is_dense:
-            own = " ".join(sorted(given[record.name] - set.intersection(*dense)))
+            own = " ".join(sorted(given[record.name] - alike))
             names[record.name] = f"{DENSE} ({own})" if own else DENSE
         else:
             names[record.name] = own or (ONLY if all(words == shared for words in cut) else DEFAULT)
