@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import lightning as L
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate, to_absolute_path
+from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -30,6 +31,7 @@ from axformer_lightning.callbacks import (
     AccuracyDrivenPruningCallback,
     DistillationCallback,
     HardAttentionCallback,
+    Int8Callback,
     SearchCallback,
     ShrinkCallback,
 )
@@ -43,14 +45,15 @@ from axformer_lightning.runs.configured import (
     configuration_of,
     keep_configuration,
     loggers_of,
+    precision_of,
     returned_value,
+    rows_of,
 )
-from axformer_lightning.runs.environment import keep_environment
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of, without_dev_rows
+from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
@@ -80,10 +83,12 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     callbacks = _callbacks(cfg)
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
     budget = budgets[0] if budgets and not cfg.retrain_dense else None
-    callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback)]
+    int8 = next((callback for callback in callbacks if isinstance(callback, Int8Callback)), None)
+    callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback | Int8Callback)]
     rounds, how = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     # pruning=budget brings a teacher along, which has nobody to teach where nothing is retrained.
-    distillation = cfg.distillation if cfg.retrain_epochs or not budgets else None
+    retrains = cfg.retrain_epochs or (int8 is not None and cfg.int8_retrain_epochs)
+    distillation = cfg.distillation if retrains or not budgets else None
     recipe = Recipe(
         cfg.retrain_epochs,
         how=how,
@@ -95,14 +100,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         taught=bool(distillation),
     )
     lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
-    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
-    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
-    train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
-    search_rows = without_dev_rows(search_rows, rows.dev)
-    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
-        search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
-    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
-        train_rows = draw(train_rows, int(cfg.data.max_train_samples), cfg.seed)
+    rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
@@ -121,12 +119,17 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     elif lessons is not None:
         teacher = Teacher(Path(cfg.distillation.teacher), task, lessons, partial(make_data, {}))
         teacher.check(model, tokenizer, texts_of(train_rows), cfg.data.max_length)
+    precision = precision_of(cfg)
     start = None
     if how == "rewind":
         start = StartingPoint.save(directory / "start.safetensors", module, layers_left(model))
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
-        own = {"max_epochs": epochs, "logger": loggers_of(cfg.logger, stage, directory) if epochs else False}
+        own = {
+            "precision": precision,
+            "max_epochs": epochs,
+            "logger": loggers_of(cfg.logger, stage, directory) if epochs else False,
+        }
         trainer: L.Trainer = instantiate(cfg.trainer, **own, default_root_dir=str(directory))
         count_epochs_from_one_(trainer)
         return trainer
@@ -152,6 +155,12 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         )
         points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
         retraining = [point["retraining"] for point in points if "retraining" in point]
+    if int8 is not None:
+        data.train_on_all = cfg.retrain_on_all
+        again = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
+        options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
+        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=again, prefix="int8_", **options)
+        retraining += after
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
@@ -167,11 +176,11 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
         "search": search,
         "retraining": retraining,
+        **({} if int8 is None else {"int8": rounded}),
         "plan": "plan.json",
         "artifact": "model",
     }
-    keep_environment(directory, progress.seconds)
-    stages.save_results(directory, results)
+    stages.save_results(run, results)
 
 
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
@@ -192,7 +201,7 @@ def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
 def _callbacks(cfg: DictConfig) -> list[SearchCallback]:
     metric = TASKS[cfg.task.name].metric(cfg.task.headline)
     found = []
-    for group in (cfg.hard_attention, cfg.pruning):
+    for group in (cfg.hard_attention, cfg.pruning, cfg.int8):
         if group:
             options = _options(group, "ratios")
             if "ratios" in group and not any(options[name] for name in TARGETS):
@@ -211,6 +220,7 @@ store = ConfigStore.instance()
 store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
 store.store(group="pruning", name="shrink_signature", node=_arguments(ShrinkCallback, ELSEWHERE))
 store.store(group="distillation", name="signature", node=_arguments(DistillationCallback, ELSEWHERE | {"teacher"}))
+store.store(group="int8", name="signature", node=_arguments(Int8Callback, ELSEWHERE | WITH_PRUNING))
 store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
 
 

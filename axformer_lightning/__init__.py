@@ -7,9 +7,11 @@ from axformer_lightning.callbacks import (
     AccuracyDrivenPruningCallback,
     DistillationCallback,
     HardAttentionCallback,
+    Int8Callback,
     ShrinkCallback,
 )
 from axformer_lightning.plan import Plan
+from axformer_lightning.rounds import in_bf16, quantize
 from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_, load_from_checkpoint
@@ -21,14 +23,17 @@ __all__ = [
     "DistillationCallback",
     "Family",
     "HardAttentionCallback",
+    "Int8Callback",
     "Plan",
     "ShrinkCallback",
     "apply_checkpoint_plans_",
     "apply_plan_",
     "find_plan",
     "follow_workers_",
+    "in_bf16",
     "load_from_checkpoint",
     "load_pretrained",
+    "quantize",
     "register_family",
     "save_pretrained",
     "shrink",

@@ -1,18 +1,40 @@
 """SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
-from collections.abc import Sequence
+import copy
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
+from axformer_lightning.anatomy import find_transformer
+from axformer_lightning.basics import bf16_pays
 from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.search import JournalPath, OnTrial, SearchCounts, SearchSettings, search
+from axformer_lightning.scoring import check_agreement, search_batches
+from axformer_lightning.search import (
+    PUBLISHED,
+    Int8,
+    JournalPath,
+    OnTrial,
+    SearchCounts,
+    SearchOptions,
+    SearchSettings,
+    make_settings,
+    score_of,
+    search,
+    spelled_out,
+)
 from axformer_lightning.surgery import Edit, cut_, joined
+
+logger = logging.getLogger(__name__)
+M = TypeVar("M", bound=nn.Module)
+ROUNDED: dict[str, Any] = PUBLISHED | {"majority": 0.0, "tolerance": 0.01}  # rounding moves losses both ways
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,84 @@ def search_and_cut_(
         return Cut(found.plan, edits, found.counts)
     apply_repair_(transformer, found.repair)
     return Cut(found.plan, edits, found.counts, frozenset(found.repair.values))
+
+
+@spelled_out(SearchOptions, ROUNDED)
+def quantize(
+    model: M,
+    batches: Iterable[Any],
+    *,
+    embeddings: bool = Int8.embeddings,
+    **options: Unpack[SearchOptions],
+) -> M:
+    """Return a copy of a model with those blocks in int8 that the task does not miss in floats; nothing is trained.
+
+    Every block is tried as any other candidate of a search. The copy computes with the rounding of int8, in floats, so
+    it is no faster in PyTorch: its file is smaller, and an exported one is faster. The plan is its `axformer_plan`;
+    the given model is unchanged.
+
+    Args:
+        model: a fine-tuned model, cut or not, as of :func:`~axformer_lightning.find_plan`.
+        batches: the search set, as of `find_plan`.
+        embeddings: whether the embeddings of words are tried, too.
+        options: see :class:`~axformer_lightning.search.SearchOptions`.
+
+    Raises:
+        ValueError: as `find_plan`; or if weights are not in float32.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
+        >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}
+        >>> quantize(model, [batch], tolerance=0.5).axformer_plan.layers[0].int8
+        ('embeddings', 'attention', 'feed_forward')
+    """
+    small = copy.deepcopy(model)
+    transformer = find_transformer(small)
+    settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings))
+    arranged = search_batches(small, batches, settings.batch_tokens, transformer.config)
+    check_agreement(small, arranged, transformer.config.problem_type)
+    search_and_cut_(small, transformer, arranged, settings)
+    return small
+
+
+@spelled_out(SearchOptions, ROUNDED)
+def in_bf16(model: M, batches: Iterable[Any], **options: Unpack[SearchOptions]) -> M:
+    """Return a copy of a model in bfloat16, if that is faster here and the task does not miss the bits.
+
+    Else the copy is as the model is. Which of the two is logged, with the reason.
+
+    Args:
+        model: a fine-tuned model in float32, as of :func:`~axformer_lightning.find_plan`.
+        batches: the search set, as of `find_plan`.
+        options: see :class:`~axformer_lightning.search.SearchOptions`.
+
+    Raises:
+        ValueError: as `find_plan`.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes)).eval()
+        >>> batch = {"input_ids": torch.arange(1, 61).view(6, 10), "labels": torch.tensor([0, 1] * 3)}
+        >>> in_bf16(model, [batch]).dtype in (torch.bfloat16, torch.float32)
+        True
+    """
+    plain, settings = copy.deepcopy(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
+    transformer = find_transformer(plain)
+    if not bf16_pays(transformer.device):
+        return plain
+    arranged = search_batches(plain, batches, settings.batch_tokens, transformer.config)
+    check_agreement(plain, arranged, transformer.config.problem_type)
+    halved = copy.deepcopy(plain).bfloat16()
+    base, score = (score_of(one, find_transformer(one), arranged, settings) for one in (plain, halved))
+    keeps = settings.rule.gains(score, base, base)
+    said = "The mean loss on the search set is %.4f in bfloat16 and %.4f in float32: the copy is in %s."
+    logger.info(said, score.loss, base.loss, "bfloat16" if keeps else "float32")
+    return halved if keeps else plain
 
 
 def shrink_to_(

@@ -11,8 +11,8 @@ from axformer_lightning.basics import MARKS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
-    "basics", "anatomy", "gates", "kernels", "hard_attention", "first_token", "scoring", "costs", "criteria", "plan",
-    "replay", "repair", "search", "surgery", "timing", "evidence", "budgets", "rounds", "vocabulary", "report",
+    "basics", "anatomy", "gates", "kernels", "hard_attention", "int8", "first_token", "scoring", "costs", "criteria",
+    "plan", "replay", "repair", "search", "surgery", "timing", "evidence", "budgets", "rounds", "vocabulary", "report",
     "artifacts", "training", "distillation", "callbacks", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands

@@ -73,7 +73,7 @@ def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)
     assert cfg.task.name in TASKS
     callbacks = train._callbacks(cfg)
-    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none"))
+    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none")) + (choice == "int8=default")
     assert isinstance(instantiate(cfg.trainer, logger=False, default_root_dir="."), L.Trainer)
 
 

@@ -15,7 +15,7 @@ from axformer_lightning.anatomy.kinds import (
     neuron_groups,
     with_candidates,
 )
-from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
+from axformer_lightning.anatomy.layers import IN_INT8, WORD_EMBEDDINGS, HardAttention, LayerPlan
 from axformer_lightning.anatomy.models import (
     ORIGINAL,
     Anatomy,
@@ -29,8 +29,10 @@ from axformer_lightning.anatomy.models import (
 __all__ = [
     "BERT",
     "FAMILIES",
+    "IN_INT8",
     "KINDS",
     "ORIGINAL",
+    "WORD_EMBEDDINGS",
     "Anatomy",
     "Block",
     "Candidate",

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from axformer_lightning.anatomy.layers import HardAttention, LayerPlan
+from axformer_lightning.anatomy.layers import WORD_EMBEDDINGS, HardAttention, LayerPlan
 
 BLOCKS = ("attention", "feed_forward")  # of a layer, in the order in which they run
-PhaseName = Literal["hard_attention", "pruning"]
+PhaseName = Literal["hard_attention", "pruning", "int8"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class SearchSpace:
         num_heads: heads of an uncut layer.
         groups: the neuron groups, as half-open ranges of the intermediate dimension.
         hard_attention: settings for candidates of that kind, or None if there are none.
+        int8_embeddings: whether the embeddings may be tried in int8.
         ladders: for each layer, by kind of block and number of units, what is left of the block. Where there are any,
             blocks are tried at these widths instead of without single parts.
         layer: the layer that is looked at.
@@ -27,6 +28,7 @@ class SearchSpace:
     num_heads: int
     groups: tuple[tuple[int, int], ...]
     hard_attention: HardAttention | None = None
+    int8_embeddings: bool = False
     ladders: tuple[Mapping[str, Mapping[int, LayerPlan]], ...] = field(default=(), hash=False)
     layer: int = 0
 
@@ -37,7 +39,7 @@ class SearchSpace:
 
     def at(self, layer: int) -> "SearchSpace":
         """Return the space as it is for one layer."""
-        return replace(self, layer=layer) if self.ladders else self
+        return replace(self, layer=layer)
 
     def ladder(self, kind: str) -> Mapping[int, LayerPlan]:
         """Return the widths of one block of the layer that is looked at."""
@@ -49,7 +51,7 @@ class Kind:
     """What search, plan and replay need to know about one kind of component.
 
     Args:
-        block: the block of its layer that it changes, one of :data:`BLOCKS`.
+        block: the block of its layer that it changes, one of :data:`BLOCKS`, or the embeddings, of the first layer.
         offers: the indices that a layer still offers; ``[None]`` for a kind without an index.
         apply: returns the layer with the candidate of an index applied.
         units: the heads or neurons that an index closes; None for a kind that changes its block as a whole.
@@ -75,6 +77,8 @@ class Kind:
         All that run before its own; its own, too, if only some of its units are closed, as those are subtracted
         afterwards.
         """
+        if self.block not in BLOCKS:
+            return ()
         own = BLOCKS.index(self.block)
         return BLOCKS[: own if self.units is None else own + 1]
 
@@ -123,6 +127,11 @@ def _groups_left(layer: LayerPlan, space: SearchSpace) -> Sequence[int]:
 def _narrower(ladder: Mapping[int, LayerPlan], left: Sequence[int]) -> Sequence[int]:
     """Return the widths below the one that a block has, the narrowest first."""
     return sorted(width for width in ladder if width < len(left))
+
+
+def _in_floats(layer: LayerPlan, part: str, is_there: object) -> Sequence[None]:
+    """Return the one index of a part that is there and not in int8 yet."""
+    return [None] if is_there and part not in layer.int8 else []
 
 
 KINDS: dict[str, Kind] = {
@@ -179,6 +188,24 @@ KINDS: dict[str, Kind] = {
         apply=lambda layer, index, space: replace(layer, heads_removed=space.ladder("attention")[index].heads_removed),
         units=lambda index, space: space.ladder("attention")[index].heads_removed,
         index_below="num_heads",
+    ),
+    "int8_feed_forward": Kind(
+        block="feed_forward",
+        offers=lambda layer, space: _in_floats(layer, "feed_forward", layer.kept_neurons(space.intermediate_size)),
+        apply=lambda layer, index, space: layer.in_int8("feed_forward"),
+        phase="int8",
+    ),
+    "int8_attention": Kind(
+        block="attention",
+        offers=lambda layer, space: _in_floats(layer, "attention", layer.kept_heads(space.num_heads)),
+        apply=lambda layer, index, space: layer.in_int8("attention"),
+        phase="int8",
+    ),
+    "int8_embeddings": Kind(
+        block=WORD_EMBEDDINGS,
+        offers=lambda layer, space: _in_floats(layer, WORD_EMBEDDINGS, space.int8_embeddings and space.layer == 0),
+        apply=lambda layer, index, space: layer.in_int8(WORD_EMBEDDINGS),
+        phase="int8",
     ),
 }
 

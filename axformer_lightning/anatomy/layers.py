@@ -7,6 +7,8 @@ from typing import Literal
 from axformer_lightning.basics import check_types
 
 BlockState = Literal["kept", "removed"]
+WORD_EMBEDDINGS = "embeddings"  # of words; in a plan they count to the first layer, which they feed
+IN_INT8 = (WORD_EMBEDDINGS, "attention", "feed_forward")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class LayerPlan:
         feed_forward: whether the feed-forward block is kept.
         neurons_removed: removed half-open ranges of the intermediate dimension, ascending and disjoint.
         hard_attention: settings of hard attention, or None for soft attention.
+        int8: which blocks are in int8, in the order in which they run; in the first layer also ``"embeddings"``.
     """
 
     attention: BlockState = "kept"
@@ -56,6 +59,7 @@ class LayerPlan:
     feed_forward: BlockState = "kept"
     neurons_removed: tuple[tuple[int, int], ...] = ()
     hard_attention: HardAttention | None = None
+    int8: tuple[str, ...] = ()
 
     @property
     def is_hard(self) -> bool:
@@ -78,7 +82,7 @@ class LayerPlan:
 
     def without_attention(self) -> "LayerPlan":
         """Return this layer without its attention block."""
-        return replace(self, attention="removed", heads_removed=())
+        return replace(self, attention="removed", heads_removed=(), int8=self._int8_without("attention"))
 
     def without_head(self, head: int) -> "LayerPlan":
         """Return this layer without one more head."""
@@ -86,7 +90,19 @@ class LayerPlan:
 
     def without_feed_forward(self) -> "LayerPlan":
         """Return this layer without its feed-forward block."""
-        return replace(self, feed_forward="removed", neurons_removed=())
+        return replace(self, feed_forward="removed", neurons_removed=(), int8=self._int8_without("feed_forward"))
+
+    def in_int8(self, part: str) -> "LayerPlan":
+        """Return this layer with one more of :data:`IN_INT8` in int8.
+
+        Example:
+            >>> LayerPlan().in_int8("feed_forward").in_int8("attention").int8
+            ('attention', 'feed_forward')
+        """
+        return replace(self, int8=tuple(name for name in IN_INT8 if name in (*self.int8, part)))
+
+    def _int8_without(self, part: str) -> tuple[str, ...]:
+        return tuple(name for name in self.int8 if name != part)
 
     def without_neurons(self, start: int, stop: int) -> "LayerPlan":
         """Return this layer without the neurons of one more half-open range; touching ranges are joined.

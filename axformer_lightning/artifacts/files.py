@@ -34,6 +34,7 @@ model = load_pretrained("this directory or its hub id"{more})
 | attention blocks kept | {attention} of {layers} |
 | feed-forward blocks kept | {feed_forward} of {layers} |
 | layers with hard attention | {hard} |
+| in int8 | {int8} |
 """
 
 
@@ -72,6 +73,7 @@ def _card(model: PreTrainedModel, plan: Plan) -> str:
         attention=sum(layer.attention == "kept" for layer in plan.layers),
         feed_forward=sum(layer.feed_forward == "kept" for layer in plan.layers),
         layers=plan.num_layers,
+        int8=", ".join(f"{name} of layer {i}" for i, layer in enumerate(plan.layers) for name in layer.int8) or "none",
         hard=", ".join(str(i) for i, layer in enumerate(plan.layers) if layer.is_hard) or "none",
     )
 

@@ -35,6 +35,7 @@ from axformer_lightning.artifacts.files import (
 )
 from axformer_lightning.artifacts.sums import check_sums
 from axformer_lightning.first_token import set_first_token_
+from axformer_lightning.int8 import unpack
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import cut_, is_as_it_was_built, let_plan_travel
 
@@ -226,6 +227,6 @@ def _architecture(
 def _weights(path: Path) -> dict[str, Tensor]:
     content = path.read_bytes()  # not mapped: a model must not change with a file that is written anew
     try:
-        return load(content)
+        return unpack(load(content))
     except Exception as error:  # safetensors raises more than its own error
         raise ValueError(f"Cannot read the weights {os.fspath(path)!r}: {error}") from error

@@ -12,7 +12,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts.files import WEIGHTS_FILE, complete_artifact
+from axformer_lightning.int8 import int8_modules, pack
 from axformer_lightning.surgery import KEY, is_as_it_was_built
 
 plain_save = PreTrainedModel.save_pretrained
@@ -37,7 +39,8 @@ def save(
         )
     state = args[0] if args else kwargs.pop("state_dict", None)
     weights = {name: value for name, value in (self.state_dict() if state is None else state).items() if name != KEY}
-    plain_save(self, save_directory, is_main_process, state_dict=weights, **kwargs)
+    packed = pack(weights, int8_modules(self, layers_left(self)))
+    plain_save(self, save_directory, is_main_process, state_dict=packed, **kwargs)
     if is_main_process:
         if not Path(save_directory, WEIGHTS_FILE).is_file():
             raise ValueError(

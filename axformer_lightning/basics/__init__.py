@@ -5,10 +5,12 @@ from axformer_lightning.basics.files import digest_of, replacing, write_atomical
 from axformer_lightning.basics.mappings import flattened
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import eval_mode, replaced
+from axformer_lightning.basics.precision import bf16_pays
 from axformer_lightning.basics.untouched import untouched
 
 __all__ = [
     "MARKS",
+    "bf16_pays",
     "check_type",
     "check_types",
     "digest_of",

@@ -53,7 +53,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {
         **circumstances(args), **provenance(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
         "epochs": args.epochs, "train_samples": len(train), "learning_rate": args.learning_rate, "tries": args.tries,
-        "table_samples": args.table_samples, "ratios": ratios, "results": [],
+        "table_samples": args.table_samples, "bf16": args.bf16, "ratios": ratios, "results": [],
     }  # fmt: skip
     known = _known(args, results)
     search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
@@ -65,7 +65,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
         dev,
         ratios=ratios,
         methods={name: METHODS[name] for name in args.methods},
-        effort=Effort(args.table_samples, args.tries),
+        effort=Effort(args.table_samples, args.tries, args.bf16),
         retrain=retrain if args.epochs else None,
         known=known,
     ):

@@ -162,6 +162,7 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--table-samples", type=_number, default=Effort.table_samples, help="samples by which it measures single widths"
     )
+    command.add_argument("--bf16", action="store_true", help="ours measures in bfloat16 where that is faster here")
     command.add_argument("--epochs", type=int, default=0, help="epochs that every model is trained once more")
     command.add_argument("--resume", action="store_true", help="keep the methods that --out already holds in full")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")

@@ -65,6 +65,8 @@ class Effort:
     Args:
         table_samples: samples by which single widths are measured.
         tries: swaps that are measured in each slice.
+        bf16: whether candidates are measured under autocast to bfloat16 where that is faster on this machine; moments
+            and repairs are in full precision all the same.
 
     Raises:
         ValueError: if a number is out of range.
@@ -72,6 +74,7 @@ class Effort:
 
     table_samples: int = 128
     tries: int = 16
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.table_samples < 1:

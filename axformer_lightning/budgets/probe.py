@@ -71,6 +71,7 @@ class Probe:
         ranks: Ranks = ALONE,
         cache_memory: int | None = None,
         repairs: bool = True,
+        bf16: bool = False,
     ) -> "Probe":
         """Run a model as it is, and keep what later measurements need.
 
@@ -83,6 +84,7 @@ class Probe:
             ranks: the processes that share the search set.
             cache_memory: bytes for what is kept, by default a quarter of what is free.
             repairs: see :class:`~axformer_lightning.repair.AsLeft`.
+            bf16: whether the model runs under autocast to bfloat16.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -91,7 +93,8 @@ class Probe:
         score = step_of(module, getattr(transformer.config, "problem_type", None))
 
         def step(batch: Any) -> Scored:
-            return score(to_device(batch, device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                return score(to_device(batch, device))
 
         anatomy, before = anatomy_of(transformer), layers_left(transformer)
         records = Records(share if cache_memory is None else cache_memory, anatomy.num_layers)

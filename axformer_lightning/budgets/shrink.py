@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
+from axformer_lightning.basics import bf16_pays
 from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
 from axformer_lightning.budgets.damage import Damage
@@ -137,11 +138,13 @@ def shrink_(
             were yielded stay cut.
     """
     targets, dense, step = targets_of(transformer, budget), None, STEP
+    bf16 = all(bool(pays) for (pays,) in ranks.gather([budget.effort.bf16 and bf16_pays(transformer.device)]))
     choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            probe = Probe.of(module, transformer, choosing, moments, dense=dense, ranks=ranks, repairs=repairs)
+            options = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
+            probe = Probe.of(module, transformer, choosing, moments, **options)
             chooser = _chooser(probe, target, budget.effort)
             while True:
                 tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.search_set import SearchSet
-from axformer_lightning.search import PUBLISHED, Pruning, SearchOptions, SearchSettings, make_settings
+from axformer_lightning.search import PUBLISHED, Int8, Pruning, SearchOptions, SearchSettings, make_settings
 
 OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
 
@@ -59,7 +59,7 @@ class Searches(Protocol):
     """A callback that takes part in rounds."""
 
     @property
-    def settings(self) -> HardAttention | Pruning | Budget:
+    def settings(self) -> HardAttention | Pruning | Int8 | Budget:
         """What it searches for."""
 
     @property
@@ -82,7 +82,7 @@ def agreed(callbacks: Iterable[Searches]) -> dict[str, Any]:
             if name not in OWN and not _same(value, given.get(name, value)):
                 raise ValueError(
                     f"Expected the callbacks that share a model to agree on `{name}`, got {[given[name], value]}."
-                    " Leave it out in HardAttentionCallback."
+                    " Leave it out in all but one."
                 )
             given.setdefault(name, value)
     return SHARED | given
@@ -102,14 +102,16 @@ def settings_of(
         ValueError: if they disagree, or an option is out of range.
     """
     found: dict[type, Any] = {type(callback.settings): callback.settings for callback in callbacks}
-    hard = next((callback for callback in callbacks if isinstance(callback.settings, HardAttention)), None)
-    pruning = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), None)
-    options = agreed([pruning or callbacks[0], *partners])
-    settings = make_settings(found.get(HardAttention), found.get(Pruning), options, max_length=max_length)
-    if hard is None or pruning is None:
-        return settings
-    own = agreed([hard, *partners])
-    return replace(settings, hard_rule=replace(settings.rule, **{name: own[name] for name in OWN}))
+    leading = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), callbacks[0])
+    options = agreed([leading, *partners])
+    kinds = {"int8": found.get(Int8), "max_length": max_length}
+    settings = make_settings(found.get(HardAttention), found.get(Pruning), options, **kinds)
+    for kind, rule in ((HardAttention, "hard_rule"), (Int8, "int8_rule")):
+        for callback in callbacks:
+            if isinstance(callback.settings, kind) and callback is not leading:
+                own = agreed([callback, *partners])
+                settings = replace(settings, **{rule: replace(settings.rule, **{name: own[name] for name in OWN})})
+    return settings
 
 
 def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) -> list[SearchSettings | Budget]:

@@ -28,7 +28,7 @@ from axformer_lightning.callbacks.round import run_round
 from axformer_lightning.callbacks.search_set import SearchSet, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
-from axformer_lightning.search import Pruning, SearchSettings
+from axformer_lightning.search import Int8, Pruning, SearchSettings
 from axformer_lightning.training import PLANS_KEY
 
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
@@ -50,7 +50,7 @@ class SearchCallback(L.Callback):
         restart_due: whether a cut has come after the last validation, so that monitors start anew at the next.
     """
 
-    def __init__(self, settings: HardAttention | Pruning | Budget, options: Mapping[str, Any]) -> None:
+    def __init__(self, settings: HardAttention | Pruning | Int8 | Budget, options: Mapping[str, Any]) -> None:
         self.settings = settings
         self.options = {name: value for name, value in options.items() if value is not None}
         schedule = SCHEDULE | self.options

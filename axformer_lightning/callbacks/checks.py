@@ -172,7 +172,9 @@ def check_module(pl_module: L.LightningModule, model: str | None, settings: Sear
         check_can_cut(transformer, None, prunes=True)
     else:
         space_of(anatomy, settings)
-        check_can_cut(transformer, settings.hard_attention, prunes=settings.pruning is not None)
+        check_can_cut(
+            transformer, settings.hard_attention, prunes=settings.pruning is not None, rounds=settings.int8 is not None
+        )
     step_of(pl_module)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, LayerPlan, layers_left
+from axformer_lightning.anatomy import WORD_EMBEDDINGS, Anatomy, LayerPlan, layers_left
 from axformer_lightning.costs.formula import block_macs
 from axformer_lightning.costs.measured import macs_per_sample
-from axformer_lightning.costs.sizes import LayerSize, Sizes
+from axformer_lightning.costs.sizes import STEP_BYTES, LayerSize, Sizes
 from axformer_lightning.first_token.inference import RULE
 
 
@@ -169,7 +169,7 @@ def file_bytes(sizes: Sizes, layers: Sequence[LayerPlan], dtype: torch.dtype = t
     Args:
         sizes: of the model, by :func:`axformer_lightning.costs.sizes_of`.
         layers: what is left of each layer.
-        dtype: of all weights in the file.
+        dtype: of all weights in the file that are not in int8.
 
     Raises:
         ValueError: if ``layers`` has not one entry per layer.
@@ -181,7 +181,19 @@ def file_bytes(sizes: Sizes, layers: Sequence[LayerPlan], dtype: torch.dtype = t
         >>> file_bytes(sizes_of(BertModel(config)), [LayerPlan("removed", (), "removed")], torch.bfloat16)
         8544
     """
-    return (sizes.rest + _encoder_parameters(sizes, layers)) * dtype.itemsize
+    plain = (sizes.rest + _encoder_parameters(sizes, layers)) * dtype.itemsize
+    return plain - sum(_saved_by_int8(sizes, i, layer, dtype.itemsize) for i, layer in enumerate(layers))
+
+
+def _saved_by_int8(sizes: Sizes, i: int, layer: LayerPlan, itemsize: int) -> int:
+    saved = 0
+    for block in sizes.anatomy.blocks:
+        if block.kind in layer.int8:
+            saved += sizes.layers[i].blocks[block.kind].saved_by_int8(len(block.left(layer) or ()), itemsize)
+    if WORD_EMBEDDINGS in layer.int8:
+        rows, columns = sizes.words
+        saved += rows * (columns * (itemsize - 1) - STEP_BYTES)
+    return saved
 
 
 def encoder_size_ratio(sizes: Sizes, layers: Sequence[LayerPlan]) -> float:

@@ -13,6 +13,8 @@ from axformer_lightning.anatomy import Anatomy, Block, anatomy_of, layer_modules
 from axformer_lightning.basics import eval_mode
 from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, uniform_batch
 
+STEP_BYTES = 4  # of the step of a row in int8, a float32
+
 
 @dataclass(frozen=True)
 class BlockSize:
@@ -22,11 +24,17 @@ class BlockSize:
         per_unit: of a head or neuron, in all linear layers of the block.
         fixed: of the block while any unit is left: the bias of its out-projection, and a norm that goes with it.
         without_units: what of ``fixed`` stays where the block is kept without a unit.
+        weights_per_unit: those of ``per_unit`` that are entries of matrices, and so may be in int8.
+        rows_per_unit: rows of in-projections that a unit has, each of which has a step of its own in int8.
+        rows: of the out-projection.
     """
 
     per_unit: int
     fixed: int
     without_units: int
+    weights_per_unit: int = field(default=0, repr=False)
+    rows_per_unit: int = field(default=0, repr=False)
+    rows: int = field(default=0, repr=False)
 
     def parameters(self, units: int | None) -> int:
         """Return the parameters of the block with so many units; None stands for a block that is removed.
@@ -38,6 +46,16 @@ class BlockSize:
         if units is None:
             return 0
         return self.fixed + self.per_unit * units if units else self.without_units
+
+    def saved_by_int8(self, units: int, itemsize: int) -> int:
+        """Return how many bytes less the block takes in int8, with one of ``itemsize`` and steps in float32.
+
+        Example:
+            >>> BlockSize(17, 8, 8, weights_per_unit=16, rows_per_unit=1, rows=8).saved_by_int8(16, itemsize=4)
+            672
+        """
+        rows = self.rows_per_unit * units + self.rows
+        return self.weights_per_unit * units * (itemsize - 1) - rows * STEP_BYTES if units else 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,7 @@ class Sizes:
         layers: of each layer.
         rest: parameters outside the layers: embeddings, pooler, head.
         image_tokens: tokens of every sample in a model of images; None where samples differ in length.
+        words: rows and columns of the embeddings of words; none in a model of images.
     """
 
     anatomy: Anatomy
@@ -72,6 +91,7 @@ class Sizes:
     layers: tuple[LayerSize, ...]
     rest: int
     image_tokens: int | None = None
+    words: tuple[int, int] = (0, 0)
 
 
 def sizes_of(model: PreTrainedModel) -> Sizes:
@@ -94,6 +114,7 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
     anatomy = anatomy_of(model)
     inputs = _inputs_of_layers(model)
     *_, tokens, hidden = inputs[0][0]
+    words = model.get_input_embeddings()
     return Sizes(
         anatomy=anatomy,
         hidden=hidden,
@@ -102,6 +123,7 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
         ),
         rest=count_parameters(model) - count_encoder_parameters(model),
         image_tokens=tokens if model.main_input_name == "pixel_values" else None,
+        words=(words.num_embeddings, words.embedding_dim) if isinstance(words, nn.Embedding) else (0, 0),
     )
 
 
@@ -138,9 +160,11 @@ def _layer_size(anatomy: Anatomy, layer: nn.Module) -> LayerSize:
 
 
 def _block_size(block: Block, layer: nn.Module) -> BlockSize:
-    cut = {name: parameter.numel() for name, parameter in _parameters_in(layer, tuple(block.in_projections))}
+    produce = dict(_parameters_in(layer, tuple(block.in_projections)))
+    matrices = [parameter for parameter in produce.values() if parameter.dim() == 2]
     weight = f"{block.out_projection}.weight"
-    cut[weight] = layer.get_parameter(weight).numel()
+    consume = layer.get_parameter(weight)
+    cut = {name: parameter.numel() for name, parameter in produce.items()} | {weight: consume.numel()}
     fixed = {
         name: parameter.numel() for name, parameter in _parameters_in(layer, tuple(block.modules)) if name not in cut
     }
@@ -149,6 +173,9 @@ def _block_size(block: Block, layer: nn.Module) -> BlockSize:
         per_unit=sum(cut.values()) // block.num_units,
         fixed=sum(fixed.values()),
         without_units=sum(numel for name, numel in fixed.items() if name not in gone),
+        weights_per_unit=sum(matrix.numel() for matrix in (*matrices, consume)) // block.num_units,
+        rows_per_unit=sum(len(matrix) for matrix in matrices) // block.num_units,
+        rows=len(consume),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any
 
-from axformer_lightning.anatomy import KINDS, HardAttention, LayerPlan
+from axformer_lightning.anatomy import IN_INT8, KINDS, WORD_EMBEDDINGS, HardAttention, LayerPlan
 from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
 
 
@@ -69,6 +69,13 @@ def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size:
         last = stop
 
 
+def check_int8(layer: LayerPlan, where: str, *, is_first: bool) -> None:
+    """Raise unless what a layer has in int8 is there."""
+    possible = [name for name in IN_INT8 if (is_first if name == WORD_EMBEDDINGS else getattr(layer, name) == "kept")]
+    if list(layer.int8) != [name for name in possible if name in layer.int8]:
+        raise ValueError(f"Expected {where}.int8 to hold some of {possible}, in this order, got {list(layer.int8)}.")
+
+
 def check_decision(decision: Decision, where: str, num_layers: int, num_heads: int, intermediate_size: int) -> None:
     """Raise unless a decision is possible in a model of these sizes."""
     if not 0 <= decision.layer < num_layers:
@@ -102,6 +109,7 @@ def read_layer(data: object, where: str) -> LayerPlan:
         feed_forward=item["feed_forward"],
         neurons_removed=tuple(ranges),
         hard_attention=hard,
+        int8=tuple(read_typed(name, str, f"{where}.int8") for name in read_list(item["int8"], f"{where}.int8")),
     )
 
 

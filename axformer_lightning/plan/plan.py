@@ -11,7 +11,7 @@ from typing import Any
 from axformer_lightning.anatomy import Anatomy, LayerPlan
 from axformer_lightning.basics.files import write_atomically
 from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_json, read_list, read_typed
-from axformer_lightning.plan.entries import Decision, check_decision, check_layer, read_decision, read_layer
+from axformer_lightning.plan.entries import Decision, check_decision, check_int8, check_layer, read_decision, read_layer
 from axformer_lightning.plan.versions import FORMAT, VERSION, upgraded
 
 
@@ -51,6 +51,7 @@ class Plan:
             raise ValueError(f"Expected {self.num_layers} entries in `layers`, got {len(self.layers)}.")
         for i, layer in enumerate(self.layers):
             check_layer(layer, f"layers[{i}]", self.num_heads, self.intermediate_size)
+            check_int8(layer, f"layers[{i}]", is_first=i == 0)
         for i, decision in enumerate(self.decisions):
             check_decision(decision, f"decisions[{i}]", self.num_layers, self.num_heads, self.intermediate_size)
 
@@ -67,8 +68,8 @@ class Plan:
 
     @property
     def removes_nothing(self) -> bool:
-        """Tell whether no weight is removed; hard attention may be on."""
-        return all(layer == LayerPlan(hard_attention=layer.hard_attention) for layer in self.layers)
+        """Tell whether no weight is removed; hard attention may be on, and blocks in int8."""
+        return all(layer == LayerPlan(hard_attention=layer.hard_attention, int8=layer.int8) for layer in self.layers)
 
     def removes_all_of(self, other: "Plan") -> bool:
         """Tell whether this plan can follow ``other`` on the same model, as it keeps nothing that ``other`` removes."""

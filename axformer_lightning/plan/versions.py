@@ -9,7 +9,7 @@ from reprlib import repr as short
 from typing import Any
 
 FORMAT = "axformer-plan"
-VERSION = 3
+VERSION = 4
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,10 +48,15 @@ def _as_cut(data: dict[str, Any]) -> dict[str, Any]:
     return {"repaired": False} | data
 
 
+def _in_floats(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 4: layers say what of them is in int8, which nothing was before."""
+    return data | {"layers": _each(data["layers"], lambda layer: {"int8": []} | layer)}
+
+
 def _each(items: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     if not isinstance(items, list):
         return items
     return [change(dict(item)) if isinstance(item, Mapping) else item for item in items]
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_measures, 2: _as_cut}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_measures, 2: _as_cut, 3: _in_floats}

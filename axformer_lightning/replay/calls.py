@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, SearchSpace, with_candidates
+from axformer_lightning.anatomy import KINDS, WORD_EMBEDDINGS, Candidate, LayerPlan, SearchSpace, with_candidates
 from axformer_lightning.replay.block_runs import Known
 from axformer_lightning.replay.reads import Reads
 
@@ -63,6 +63,7 @@ class Applied:
             layer=len(before) if tried is None else tried.layer,
             keys=tuple(tuple(c for c in accepted if c.layer <= i) for i in range(len(before))),
             steady=KINDS[tried.kind].steady if shares and tried else (),
+            embedded_key=tuple(c for c in candidates if KINDS[c.kind].block == WORD_EMBEDDINGS),
         )
 
     @classmethod

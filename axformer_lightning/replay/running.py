@@ -14,6 +14,7 @@ from axformer_lightning.costs import macs_per_token
 from axformer_lightning.first_token import can_ask_once, reading_first_token
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import attending
+from axformer_lightning.int8 import rounding
 from axformer_lightning.replay.block_runs import BlockRun, Features, Known, Undo, features_of
 from axformer_lightning.replay.calls import Applied, Call
 from axformer_lightning.replay.reads import Reads
@@ -158,6 +159,7 @@ def running_as(replay: Replay, applied: Applied) -> Iterator[AppliedModel]:
     model = AppliedModel(replay, applied)
     with ExitStack() as undo:
         undo.enter_context(attending(replay.transformer, applied.layers, replay.before))
+        undo.enter_context(rounding(replay.transformer, applied.layers, replay.before))
         if replay.reading.reads == Reads.FIRST_TOKEN:
             undo.enter_context(reading_first_token(replay.transformer, replay.before))
         for step in model.install():

@@ -21,7 +21,7 @@ BESIDE = (
     "retrain_dense",
     "sweep",
 )
-NOT_OF_THE_RECIPE = {*BESIDE, "pruning", "hard_attention", "predict_test"}
+NOT_OF_THE_RECIPE = {*BESIDE, "pruning", "hard_attention", "int8", "predict_test"}
 DENSE, ONLY, DEFAULT = "dense, same recipe", "AxFormer", "default settings"
 
 

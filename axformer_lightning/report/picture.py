@@ -15,6 +15,7 @@ Style = dict[str, Any]
 
 # Okabe and Ito's colors, which color-blind readers can tell apart; they differ in brightness, too.
 KEPT: Style = {"facecolor": "#0072B2", "edgecolor": "white"}
+INT8: Style = {"facecolor": "#56B4E9", "edgecolor": "white"}
 REMOVED: Style = {"facecolor": "#DDDDDD", "edgecolor": "white"}
 BLOCK_REMOVED: Style = {"facecolor": "white", "edgecolor": "#777777", "hatch": "////"}
 HARD: Style = {"marker": "D", "color": "#D55E00", "linestyle": "none", "markersize": 6}
@@ -61,7 +62,7 @@ def plan_figure(plan: Plan, *, num_groups: int = 12, title: str = "") -> Figure:
         _draw_neurons(neurons, row, layer, groups)
     if title:
         figure.suptitle(title)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=_legend(plan), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -93,8 +94,9 @@ def _draw_heads(axes: Any, row: int, layer: LayerPlan, num_heads: int) -> None:
     if layer.attention == "removed":
         _bar(axes, row, 0, num_heads, BLOCK_REMOVED)
         return
+    kept = INT8 if "attention" in layer.int8 else KEPT
     for head in range(num_heads):
-        _bar(axes, row, head, head + 1, REMOVED if head in layer.heads_removed else KEPT)
+        _bar(axes, row, head, head + 1, REMOVED if head in layer.heads_removed else kept)
     if layer.hard_attention is not None:
         axes.plot(1.04 * num_heads, row, **HARD)
         axes.text(1.08 * num_heads, row, f"k={layer.hard_attention.k}", va="center_baseline")
@@ -105,7 +107,7 @@ def _draw_neurons(axes: Any, row: int, layer: LayerPlan, groups: Sequence[tuple[
     if layer.feed_forward == "removed":
         _bar(axes, row, 0, intermediate_size, BLOCK_REMOVED)
         return
-    _bar(axes, row, 0, intermediate_size, KEPT)
+    _bar(axes, row, 0, intermediate_size, INT8 if "feed_forward" in layer.int8 else KEPT)
     for start, stop in layer.neurons_removed:
         _bar(axes, row, start, stop, REMOVED)
     starts = [start for start, _ in groups[1:]]
@@ -116,9 +118,11 @@ def _bar(axes: Any, row: int, start: int, stop: int, style: Style) -> None:
     axes.add_patch(Rectangle((start, row - HEIGHT / 2), stop - start, HEIGHT, **style))
 
 
-def _legend() -> list[Any]:
+def _legend(plan: Plan) -> list[Any]:
+    in_int8 = [Patch(label="kept, in int8", **INT8)] if any(layer.int8 for layer in plan.layers) else []
     return [
         Patch(label="kept", **KEPT),
+        *in_int8,
         Patch(label="removed", **REMOVED),
         Patch(label="whole block removed", **BLOCK_REMOVED),
         Line2D([], [], label="hard attention: a query keeps its k largest weights", **HARD),

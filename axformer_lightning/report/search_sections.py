@@ -10,6 +10,8 @@ from axformer_lightning.report.picture import plan_figure
 from axformer_lightning.report.records import Record
 from axformer_lightning.report.sections import NONE, Image, Section, Table
 
+# What stages are called that fine-tune, search and retrain.
+STAGES = (("finetune",), ("search", "shrink", "int8_search"), ("retrain", "int8_retrain"))
 MOST_PICTURES = 12  # of a kind; a sweep has a picture for each setting, and some have hundreds
 
 
@@ -78,7 +80,7 @@ def costs(cells: Sequence[Cell]) -> Section | None:
         rows.append(
             (
                 cell.task, cell.setting, str(len(records)),
-                *(_mean([_seconds(record, stage) for record in records], 1) for stage in ("finetune", "s", "retrain")),
+                *(_mean([_seconds(record, stage) for record in records], 1) for stage in STAGES),
                 *(_mean([s.get(name) for s in searches], 0) for name in ("candidates", "accepted")),
                 NONE if len(work) < len(records) else f"{100 * sum(work) / len(work):.1f} %",
             )
@@ -158,9 +160,9 @@ def _calibrations(outcome: Outcome) -> tuple[Any, Any] | None:
     return None if dense is None or cut is None else (dense, cut)
 
 
-def _seconds(record: Record, stage: str) -> float | None:
+def _seconds(record: Record, stages: tuple[str, ...]) -> float | None:
     kept = record.environment.get("seconds")
-    return None if kept is None else sum(value for name, value in kept.items() if name.startswith(stage))
+    return None if kept is None else sum(value for name, value in kept.items() if name.startswith(stages))
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:

@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from axformer_lightning.anatomy import WORD_EMBEDDINGS
 from axformer_lightning.plan import Plan
 
 Row = tuple[str, str, str, str]
@@ -53,7 +54,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 
 def plan_summary(plan: Plan) -> str:
-    """Return one sentence that says what a plan removes and which layers get hard attention.
+    """Return one sentence that says what a plan removes, which layers get hard attention, and what is in int8.
 
     Layers are counted from 0, the one nearest the input. The heads and neurons of a removed block are not counted
     again.
@@ -68,12 +69,14 @@ def plan_summary(plan: Plan) -> str:
         'Removed 1 of 2 attention blocks and 2 of the 4 remaining heads.'
         >>> plan_summary(Plan("bert", 2, 4, 64, (LayerPlan(), LayerPlan(hard_attention=HardAttention(k=30)))))
         'Nothing was removed; hard attention (k=30) in layer 1.'
+        >>> plan_summary(Plan("bert", 2, 4, 64, (LayerPlan(int8=("embeddings", "attention")), LayerPlan())))
+        'Nothing was removed; 1 of 2 attention blocks in int8 and the embeddings in int8.'
     """
-    removed, hard = list(_removed(plan)), list(_hard_attention(plan))
-    if not removed and not hard:
+    removed, others = list(_removed(plan)), [list(_hard_attention(plan)), list(_int8(plan))]
+    if not removed and not any(others):
         return "Nothing was removed, and no layer got hard attention."
     said = f"Removed {_listed(removed)}" if removed else "Nothing was removed"
-    return f"{said}; {_listed(hard)}." if hard else f"{said}."
+    return "; ".join([said, *(_listed(some) for some in others if some)]) + "."
 
 
 def _title(results: Mapping[str, Any]) -> str:
@@ -155,6 +158,16 @@ def _hard_attention(plan: Plan) -> Iterator[str]:
             how = f"k={settings.k}, renormalized" if settings.renormalize else f"k={settings.k}"
             where = f"layer{'s' if len(layers) > 1 else ''} {_listed(layers)}"
             yield f"hard attention ({how}) in {'all layers' if len(layers) == plan.num_layers > 1 else where}"
+
+
+def _int8(plan: Plan) -> Iterator[str]:
+    """Yield what is in int8, of what is kept."""
+    for name, words in (("attention", "attention blocks"), ("feed_forward", "feed-forward blocks")):
+        kept = [layer for layer in plan.layers if getattr(layer, name) == "kept"]
+        if number := sum(name in layer.int8 for layer in kept):
+            yield f"{number} of {len(kept)} {words} in int8"
+    if any(WORD_EMBEDDINGS in layer.int8 for layer in plan.layers):
+        yield "the embeddings in int8"
 
 
 def _listed(items: Sequence[str]) -> str:

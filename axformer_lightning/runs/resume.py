@@ -28,7 +28,7 @@ from axformer_lightning.tasks.random_states import random_states, set_random_sta
 FOLDER, RESULTS = ".resume", "results.json"
 KEPT = {"lock", "run.json"}
 MODELS = ("finetuned", "model")
-AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation")  # how such settings begin
+AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
 
 T = TypeVar("T")
 

@@ -25,6 +25,7 @@ from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.dev import dev_metrics
+from axformer_lightning.runs.environment import keep_environment
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
 from axformer_lightning.runs.teaching import Teacher, taught
@@ -94,6 +95,7 @@ def search_and_cut(
     teacher: Teacher | None,
     dense: bool,
     max_length: int,
+    prefix: str = "",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the rounds of search, cut and retraining.
 
@@ -106,6 +108,7 @@ def search_and_cut(
         teacher: takes part in the retraining, if there is one.
         dense: whether nothing is searched for or cut, and only the retraining is done.
         max_length: of a sample, for the count of the reference procedure's work.
+        prefix: of the names of these stages, where a run has others of the kind.
 
     Returns:
         The entries `search` and `retraining` of results.json.
@@ -114,15 +117,16 @@ def search_and_cut(
     for round_ in range(1, rounds + 1) if callbacks or dense else ():
         if not dense:
             settings = settings_of(callbacks, callbacks, max_length)
-            search = partial(_search, run, f"search{round_}", settings)
-            counts = run.progress.once(f"search{round_}", run.module, search)
+            stage = f"{prefix}search{round_}"
+            counts = run.progress.once(stage, run.module, partial(_search, run, stage, settings))
             total = {name: value + counts[name] for name, value in total.items()}
             if counts["accepted"] == 0:
                 break
         if recipe.epochs:
             run.data.train_on_all = recipe.on_all and round_ == rounds
-            again = partial(retrain_model, run, f"retrain{round_}", recipe, start, teacher)
-            retraining.append(run.progress.once(f"retrain{round_}", run.module, again))
+            stage = f"{prefix}retrain{round_}"
+            again = partial(retrain_model, run, stage, recipe, start, teacher)
+            retraining.append(run.progress.once(stage, run.module, again))
     return total, retraining
 
 
@@ -153,7 +157,8 @@ def _fit(
 
 def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     """Search and cut, and return the counts."""
-    tried = [name for name, on in (("hard attention", settings.hard_attention), ("pruning", settings.pruning)) if on]
+    phases = ("hard attention", settings.hard_attention), ("pruning", settings.pruning), ("int8", settings.int8)
+    tried = [name for name, on in phases if on]
     logger.info("Search and cut: %s.", ", then ".join(tried))
     total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
@@ -246,6 +251,7 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def save_results(directory: Path, results: dict[str, Any]) -> None:
-    """Write `results.json`."""
-    write_atomically(directory / RESULTS, json.dumps(results, indent=2) + "\n")
+def save_results(run: Run, results: dict[str, Any]) -> None:
+    """Write `environment.json`, and then `results.json`."""
+    keep_environment(run.directory, run.progress.seconds)
+    write_atomically(run.directory / RESULTS, json.dumps(results, indent=2) + "\n")

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, Candidate, LayerPlan, SearchSpace
+from axformer_lightning.anatomy import Anatomy, Candidate, LayerPlan, SearchSpace, anatomy_of, layers_left
 from axformer_lightning.criteria import Rule
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.repair import Moments, measure_moments
 from axformer_lightning.replay import (
+    ALONE,
     AppliedModel,
     Base,
     Ends,
@@ -34,7 +35,8 @@ from axformer_lightning.replay import (
     size_of,
 )
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
-from axformer_lightning.scoring import Scored, step_of, to_device
+from axformer_lightning.scoring import Scored, scoring, step_of, to_device
+from axformer_lightning.search.phases import space_of
 from axformer_lightning.search.settings import SearchSettings
 
 
@@ -133,7 +135,9 @@ def measure_baseline(
         with attending(transformer, wanted, layers):
             return measure_moments(module, transformer, batches, ranks=ranks)
 
-    most = Reads.FIRST_TOKEN if settings.shortcuts.first_token else Reads.LAST_LAYER
+    # Activations in int8 have the range of all tokens.
+    first_token = settings.shortcuts.first_token and not settings.int8 and not any(layer.int8 for layer in layers)
+    most = Reads.FIRST_TOKEN if first_token else Reads.LAST_LAYER
     found = first_pass(whole, step, batches, ranks, most)
     meter = Meter(
         len(batches),
@@ -155,6 +159,26 @@ def measure_baseline(
         longest=found.longest,
         moments_of=moments_of,
     )
+
+
+def score_of(
+    module: nn.Module, transformer: PreTrainedModel, batches: Sequence[Any], settings: SearchSettings
+) -> Score:
+    """Return what a model reaches on the search set as it is.
+
+    Args:
+        module: what is scored: ``transformer`` itself, or the module around it.
+        transformer: a model of a known family.
+        batches: the search set.
+        settings: of the search, by whose metric it is scored, too.
+
+    Raises:
+        ValueError: as :func:`measure_baseline`.
+    """
+    anatomy = anatomy_of(transformer)
+    with scoring(module, transformer):
+        space, layers = space_of(anatomy, settings), layers_left(transformer)
+        return measure_baseline(module, transformer, anatomy, batches, settings, space, layers, ALONE).score
 
 
 def _results(found: FirstPass, step: Callable[[Any], Scored], batches: Sequence[Any]) -> Sequence[Scored]:

@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, find_transformer
 from axformer_lightning.costs import encoder_parameters, layer_sizes
+from axformer_lightning.int8 import has_embeddings
 from axformer_lightning.plan import Decision, Plan, plan_of
 from axformer_lightning.repair import Repair
 from axformer_lightning.replay.measuring import Score, turned
@@ -155,6 +156,7 @@ def search(
     anatomy = anatomy_of(transformer)
     before = plan_of(transformer)
     space = space_of(anatomy, settings)
+    space = replace(space, int8_embeddings=space.int8_embeddings and has_embeddings(transformer))
     groups = space.groups
     if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
         logger.warning(

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict, get_original_bases, is_typeddict
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.criteria import Rule, Vote, make_rule
-from axformer_lightning.search.settings import EarlyStop, Pruning, SearchSettings
+from axformer_lightning.search.settings import EarlyStop, Int8, Pruning, SearchSettings
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -72,6 +72,7 @@ def make_settings(
     pruning: Pruning | None,
     options: Mapping[str, Any],
     *,
+    int8: Int8 | None = None,
     max_length: int | None = None,
 ) -> SearchSettings:
     """Return the settings that a user's options describe.
@@ -80,6 +81,7 @@ def make_settings(
         hard_attention: settings that are tried in every layer, or None.
         pruning: settings of pruning, or None.
         options: all of :class:`SearchOptions`.
+        int8: settings of what is tried in int8, or None.
         max_length: see :class:`SearchSettings`.
 
     Raises:
@@ -91,7 +93,7 @@ def make_settings(
     """
     rule = make_rule(**{name: options[name] for name in JUDGING})
     others = {name: options[name] for name in PUBLISHED if name not in JUDGING}
-    return SearchSettings(hard_attention, pruning, rule, max_length=max_length, **others)
+    return SearchSettings(hard_attention, pruning, rule, max_length=max_length, int8=int8, **others)
 
 
 def spelled_out(options: type, defaults: Mapping[str, Any]) -> Callable[[T], T]:

@@ -32,7 +32,7 @@ class Phase:
 
 
 def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
-    """Return what a round goes through: hard attention first, then pruning.
+    """Return what a round goes through: hard attention first, then pruning, and last int8.
 
     Example:
         >>> from axformer_lightning.anatomy import HardAttention
@@ -46,13 +46,17 @@ def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
     if pruning := settings.pruning:
         factor = math.inf if pruning.repair else pruning.inspection_factor
         phases.append(Phase("pruning", settings.rule, pruning.strategy, pruning.sweeps, factor, pruning.repair))
+    if settings.int8:
+        phases.append(Phase("int8", settings.int8_rule or settings.rule))
     return tuple(phases)
 
 
 def space_of(anatomy: Anatomy, settings: SearchSettings) -> SearchSpace:
     """Return what the indices of candidates stand for in a search of a model."""
     groups = neuron_groups(anatomy.intermediate_size, settings.pruning.neuron_groups if settings.pruning else 1)
-    return SearchSpace(anatomy.num_heads, groups, settings.hard_attention)
+    return SearchSpace(
+        anatomy.num_heads, groups, settings.hard_attention, bool(settings.int8 and settings.int8.embeddings)
+    )
 
 
 def count_wholes(anatomy: Anatomy, layers: Sequence[LayerPlan], settings: SearchSettings) -> int | None:

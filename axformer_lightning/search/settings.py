@@ -49,6 +49,20 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Int8:
+    """Settings of the search for what can be in int8.
+
+    Args:
+        embeddings: whether the embeddings of words are tried, too.
+    """
+
+    embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+@dataclass(frozen=True)
 class Shortcuts:
     """Work that the search may spare itself; none changes a decision.
 
@@ -83,6 +97,8 @@ class SearchSettings:
         cache_memory: bytes of each process for what is kept from one evaluation to the next; by default the processes
             take a quarter of what is free.
         shortcuts: what work is spared.
+        int8: settings of what is tried in int8, or None to try nothing.
+        int8_rule: when int8 is accepted; by default as ``rule``.
 
     Raises:
         ValueError: if there is nothing to try, or the two rules go by different metrics.
@@ -99,13 +115,20 @@ class SearchSettings:
     max_length: int | None = None
     cache_memory: int | None = None
     shortcuts: Shortcuts = DEFAULT_SHORTCUTS
+    int8: Int8 | None = None
+    int8_rule: Rule | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.hard_attention is None and self.pruning is None:
-            raise ValueError("Expected hard attention, pruning or both to be searched for, got neither.")
-        if self.hard_rule is not None and self.hard_rule.metric is not self.rule.metric:
-            raise ValueError("Expected hard attention and pruning to be judged by the same metric, got two.")
+        if self.hard_attention is None and self.pruning is None and self.int8 is None:
+            raise ValueError("Expected hard attention, pruning, int8 or several to be searched for, got none.")
+        if any(rule is not None and rule.metric is not self.rule.metric for rule in (self.hard_rule, self.int8_rule)):
+            raise ValueError("Expected all that is searched for to be judged by the same metric, got two.")
+        if self.int8 is not None and self.pruning is not None and self.pruning.repair:
+            raise ValueError(
+                "Expected int8 in a later round than pruning with repair, got both in one: what is rounded has to be"
+                " repaired before. Give them different epochs (`first_epoch`)."
+            )
         if self.early_stop not in get_args(EarlyStop):
             raise ValueError(f"Expected `early_stop` to be 'exact' or 'statistical', got {self.early_stop!r}.")
         if self.early_stop == "statistical" and (self.full_scores or self.rule.loss_clause is None):

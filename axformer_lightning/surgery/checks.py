@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
 from axformer_lightning.hard_attention import check_can_attend_hard
+from axformer_lightning.int8 import check_can_be_int8
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.surgery.positions import Positions, in_projections_of, kept_positions
 
@@ -18,18 +19,22 @@ def check_plan(model: PreTrainedModel, plan: Plan) -> dict[str, Positions | None
     before = layers_left(model)
     positions = kept_positions(model, before, plan.layers)
     check_can_attend_hard(model, plan.layers)
+    check_can_be_int8(model, plan.layers)
     _check_plain(model, before, plan.layers)
     _check_untied(model, positions)
     return positions
 
 
-def check_can_cut(model: PreTrainedModel, hard_attention: HardAttention | None, *, prunes: bool) -> None:
+def check_can_cut(
+    model: PreTrainedModel, hard_attention: HardAttention | None, *, prunes: bool, rounds: bool = False
+) -> None:
     """Raise what :func:`cut_` would raise for a plan that takes something from every layer; nothing is changed.
 
     Args:
         model: cut already or not.
         hard_attention: what may be switched on, if anything.
         prunes: whether weights may go.
+        rounds: whether blocks may go to int8.
 
     Raises:
         ValueError: as :func:`apply_plan_`.
@@ -43,6 +48,8 @@ def check_can_cut(model: PreTrainedModel, hard_attention: HardAttention | None, 
             layer = layer.without_neurons(neurons[0], neurons[0] + 1)
         if hard_attention is not None and layer.attention == "kept":
             layer = replace(layer, hard_attention=hard_attention)
+        for name in ("attention", "feed_forward") if rounds else ():
+            layer = layer.in_int8(name) if getattr(layer, name) == "kept" else layer
         wanted.append(layer)
     check_plan(model, replace(plan_of(model), layers=tuple(wanted)))
 
@@ -92,7 +99,7 @@ def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Seq
     for i, (now, wanted) in enumerate(zip(before, after, strict=True)):
         for block in anatomy.blocks:
             left = block.left(now)
-            if not left or now == wanted:
+            if not left or (left == block.left(wanted) and block.kind not in set(wanted.int8) - set(now.int8)):
                 continue
             for part, fused in (in_projections_of(model, anatomy, i, block) | {block.out_projection: 1}).items():
                 name = anatomy.name(i, part)

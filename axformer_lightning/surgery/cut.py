@@ -18,6 +18,7 @@ from axformer_lightning.anatomy import (
 from axformer_lightning.costs import count_parameters
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.hard_attention import set_hard_attention_
+from axformer_lightning.int8 import set_int8_
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery.checks import check_plan
 from axformer_lightning.surgery.edits import Edit, keep
@@ -83,6 +84,7 @@ def cut_(model: PreTrainedModel, plan: Plan) -> tuple[Edit, ...]:
             if block.left(now) != block.left(wanted):
                 _rebuild(model, anatomy, i, block, block.left(wanted))
     model.axformer_plan = plan  # type: ignore[assignment]
+    set_int8_(model, plan.layers)
     let_plan_travel(model)
     return edits
 

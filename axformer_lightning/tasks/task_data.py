@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from axformer_lightning.tasks.lengths import LengthGroups
 from axformer_lightning.tasks.random_states import SeededOrder
 
 TEACHER_LOGITS = "teacher_logits"
@@ -58,7 +58,7 @@ class TaskData(L.LightningDataModule):
         rows = concatenate_datasets(self.trained_on())
         generator = self.order.begin()
         lengths = list(map(len, rows["input_ids"][:]))
-        order = LengthGroupedSampler(self.batch_size, lengths=lengths, generator=generator)
+        order = LengthGroups(self.batch_size, lengths=lengths, generator=generator)
         options: Any = {"batch_size": self.batch_size, "sampler": order, "generator": generator}
         if self.teacher_logits is None:
             return DataLoader(rows, collate_fn=self.collate, **options)

@@ -36,6 +36,12 @@ LAYERS = {
     "neurons cut": (DENSE, LayerPlan(neurons_removed=((0, 12), (40, 48))), DENSE),
     "all heads and neurons": (DENSE, LayerPlan("kept", (0, 1, 2, 3), "kept", ((0, 48),)), DENSE),
     "everything removed": (LayerPlan("removed", (), "removed"),) * 3,
+    "in int8": (LayerPlan(int8=("attention",)), DENSE, LayerPlan(int8=("attention", "feed_forward"))),
+    "cut and in int8": (
+        LayerPlan("kept", (0, 2), "removed", (), HardAttention(3), ("attention",)),
+        LayerPlan("kept", (0, 1, 2, 3), "kept", ((0, 12),), None, ("attention", "feed_forward")),
+        DENSE,
+    ),
     "mixed": (
         LayerPlan("kept", (0, 2), "kept", ((8, 24),), HardAttention(3)),
         LayerPlan("removed", (), "kept", ((0, 48),), HardAttention(3)),

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,6 +164,22 @@ def test_the_file_has_the_bytes_of_the_formula(tmp_path, variant, dtype):
         assert path.stat().st_size - header == file_bytes(sizes, plan, dtype)
         with safe_open(path, "pt") as file:
             assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("variant", ["bert", "electra", "deberta-v2", "modernbert", "albert", "vit"])
+def test_the_file_of_a_model_in_int8_has_the_bytes_of_the_formula(tmp_path, variant):
+    model, sizes, _ = dense(variant)
+    words = () if variant == "vit" else ("embeddings",)
+    layers = [
+        LayerPlan("removed", (), "kept", ((5, 9),), int8=(*words, "feed_forward")),
+        LayerPlan(heads_removed=(1,), int8=("attention",)),
+        LayerPlan("kept", (0, 1, 2, 3), int8=("attention", "feed_forward")),
+    ]
+    save_pretrained(cut(model, layers), tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    assert len(content) - header == file_bytes(sizes, layers)
+    assert file_bytes(sizes, layers) < file_bytes(sizes, [replace(layer, int8=()) for layer in layers])
 
 
 def test_ratios_compare_with_the_dense_model():

@@ -21,7 +21,7 @@ PLAN = Plan(
     48,
     (
         LayerPlan("kept", (1, 3), "removed", (), HardAttention(7, True)),
-        LayerPlan("removed", (), "kept", ((0, 8), (16, 48))),
+        LayerPlan("removed", (), "kept", ((0, 8), (16, 48)), int8=("feed_forward",)),
     ),
     (
         Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192, 0.875, 0.75, 1000),
@@ -95,11 +95,12 @@ def test_this_version_writes_its_golden_file():
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_plans_of_every_version_load_for_ever(version):
-    """The decisions of version 1 have no size, and before version 3 nothing was repaired."""
+    """Decisions of version 1 have no size, before version 3 nothing was repaired, before 4 nothing was in int8."""
     lacking = ("encoder_parameters",) if version == 1 else ()
     decisions = [replace(decision, **dict.fromkeys(lacking)) for decision in PLAN.decisions]
+    layers = PLAN.layers if version >= 4 else tuple(replace(layer, int8=()) for layer in PLAN.layers)
     assert Plan.load(GOLDEN / f"version{version}.json") == replace(
-        PLAN, decisions=tuple(decisions), repaired=version >= 3
+        PLAN, layers=layers, decisions=tuple(decisions), repaired=version >= 3
     )
 
 
@@ -117,6 +118,9 @@ def test_every_older_version_has_what_upgrades_it():
         (["version"], "1", "got '1'"),
         (["author"], "me", "the plan .*unknown ones: ..author"),
         (["layers", 1, "rank"], 3, r"layers\[1\] .*unknown ones: ..rank"),
+        (["layers", 0, "int8"], ["feed_forward"], r"layers\[0\].int8 to hold some of \['embeddings', 'attention'\]"),
+        (["layers", 1, "int8"], ["feed_forward", "embeddings"], r"layers\[1\].int8 to hold some of \['feed_forward'\]"),
+        (["layers", 1, "int8"], [3], r"layers\[1\].int8 .*str, got 3"),
         (["layers", 0, "hard_attention", "tau"], 1, r"layers\[0\].hard_attention .*unknown ones: ..tau"),
         (["decisions", 1, "seconds"], 1.5, r"decisions\[1\] .*unknown ones: ..seconds"),
         (["model_type"], None, "model_type .*str, got None"),

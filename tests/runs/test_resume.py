@@ -74,8 +74,8 @@ def test_another_configuration_is_refused_by_what_differs(go, tmp_path):
     before = times(tmp_path / "run")
     with pytest.raises(ValueError, match=r"another one: pruning.majority is 0.5 and was 0, seed is 1 and was 0\. Give"):
         go("resume=true", "seed=1", "pruning.majority=0.5")
-    with pytest.raises(ValueError, match=r"trainer.precision is 'bf16-true' and was 'missing'"):
-        go("resume=true", "++trainer.precision=bf16-true")
+    with pytest.raises(ValueError, match=r"trainer.precision is 'bf16-true' and was '32-true'"):
+        go("resume=true", "trainer.precision=bf16-true")
     assert times(tmp_path / "run") == before
 
 

@@ -153,10 +153,8 @@ class Walk:
 def test_every_decision_is_that_of_the_published_procedure(model, names, search_set, monkeypatch):
     """Of every layout with every part of every block; the rule, which knows no family, is varied below."""
     walk = walked(model, names, search_set, monkeypatch, 0.5, 4.0)
-    assert {kind for kind, *_ in tried(walk.plan)} == {*KINDS} - {
-        "neurons_left",
-        "heads_left",
-    }  # tried with repair only
+    others = {"neurons_left", "heads_left", "int8_feed_forward", "int8_attention", "int8_embeddings"}
+    assert {kind for kind, *_ in tried(walk.plan)} == {*KINDS} - others  # the first two are tried with repair only
 
 
 @pytest.mark.one_family
@@ -526,7 +524,7 @@ def test_a_search_set_that_cannot_be_scored_leaves_the_model_as_it_was(model, se
 
 
 def test_a_search_for_nothing_is_refused():
-    with pytest.raises(ValueError, match="neither"):
+    with pytest.raises(ValueError, match="got none"):
         SearchSettings()
 
 

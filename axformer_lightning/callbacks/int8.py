@@ -1,0 +1,34 @@
+"""Accuracy-driven int8 as a callback."""
+
+from typing_extensions import Unpack
+
+from axformer_lightning.callbacks.agreement import SCHEDULE, SHARED, CallbackOptions
+from axformer_lightning.callbacks.base import SearchCallback
+from axformer_lightning.search import Int8, spelled_out
+
+TOLERANCE = 0.01  # rounding moves every loss a little, up as often as down
+
+
+@spelled_out(CallbackOptions, dict.fromkeys(SHARED) | {"tolerance": TOLERANCE} | SCHEDULE)
+class Int8Callback(SearchCallback):
+    """Find the blocks, and whether the embeddings, that compute in int8 without harm to the task, and put them there.
+
+    Runs after the end of a validation epoch, once its checkpoints are written. Every block is tried like any other
+    candidate, and stays in floats where the loss or the metric says so. Epochs that follow train with rounding
+    (arXiv 1910.06188): weights stay floats and are rounded in each call. Beside other callbacks in the same epoch int8
+    goes last; cut before it, as blocks in int8 can be cut no further.
+
+    Args:
+        embeddings: whether the embeddings of words are tried, too.
+        options: see :class:`~axformer_lightning.callbacks.agreement.CallbackOptions`.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> Int8Callback(embeddings=False).settings
+        Int8(embeddings=False)
+    """
+
+    def __init__(self, embeddings: bool = Int8.embeddings, **options: Unpack[CallbackOptions]) -> None:
+        super().__init__(Int8(embeddings), {"tolerance": TOLERANCE, **options})

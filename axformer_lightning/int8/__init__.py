@@ -1,0 +1,17 @@
+"""ROUND: linear layers and embeddings that compute as int8 does, block by block, reversibly."""
+
+from axformer_lightning.int8.layers import Int8Embedding, Int8Linear
+from axformer_lightning.int8.packing import pack, unpack
+from axformer_lightning.int8.setting import check_can_be_int8, has_embeddings, int8_modules, rounding, set_int8_
+
+__all__ = [
+    "Int8Embedding",
+    "Int8Linear",
+    "check_can_be_int8",
+    "has_embeddings",
+    "int8_modules",
+    "pack",
+    "rounding",
+    "set_int8_",
+    "unpack",
+]
