@@ -4,7 +4,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from axformer_lightning.evidence import Predictions
 from axformer_lightning.report import page
 from axformer_lightning.runs.dev import dev_metrics
 from tests.runs.runs import QUIET, run
@@ -54,3 +56,22 @@ def test_predictions_are_kept_by_one_device_alone(tmp_path):
     data = SimpleNamespace(dev_dataloader=lambda suffix: [])
     assert dev_metrics(module, data, trainer, tmp_path) == {"accuracy": 0.5}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_predictions_of_all_batches_are_kept_and_the_trainer_is_left_as_it_was(tmp_path):
+    own = object()
+    trainer = SimpleNamespace(world_size=1, callbacks=[own])
+
+    def test(module, batches, verbose):
+        for number, batch in enumerate(batches):
+            outputs = {"labels": batch, "logits": torch.eye(2)[batch].bfloat16()}
+            trainer.callbacks[-1].on_test_batch_end(trainer, module, outputs, batch, number)
+        return [{"accuracy": 1.0}]
+
+    trainer.test = test
+    module = SimpleNamespace(task=SimpleNamespace(dev={"": "validation", "_mismatched": "other"}))
+    data = SimpleNamespace(dev_dataloader=lambda suffix: [torch.tensor([0, 1]), torch.tensor([1] * (1 + len(suffix)))])
+    assert dev_metrics(module, data, trainer, tmp_path) == {"accuracy": 1.0, "accuracy_mismatched": 1.0}
+    assert trainer.callbacks == [own]
+    assert Predictions.load(tmp_path).labels.tolist() == [0, 1, 1]
+    assert len(Predictions.load(tmp_path, "_mismatched")) == 14
