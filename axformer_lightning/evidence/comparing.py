@@ -60,8 +60,8 @@ class Comparison:
         said = [] if self.low is not None else ["No predictions: the choice of dev samples is not tested."]
         if num_seeds < ENOUGH_SEEDS:
             said.append(
-                f"{num_seeds} seeds: rests on normal differences; a test without that cannot reach 5 % (at best"
-                f" p = {least_p(num_seeds):.2g})."
+                f"{num_seeds} seeds: the verdict assumes that differences are normal; a test that does not cannot reach"
+                f" 5 % (its least p is {least_p(num_seeds):.2g})."
             )
         return " ".join(said)
 

@@ -128,7 +128,7 @@ def test_a_large_difference_is_seen_and_said_with_its_direction(share, verdict):
     found = compare(values, "accuracy", pairs)
     assert found.verdict == verdict
     assert found.loses_no_more_than(1.0) is (verdict == "better")
-    assert "cannot reach 5 % (at best p = 0.25)" in found.limits
+    assert "cannot reach 5 % (its least p is 0.25)" in found.limits
 
 
 def test_one_seed_says_so_and_without_predictions_nothing():

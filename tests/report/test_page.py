@@ -212,7 +212,7 @@ def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
 def test_the_page_says_what_is_known_and_what_is_not(reported):
     text = (reported / "report.html").read_text()
     assert "9 runs: 7 done, 1 failed, 1 unfinished" in text
-    for words in ("▲ better", "▼ worse", "within 1", "a test without that cannot reach 5 % (at best p = 0.25)",
+    for words in ("▲ better", "▼ worse", "within 1", "a test that does not cannot reach 5 % (its least p is 0.25)",
                   "McNemar:", "1 unfinished, 1 failed", "python train.py -m seed=0,1,2", "All runs share"):  # fmt: skip
         assert words in text, words
     assert "ValueError: &lt;no&gt; such | file" in text

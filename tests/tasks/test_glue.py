@@ -59,7 +59,8 @@ def check_predictions(directory, side, results):
     for name, value in results[side]["metrics"].items():
         metric = name.removesuffix("_mismatched")
         said = Predictions.load(folder, name.removeprefix(metric))
-        assert float(said.value(metric)) == pytest.approx(value, abs=1e-4)
+        # torchmetrics adds up in float32, and this tiny model predicts nearly one and the same number.
+        assert float(said.value(metric)) == pytest.approx(value, abs=1e-3)
 
 
 @QUIET
