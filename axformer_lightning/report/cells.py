@@ -112,7 +112,8 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
 def setting_names(records: Sequence[Record]) -> dict[str, str]:
     """Return what tells the setting of each run from others, by the run's name.
 
-    These are the overrides that not all runs share; where overrides were not kept, the values that differ.
+    These are the overrides that not all runs share; where overrides were not kept, the values that differ; where the
+    configuration was not kept either, the run's name.
 
     Args:
         records: of runs.
@@ -130,6 +131,8 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
         if record.is_dense:
             own = " ".join(sorted(given[record.name] - alike))
             names[record.name] = f"{DENSE} ({own})" if own else DENSE
+        elif not record.config and not record.overrides and len(records) > 1:
+            names[record.name] = record.name  # nothing says what it is, so it is no seed of another
         else:
             names[record.name] = own or (ONLY if all(words == shared for words in cut) else DEFAULT)
     return names

@@ -144,7 +144,7 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
         " same teacher, epochs and averaging; only a gain against these is due to the cut.",
         "A verdict needs both: Student's t over the paired differences of seeds, and the paired bootstrap over dev"
         " samples (of one seed's accuracy McNemar's exact test). The larger p counts, corrected by Holm's method for"
-        f" all {len(rows)} comparisons here. No decision was made on dev.",
+        f" all comparisons here ({len(rows)}). No decision was made on dev.",
     ]
     if not any(row.baseline == SAME for row in rows):
         words.append("No baseline of the same recipe is here. `retrain_dense=true` with the same options makes it.")

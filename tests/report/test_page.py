@@ -180,6 +180,25 @@ def test_baselines_of_several_recipes_keep_apart(sweep):
     assert {"dense, plain", "dense, same recipe", "dense, same recipe (budget=1)"} < labels
 
 
+def test_runs_that_kept_no_configuration_are_settings_of_their_own(tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / name, "tolerance=0")
+        shutil.rmtree(tmp_path / name / ".hydra")
+        shutil.rmtree(tmp_path / name / ".resume")
+    assert {name: len(cell.outcomes) for name, cell in cells(tmp_path).items()} == {"first": 1, "second": 1}
+
+
+def test_without_overrides_the_values_that_differ_name_a_setting(tmp_path):
+    for seed in range(2):
+        for value in (0, 1):
+            write_run(tmp_path / f"{value}-{seed}", f"tolerance={value}", seed=seed)
+            shutil.rmtree(tmp_path / f"{value}-{seed}" / ".hydra")
+    found = cells(tmp_path)
+    assert {name: len(cell.outcomes) for name, cell in found.items()} == {
+        "pruning.tolerance=0": 2, "pruning.tolerance=1": 2,
+    }  # fmt: skip
+
+
 def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     write_run(tmp_path / "0", "x=1", cut=0.8)
     config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [3, 1.5]}')
