@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from axformer_lightning.evidence import NEITHER
 from axformer_lightning.report import charts
 from axformer_lightning.report.cells import Cell, tasks_of
-from axformer_lightning.report.comparisons import PLAIN, SAME, Row
+from axformer_lightning.report.comparisons import ALL_TASKS, PLAIN, SAME, Row
 from axformer_lightning.report.numbers import Numbers, Spread
 from axformer_lightning.report.records import DONE, Record
 from axformer_lightning.report.svg import Said
 
 NONE = "-"
+MANY = 12  # comparisons, of which not every one gets a sentence
 SIGNS = {"better": "▲ ", "worse": "▼ "}
 
 
@@ -79,8 +80,14 @@ def overview(rows: Sequence[Row], records: Sequence[Record]) -> Section:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         words.append(f"{len(records)} runs: {listed}. No number comes from a run that is not done.")
     alike: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.task != ALL_TASKS):
         alike.setdefault((row.task, row.comparison.verdict, row.baseline), []).append(row)
+    if len(rows) > MANY:  # what cannot be told of a single task is said once
+        alike = {key: listed for key, listed in alike.items() if key[0] == ALL_TASKS or key[1] != NEITHER}
+        open_ = sum(row.task != ALL_TASKS and row.comparison.verdict == NEITHER for row in rows)
+        words.append(
+            f"{open_} of {len(rows)} comparisons, all on single tasks, are not distinguishable at 95 %: see Evidence."
+        )
     words += [_sentence(*key, listed) for key, listed in alike.items()]
     words += dict.fromkeys(row.comparison.limits for row in rows if row.comparison.limits)
     if not rows:

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axformer_lightning.evidence import Predictions, gains_resampled
+from axformer_lightning.evidence import Predictions, compare, gains_resampled
 from axformer_lightning.report.__main__ import main
 from axformer_lightning.report.cells import cells_of
 from axformer_lightning.report.charts import front
@@ -15,6 +16,7 @@ from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
 from axformer_lightning.report.page import try_report, write_report
 from axformer_lightning.report.records import read_records
+from axformer_lightning.report.sections import overview
 from tests.report.runs import predictions, write_json, write_run, write_unfinished
 
 
@@ -156,6 +158,20 @@ def test_over_all_tasks_stands_the_mean_of_the_tasks(sweep, tmp_path):
     assert list(plain["all tasks"].gains) == pytest.approx(means)
     assert plain["all tasks"].low < plain["all tasks"].over_seeds.mean < plain["all tasks"].high
     assert ("all tasks", "tolerance=0.05") not in {(row.task, row.setting) for row in rows}  # one task lacks it
+
+
+def test_of_many_comparisons_those_get_a_sentence_that_say_something(sweep):
+    (better,) = [row for row in compare_cells([*cells(sweep).values()])[0] if row.comparison.verdict == "better"][:1]
+    neither = replace(better, comparison=compare([(0.8, 0.8)], "accuracy"))
+    few, many = (
+        overview([neither, better] * number + [replace(neither, task="all tasks")], read_records(sweep)).words
+        for number in (1, 20)
+    )
+    assert [words.split(":")[1].split(" ")[1] for words in few if words.startswith(("mrpc", "all"))] == [
+        "not", "not", "better",
+    ]  # fmt: skip
+    assert any(words.startswith("20 of 41 comparisons, all on single tasks, are not dist") for words in many)
+    assert sum(words.startswith("mrpc") for words in many) == 1
 
 
 def test_a_seed_that_was_run_twice_counts_once(sweep):
