@@ -13,8 +13,8 @@ C = TypeVar("C")
 def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) -> Iterator[Step[Candidate]]:
     """Yield everything that a phase tries, with its parts.
 
-    Pruning goes from the last layer to the first, hard attention and int8 from the first to the last: so the embeddings,
-    which weigh most, are in int8 first. Within a layer the order is that of the table of kinds: feed-forward before
+    Pruning goes from the last layer to the first, hard attention and int8 from the first to the last: so int8 begins
+    with the embeddings, which weigh most. Within a layer the order is that of the table of kinds: feed-forward before
     attention.
 
     Source: arXiv 2010.03688, algorithm 1.
