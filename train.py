@@ -37,9 +37,9 @@ from axformer_lightning.callbacks import (
 )
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
-from axformer_lightning.report import plan_summary, results_table
+from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
-from axformer_lightning.runs import shrinking, stages
+from axformer_lightning.runs import milestones, shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
     configuration_of,
@@ -137,7 +137,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
+    tell = partial(milestones.tell, run) if cfg.report_stages else lambda what: None
     baseline = stages.fine_tune(run, cfg.finetune_epochs)
+    tell("fine-tuned")
     search, retraining = stages.search_and_cut(
         run,
         callbacks,
@@ -148,19 +150,26 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         dense=cfg.retrain_dense,
         max_length=cfg.data.max_length,
     )
+    if callbacks:
+        tell("searched and cut" if budget is None else "searched for hard attention")
     if budget is not None:
         data.train_on_all = recipe.on_all
-        again = (
-            partial(stages.retrain_model, run, recipe=recipe, start=start, teacher=teacher) if recipe.epochs else None
-        )
+
+        def retrain(stage: str) -> Any:
+            tell(f"made smaller {stage.removeprefix('retrain')}".strip())
+            return stages.retrain_model(run, stage, recipe, start, teacher)
+
+        again = retrain if recipe.epochs else None
         points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
+        tell("retrained" if recipe.epochs else "made smaller")
         retraining = [point["retraining"] for point in points if "retraining" in point]
     if int8 is not None:
         data.train_on_all = cfg.retrain_on_all
-        again = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
+        own = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
         options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
-        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=again, prefix="int8_", **options)
+        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
         retraining += after
+        tell("in int8")
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
@@ -177,6 +186,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),
+        **({"stages": milestones.told(run)} if cfg.report_stages else {}),
         "plan": "plan.json",
         "artifact": "model",
     }
@@ -244,6 +254,8 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         sys.exit(128 + signal.SIGTERM)
     console = Console()
     console.print(results_table(results))
+    if "stages" in results:
+        console.print(stages_table(results["stages"]))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
         f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
