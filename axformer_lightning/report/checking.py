@@ -89,6 +89,13 @@ def check_configuration(data: Any) -> None:
         read_number(ratio, "pruning.ratios")
 
 
+def check_run(data: Any) -> None:
+    """Raise unless this is the record that a run can be resumed by."""
+    kept = _mapping(data, "the record")
+    read_typed(kept.get("finished"), bool, "finished")
+    check_configuration(kept.get("configuration"))
+
+
 def check_list(data: Any) -> None:
     """Raise unless this is a list."""
     read_list(data, "the file")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from axformer_lightning.basics.reading import read_json
 from axformer_lightning.plan import Plan
-from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list
+from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list, check_run
 
 DONE, UNFINISHED, FAILED = "done", "unfinished", "failed"
 SIGNS = ("results.json", ".resume/run.json", ".hydra/config.yaml", "state.json")  # of a run's directory
@@ -139,10 +139,8 @@ def _directories(directory: Path) -> Iterator[Path]:
 def _record(directory: Path, name: str) -> Record:
     read = _Reader(directory)
     results, said = read.json("results.json") or {}, read.json("state.json") or {}
-    state = str(said.get("state", DONE if results else UNFINISHED))
-    if state == DONE and not results:
-        state = UNFINISHED
-    config = read.configuration()
+    config, finished = read.configuration()
+    state = _state(bool(results), finished, said.get("state"))
     return Record(
         directory,
         name,
@@ -157,6 +155,25 @@ def _record(directory: Path, name: str) -> Record:
         tuple(read.json("damage.json") or ()),
         tuple(read.notes),
     )
+
+
+def _state(has_results: bool, finished: bool | None, said: str | None) -> str:
+    """Return the state of a run: done if all of its results are there, and no later run has begun in their place.
+
+    Args:
+        has_results: whether results.json is whole.
+        finished: what the run's record says, None without one.
+        said: what the run says of itself; one that writes its page still says that it is running.
+
+    Example:
+        >>> _state(True, True, "running"), _state(True, False, "running"), _state(True, False, None)
+        ('done', 'running', 'unfinished')
+        >>> _state(True, None, None), _state(False, None, "done"), _state(False, True, None)
+        ('done', 'unfinished', 'unfinished')
+    """
+    if has_results and (finished or (finished is None and said in (None, DONE))):
+        return DONE
+    return UNFINISHED if said in (None, DONE) else said
 
 
 def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Mapping[str, Any]) -> Iterator[Model]:
@@ -195,10 +212,12 @@ class _Reader:
         """Return the content of a JSON file that passes its check."""
         return self.file(name, read_json, CHECKS[name])
 
-    def configuration(self) -> dict[str, Any]:
-        """Return what the run's options came to: resolved, or as Hydra keeps them."""
-        resolved = self.file(".resume/run.json", lambda text: read_json(text)["configuration"], check_configuration)
-        return resolved or self.file(".hydra/config.yaml", _yaml, check_configuration) or {}
+    def configuration(self) -> tuple[dict[str, Any], bool | None]:
+        """Return what the run's options came to, resolved or as Hydra keeps them; and whether the run has ended."""
+        kept = self.file(".resume/run.json", read_json, check_run)
+        if kept is not None:
+            return kept["configuration"], kept["finished"]
+        return self.file(".hydra/config.yaml", _yaml, check_configuration) or {}, None
 
     def file(self, name: str, parse: Callable[[str], Any], check: Check | None = None) -> Any:
         path = self.directory / name

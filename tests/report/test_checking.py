@@ -74,7 +74,7 @@ def test_one_broken_entry_never_stops_the_report_of_the_others(name, runs, monke
             "a damage for each of 1",
         ),
         ("plan.json", "{}", "plan.json"),
-        (".resume/run.json", "{}", "configuration"),
+        (".resume/run.json", "{}", "Expected finished to be of type bool"),
     ],
 )
 def test_what_cannot_be_read_is_named(name, text, words, runs):
