@@ -22,7 +22,7 @@ HOSTS = {
     "lightning": LIGHTNING,
     "hydra": {"runs", "sweeps"},
     "torch_pruning": {"sweeps"},
-    "scipy": {"evidence"},
+    "scipy": {"evidence", "sweeps"},
     "jinja2": {"report"},
     "torch": {*ORDER, *ROOF} - {"plan", "evidence"},
 }

@@ -155,7 +155,9 @@ def recipe_of(record: Record) -> tuple[Any, ...]:
 
 
 def _given(record: Record) -> set[str]:
-    return {words.lstrip("+") for words in record.overrides if not _is_beside(words)}
+    """Return the overrides that tell a setting; ratios are said by the label of each model."""
+    given = {words.lstrip("+") for words in record.overrides if not _is_beside(words)}
+    return {words for words in given if len(record.expected) == 1 or not words.startswith("pruning.ratios=")}
 
 
 def _is_beside(override: str) -> bool:

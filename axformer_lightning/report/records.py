@@ -1,14 +1,15 @@
 """What run directories hold, read for a report; whatever is missing or broken is said and not guessed."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from axformer_lightning.basics.reading import read_json
 from axformer_lightning.plan import Plan
+from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list, check_run
 
 DONE, UNFINISHED, FAILED = "done", "unfinished", "failed"
 SIGNS = ("results.json", ".resume/run.json", ".hydra/config.yaml", "state.json")  # of a run's directory
@@ -71,12 +72,12 @@ class Record:
     @property
     def task(self) -> str:
         """The name of the task."""
-        return str(self.results.get("task") or self.config.get("task", {}).get("name", "unknown"))
+        return str(self.results.get("task") or (self.config.get("task") or {}).get("name", "unknown"))
 
     @property
     def model(self) -> str:
         """The name of the pre-trained model."""
-        named = self.results.get("model") or self.config.get("model", {}).get("pretrained") or "tiny"
+        named = self.results.get("model") or (self.config.get("model") or {}).get("pretrained") or "tiny"
         return Path(named).name if Path(named).is_absolute() else str(named)
 
     @property
@@ -88,8 +89,9 @@ class Record:
     @property
     def headline(self) -> str:
         """The metric that counts."""
-        metrics = self.results.get("baseline", {}).get("metrics", {"metric": 0})
-        return str(self.config.get("task", {}).get("headline") or next(iter(metrics)))
+        metrics = self.results.get("baseline", {}).get("metrics", {})
+        wanted = str((self.config.get("task") or {}).get("headline") or "")
+        return wanted if wanted in metrics or not metrics else str(next(iter(metrics)))
 
     @property
     def expected(self) -> list[str]:
@@ -136,39 +138,49 @@ def _directories(directory: Path) -> Iterator[Path]:
 
 def _record(directory: Path, name: str) -> Record:
     read = _Reader(directory)
-    results, said = read.mapping("results.json"), read.mapping("state.json")
-    finished = all(isinstance(results.get(side), dict) for side in ("baseline", "axformer"))
-    state = str(said.get("state", DONE if finished else UNFINISHED))
-    if state == DONE and not finished:
-        state = UNFINISHED
-    plan = None
-    if (directory / "plan.json").exists():
-        try:
-            plan = Plan.load(directory / "plan.json")
-        except ValueError as error:
-            read.notes.append(str(error))
-    damage = read.json("damage.json")
-    config = read.mapping(".resume/run.json").get("configuration") or read.yaml(".hydra/config.yaml") or {}
+    results, said = read.json("results.json") or {}, read.json("state.json") or {}
+    config, finished = read.configuration()
+    state = _state(bool(results), finished, said.get("state"))
     return Record(
         directory,
         name,
         state,
         str(said.get("reason") or ""),
-        tuple(map(str, read.yaml(".hydra/overrides.yaml") or ())),
+        tuple(map(str, read.file(".hydra/overrides.yaml", _yaml, check_list) or ())),
         config,
         results,
-        tuple(_models(directory, results, read.json("pareto.json"), config)) if finished else (),
-        read.mapping("environment.json"),
-        plan,
-        tuple(damage) if isinstance(damage, list) else (),
+        tuple(_models(directory, results, read.json("pareto.json"), config)) if results else (),
+        read.json("environment.json") or {},
+        read.file("plan.json", Plan.from_json),
+        tuple(read.json("damage.json") or ()),
         tuple(read.notes),
     )
+
+
+def _state(has_results: bool, finished: bool | None, said: str | None) -> str:
+    """Return the state of a run: done if all of its results are there, and no later run has begun in their place.
+
+    Args:
+        has_results: whether results.json is whole.
+        finished: what the run's record says, None without one.
+        said: what the run says of itself; one that writes its page still says that it is running.
+
+    Example:
+        >>> _state(True, True, "running"), _state(True, False, "running"), _state(True, False, None)
+        ('done', 'running', 'unfinished')
+        >>> _state(True, None, None), _state(False, None, "done"), _state(False, True, None)
+        ('done', 'unfinished', 'unfinished')
+    """
+    if has_results and (finished or (finished is None and said in (None, DONE))):
+        return DONE
+    return UNFINISHED if said in (None, DONE) else said
 
 
 def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Mapping[str, Any]) -> Iterator[Model]:
     """Yield the models of a run: of every ratio that was asked for, or its only one."""
     dense, last = results["baseline"], results["axformer"]
-    made = [point for point in points or () if "artifact" in point and point["artifact"] != "finetuned"]
+    models = [point for point in points or () if point.get("artifact", "finetuned") != "finetuned"]
+    made = [point for point in models if {*dense["metrics"]} <= {*point["metrics"]}]
     if len(made) > 1:
         ratios = _ratios(config)
         labels = [f"{ratio:g}x" for ratio in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
@@ -190,28 +202,36 @@ def _ratios(config: Mapping[str, Any]) -> list[float]:
 
 
 class _Reader:
-    """Reads files of a directory; what cannot be read is noted."""
+    """Reads files of a directory; what cannot be read is noted, and None."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.notes: list[str] = []
 
     def json(self, name: str) -> Any:
-        return self._read(name, json.loads)
+        """Return the content of a JSON file that passes its check."""
+        return self.file(name, read_json, CHECKS[name])
 
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self.json(name)
-        return value if isinstance(value, dict) else {}
+    def configuration(self) -> tuple[dict[str, Any], bool | None]:
+        """Return what the run's options came to, resolved or as Hydra keeps them; and whether the run has ended."""
+        kept = self.file(".resume/run.json", read_json, check_run)
+        if kept is not None:
+            return kept["configuration"], kept["finished"]
+        return self.file(".hydra/config.yaml", _yaml, check_configuration) or {}, None
 
-    def yaml(self, name: str) -> Any:
-        return self._read(name, lambda text: OmegaConf.to_container(OmegaConf.create(text), resolve=False))
-
-    def _read(self, name: str, parse: Any) -> Any:
+    def file(self, name: str, parse: Callable[[str], Any], check: Check | None = None) -> Any:
         path = self.directory / name
         if not path.exists():
             return None
         try:
-            return parse(path.read_text(encoding="utf-8"))
+            value = parse(path.read_text(encoding="utf-8"))
+            if check is not None:
+                check(value)
         except Exception as error:  # whatever is broken in one run, the others are reported
-            self.notes.append(f"Cannot read {str(path)!r}: {type(error).__name__}: {error}".splitlines()[0])
+            self.notes.append(f"Cannot read {str(path)!r}: {error!r}".splitlines()[0])
             return None
+        return value
+
+
+def _yaml(text: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)

@@ -76,7 +76,8 @@ def costs(cells: Sequence[Cell]) -> Section | None:
             continue
         records = [outcome.record for outcome in cell.outcomes]
         searches: list[dict[str, Any]] = [record.results.get("search") or {} for record in records]
-        work = [s["layer_tokens"] / s["exhaustive_layer_tokens"] for s in searches if s.get("exhaustive_layer_tokens")]
+        pairs = [(s.get("layer_tokens"), s.get("exhaustive_layer_tokens")) for s in searches]
+        work = [done / whole for done, whole in pairs if done is not None and whole]
         rows.append(
             (
                 cell.task, cell.setting, str(len(records)),

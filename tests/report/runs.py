@@ -41,14 +41,14 @@ def write_json(path, value):
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def write_unfinished(directory, *overrides, task="mrpc", seed=0, retrain_dense=False):
+def write_unfinished(directory, *overrides, task="mrpc", seed=0, retrain_dense=False, finished=False):
     """Write what a run leaves that was killed."""
     config = {
         "task": {"name": task, "headline": "accuracy"}, "model": {"pretrained": "some/model"}, "seed": seed,
         "finetune_epochs": 3, "retrain_dense": retrain_dense, "pruning": dict(o.split("=") for o in overrides),
         "trainer": {"devices": 1},
     }  # fmt: skip
-    write_json(directory / ".resume" / "run.json", {"finished": False, "configuration": config})
+    write_json(directory / ".resume" / "run.json", {"finished": finished, "configuration": config})
     (directory / ".hydra").mkdir()
     listed = [f"task={task}", f"seed={seed}", "pruning.shared=1", *overrides]
     (directory / ".hydra" / "overrides.yaml").write_text("\n".join(f"- {words}" for words in listed), encoding="utf-8")
@@ -56,7 +56,7 @@ def write_unfinished(directory, *overrides, task="mrpc", seed=0, retrain_dense=F
 
 def write_run(directory, *overrides, dense=0.8, cut=0.8, seed=0, **options):
     """Write a finished run; ``dense`` and ``cut`` are about the shares of dev samples that are right."""
-    write_unfinished(directory, *overrides, seed=seed, **options)
+    write_unfinished(directory, *overrides, seed=seed, finished=True, **options)
     sides = {}
     for side, folder, share in (("baseline", "finetuned", dense), ("axformer", "model", cut)):
         (directory / folder).mkdir()

@@ -101,6 +101,18 @@ def test_a_state_that_says_done_without_results_is_not_done(sweep):
     assert {record.name: record.state for record in read_records(sweep)}["b/1"] == "unfinished"
 
 
+def test_results_of_a_run_that_was_begun_anew_do_not_count(sweep):
+    path = sweep / "a" / "0" / ".resume" / "run.json"
+    path.write_text(path.read_text().replace('"finished": true', '"finished": false'))
+    write_json(sweep / "a" / "0" / "state.json", {"state": "running", "reason": ""})
+    assert {record.name: record.state for record in read_records(sweep)}["a/0"] == "running"
+
+
+def test_a_run_that_writes_its_page_is_done(sweep):
+    write_json(sweep / "a" / "0" / "state.json", {"state": "running", "reason": ""})
+    assert read_records(sweep / "a" / "0")[0].is_done
+
+
 def test_each_setting_is_compared_with_both_dense_baselines(sweep):
     rows, notes = compare_cells([*cells(sweep).values()])
     assert notes == []
