@@ -13,7 +13,7 @@ PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "kernels", "hard_attention", "int8", "first_token", "scoring", "costs", "criteria",
     "plan", "replay", "repair", "search", "surgery", "timing", "budgets", "rounds", "vocabulary", "report", "artifacts",
-    "training", "distillation", "callbacks", "tasks", "runs", "sweeps",
+    "exporting", "training", "distillation", "callbacks", "tasks", "runs", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}
