@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as files:
         # Read to the end before the model is loaded: a mistake in the last line must not cost all the time before it.
         rows = _rows(args)
-        predictor = load_predictor(args.model, tokenizer=args.tokenizer, max_length=args.max_length)
+        predictor = load_predictor(
+            args.model, tokenizer=args.tokenizer, max_length=args.max_length, threads=args.threads
+        )
         out: Any = sys.stdout
         if args.output is not None:
             out = files.enter_context(files.enter_context(replacing(args.output)).open("w", encoding="utf-8"))
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="directory of save_pretrained, or .onnx file")
+    parser.add_argument("model", metavar="MODEL", help="directory of save_pretrained, or exported file")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to classify or to score")
     parser.add_argument("--pairs", action="store_true", help="two texts each belong together")
     parser.add_argument("--question", help="for a model that answers questions")
@@ -94,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
-    parser.add_argument("--tokenizer", metavar="DIR", help="where tokenizer.json is; by default beside the model")
+    parser.add_argument("--tokenizer", metavar="DIR", help="where tokenizer.json is, if not with the model")
     parser.add_argument("--max-length", type=_number, help="cut longer inputs to so many tokens, instead of refusing")
     parser.add_argument("--batch-size", type=_number, default=32, help="rows that are run at once")
-    parser.add_argument("--threads", type=_number, help="threads of torch")
+    parser.add_argument("--threads", type=_number, help="threads of the engine")
     return parser

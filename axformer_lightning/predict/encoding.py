@@ -3,64 +3,42 @@
 Shape suffixes: ``B`` windows of a batch, ``T`` tokens.
 """
 
-import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-PADDED_FROM = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # positions count from the padding's id + 1
 
+def read_tokenizer(text: str, source: str, num_tokens: int) -> Tokenizer:
+    """Return the tokenizer of a `tokenizer.json`, and check that it can be that of the model.
 
-def load_tokenizer(directory: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """Load `tokenizer.json`, and check that it can be that of the model.
+    Args:
+        text: of the file.
+        source: named in errors.
+        num_tokens: how many tokens the model knows.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it cannot be read, has more tokens than the model, or another padding token.
+        ValueError: if there is no text, it cannot be read, or has more tokens than the model.
     """
-    file = directory / "tokenizer.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"Expected the tokenizer {str(file)!r}, found none. Save it there with `tokenizer.save_pretrained`, or name"
-            " another directory with `--tokenizer`."
+    if not text:
+        raise ValueError(
+            f"Expected a tokenizer in {source!r}, got none. Save or export the model with its tokenizer"
+            " (`tokenizer=`), or name the directory of its `tokenizer.json` with `--tokenizer`."
         )
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing more special
-        raise ValueError(f"Cannot read the tokenizer {str(file)!r}: {error}. Save it again.") from error
-    last, rows = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0), config.get("vocab_size")
-    if isinstance(rows, int) and last >= rows:
+        raise ValueError(f"Cannot read the tokenizer in {source!r}: {error}. Save it again.") from error
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if last >= num_tokens:
         raise ValueError(
-            f"Expected the tokenizer of the model, which knows {rows} tokens, got {str(file)!r}, which goes up to token"
-            f" {last}. Save the model with the tokenizer that it was trained with."
-        )
-    pad, padding = _pad_token(directory / "tokenizer_config.json"), config.get("pad_token_id")
-    if pad is not None and padding is not None and tokenizer.token_to_id(pad) not in (None, padding):
-        raise ValueError(
-            f"Expected the tokenizer of the model, which pads with token {padding}, got {str(file)!r}, which pads with"
-            f" {tokenizer.token_to_id(pad)}. Save the model with the tokenizer that it was trained with."
+            f"Expected the tokenizer of the model, which knows {num_tokens} tokens, got the one in {source!r}, which"
+            f" goes up to token {last}. Give the one that the model was trained with."
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def longest_input(config: Mapping[str, Any]) -> int:
-    """Return how many tokens a model has positions for.
-
-    Example:
-        >>> longest_input({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})
-        512
-    """
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int) or config.get("position_biased_input") is False:
-        return sys.maxsize  # positions are relative
-    return positions - (config.get("pad_token_id") or 0) - 1 if config.get("model_type") in PADDED_FROM else positions
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int, max_length: int | None, where: str) -> Encoding:
@@ -114,11 +92,3 @@ def padded(encodings: Sequence[Encoding], pad_token_id: int) -> dict[str, NDArra
         "attention_mask": rows((encoding.attention_mask for encoding in encodings), 0),
         "token_type_ids": rows((encoding.type_ids for encoding in encodings), 0),
     }
-
-
-def _pad_token(path: Path) -> str | None:
-    try:
-        token = json.loads(path.read_text(encoding="utf-8"))["pad_token"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # the file is not needed for anything else
-    return token if isinstance(token, str) else None

@@ -1,21 +1,20 @@
-"""What runs a model: PyTorch for a directory, ONNX Runtime for a file.
+"""What runs a model: PyTorch for a directory, the engine of its format for an exported file.
 
 Shape suffixes: ``B`` samples of a batch, ``T`` tokens.
 """
 
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.exporting import Notes, notes_of, read_exported
 
 Inputs = Mapping[str, NDArray[np.int64]]  # name -> (B, T)
 Outputs = dict[str, NDArray[np.float32]]  # name -> logits
@@ -26,84 +25,47 @@ class Engine:
     """A model that is ready to run.
 
     Args:
-        run: from inputs, each of shape (B, T), to the logits by their names.
-        inputs: names of the inputs that the model takes.
-        config: what `config.json` says of the model.
-        directory: where its tokenizer is.
+        run: from inputs, each of shape (B, T), to the outputs by their names.
+        notes: what is known of the model; its tokenizer's text may be empty.
+        source: where it is from.
     """
 
     run: Callable[[Inputs], Outputs]
-    inputs: frozenset[str]
-    config: Mapping[str, Any]
-    directory: Path
+    notes: Notes
+    source: Path
 
 
-def load_engine(path: str | os.PathLike[str]) -> Engine:
-    """Load a directory of :func:`save_pretrained`, or an `.onnx` file with its `config.json` beside it.
+def load_engine(path: str | os.PathLike[str], threads: int | None = None) -> Engine:
+    """Load a directory of :func:`save_pretrained`, or a file of :func:`export_model`.
+
+    Args:
+        path: where it is.
+        threads: how many an engine may use; PyTorch's are set by `torch.set_num_threads`.
 
     Raises:
         FileNotFoundError: if there is no such file or directory, or one of its files is missing.
-        ImportError: if the engine of the format is not installed.
-        ValueError: if the suffix is not known, or the file cannot be read.
+        ModuleNotFoundError: if the engine of the format is not installed; the extra is named.
+        ValueError: if the format is not known, or the file cannot be read.
     """
-    where = Path(path)
-    suffix = "" if where.is_dir() else where.suffix
-    if suffix not in ENGINES:
-        known = ", ".join(name or "a directory" for name in ENGINES)
-        raise ValueError(f"Expected one of {known}, got {os.fspath(path)!r}. Export the model to one of them.")
-    if not where.exists():
+    source = Path(path)
+    if source.is_dir():
+        return _torch(source)
+    if not source.exists():
         raise FileNotFoundError(f"Expected a saved model at {os.fspath(path)!r}, found nothing. Check the path.")
-    return ENGINES[suffix](where)
+    exported = read_exported(source, threads=threads)
+    return Engine(exported, exported.notes, source)
 
 
 def _torch(directory: Path) -> Engine:
     model = load_pretrained(directory, dtype=torch.float32)
+    taken = inspect.signature(model.forward).parameters
+    names = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in taken)
+    notes = notes_of(model, names, (), (), None)
 
     def run(inputs: Inputs) -> Outputs:
         with torch.inference_mode():
-            outputs = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+            outputs = model(**{name: torch.from_numpy(inputs[name]) for name in names})
         return {name: value.numpy() for name, value in outputs.items() if name.endswith("logits")}
 
-    taken = frozenset(inspect.signature(model.forward).parameters)
-    return Engine(run, taken, model.config.to_dict(), directory)
-
-
-def _onnx(file: Path) -> Engine:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            f"Expected onnxruntime to run {str(file)!r}, it is not installed."
-            " Do `pip install 'axformer-lightning[export]'`."
-        ) from error
-    config = _config(file.parent / "config.json")
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # no warnings of its optimizer
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no base of their own
-        raise ValueError(f"Cannot read the model {str(file)!r}: {error} Export it again.") from error
-    names = [output.name for output in session.get_outputs()]
-
-    def run(inputs: Inputs) -> Outputs:
-        return dict(zip(names, session.run(None, dict(inputs)), strict=True))
-
-    return Engine(run, frozenset(given.name for given in session.get_inputs()), config, file.parent)
-
-
-def _config(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected {str(path)!r} beside the model, for the names of its labels, found none. Copy the one of the"
-            " directory that was exported."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise TypeError(f"expected a JSON object, got {type(config).__name__}")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"Cannot read the config {str(path)!r}: {error}. Export the model again.") from error
-    return config
-
-
-ENGINES: dict[str, Callable[[Path], Engine]] = {"": _torch, ".onnx": _onnx}
+    file = directory / "tokenizer.json"
+    return Engine(run, replace(notes, tokenizer=file.read_text(encoding="utf-8") if file.is_file() else ""), directory)

@@ -3,29 +3,29 @@
 Shape suffixes: ``N`` samples, ``L`` labels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axformer_lightning.exporting import Notes
 
-def labels_of(logits_NL: NDArray[np.float32], config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the logits of each sample say; the config tells which kind of task it is.
+
+def labels_of(logits_NL: NDArray[np.float32], notes: Notes) -> Iterator[dict[str, Any]]:
+    """Yield what the logits of each sample say; the notes tell which kind of task it is.
 
     Args:
         logits_NL: shape (N, L).
-        config: `id2label` and `problem_type`, as in `config.json`.
+        notes: `labels` and `problem_type` count.
 
     Example:
-        >>> (said,) = labels_of(np.array([[0.0, np.log(3)]]), {"id2label": {"0": "no", "1": "yes"}})
+        >>> notes = Notes("BertForSequenceClassification", (), (), ("no", "yes"), 512, 0)
+        >>> (said,) = labels_of(np.array([[0.0, np.log(3)]]), notes)
         >>> said
         {'label': 'yes', 'probability': 0.75, 'probabilities': {'no': 0.25, 'yes': 0.75}}
-        >>> list(labels_of(np.array([[4.5]]), {}))
-        [{'score': 4.5}]
     """
-    kind, count = config.get("problem_type"), logits_NL.shape[1]
-    names = _names(config.get("id2label") or {}, count)
+    kind, names, count = notes.problem_type, notes.labels, logits_NL.shape[1]
     logits_NL = logits_NL.astype(np.float64)
     if kind == "regression" or count == 1:
         for row in logits_NL:
@@ -43,11 +43,7 @@ def labels_of(logits_NL: NDArray[np.float32], config: Mapping[str, Any]) -> Iter
             yield {"label": names[best], "probability": _plain(row[best]), "probabilities": _named(names, row)}
 
 
-def _names(id2label: Mapping[Any, str], count: int) -> list[str]:
-    return [id2label.get(i) or id2label.get(str(i)) or f"LABEL_{i}" for i in range(count)]
-
-
-def _named(names: list[str], row: NDArray[np.float64]) -> dict[str, float]:
+def _named(names: Sequence[str], row: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(names, map(_plain, row), strict=True))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from axformer_lightning.predict.encoding import encode, encode_windows, load_tokenizer, longest_input, padded
+from axformer_lightning.predict.encoding import encode, encode_windows, padded, read_tokenizer
 from axformer_lightning.predict.engines import Engine, Outputs, load_engine
 from axformer_lightning.predict.labels import labels_of
 from axformer_lightning.predict.rows import Row, rest_of, texts_of
@@ -70,18 +70,17 @@ class Predictor:
     @property
     def answers_questions(self) -> bool:
         """Whether the model is one for questions with a context."""
-        return any("QuestionAnswering" in name for name in self.engine.config.get("architectures") or ())
+        return "QuestionAnswering" in self.engine.notes.architecture
 
     def _labels(self, texts: Sequence[tuple[str, ...]], wheres: Sequence[str], batch_size: int) -> Iterable[Any]:
-        longest = longest_input(self.engine.config)
         encodings = [
-            encode(self.tokenizer, each, longest, self.max_length, where)
+            encode(self.tokenizer, each, self.engine.notes.max_tokens, self.max_length, where)
             for each, where in zip(texts, wheres, strict=True)
         ]
-        return labels_of(self._run(encodings, batch_size)["logits"], self.engine.config)
+        return labels_of(self._run(encodings, batch_size)["logits"], self.engine.notes)
 
     def _answers(self, texts: Sequence[tuple[str, ...]], wheres: Sequence[str], batch_size: int) -> Iterable[Any]:
-        length = min(self.max_length or WINDOW, longest_input(self.engine.config))
+        length = min(self.max_length or WINDOW, self.engine.notes.max_tokens)
         windows = [
             encode_windows(self.tokenizer, each, length, min(STRIDE, length // 3), where)
             for each, where in zip(texts, wheres, strict=True)
@@ -95,8 +94,8 @@ class Predictor:
         found: dict[str, list[Any]] = {}
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            inputs = padded([encodings[i] for i in batch], int(self.engine.config.get("pad_token_id") or 0))
-            outputs = self.engine.run({name: inputs[name] for name in inputs if name in self.engine.inputs})
+            inputs = padded([encodings[i] for i in batch], self.engine.notes.pad_token_id)
+            outputs = self.engine.run(inputs)
             for name, logits in outputs.items():
                 found.setdefault(name, [None] * len(order))
                 for i, row in zip(batch, logits, strict=True):
@@ -114,32 +113,36 @@ def load_predictor(
     *,
     tokenizer: str | os.PathLike[str] | None = None,
     max_length: int | None = None,
+    threads: int | None = None,
 ) -> Predictor:
     """Load a model and its tokenizer.
 
     Args:
-        path: a directory of :func:`save_pretrained`, or an `.onnx` file.
-        tokenizer: directory of its tokenizer, where that is not beside the model.
+        path: a directory of :func:`save_pretrained`, or a file of :func:`export_model`.
+        tokenizer: directory with the `tokenizer.json` to take instead of the model's own.
         max_length: tokens to which longer inputs are cut; by default they are refused.
+        threads: how many the engine of an exported file may use.
 
     Raises:
-        FileNotFoundError: if the model, its config or its tokenizer is missing.
-        ImportError: if the engine is not installed.
-        ValueError: if a file cannot be read, the tokenizer is that of another model, the model is neither a classifier
-            nor answers questions, or it has fewer positions than ``max_length``.
+        FileNotFoundError: if the model or the tokenizer that is named is missing.
+        ModuleNotFoundError: if the engine is not installed.
+        ValueError: if a file cannot be read, there is no tokenizer or that of another model, the model is neither a
+            classifier nor answers questions, or it has fewer positions than ``max_length``.
     """
-    engine = load_engine(path)
-    names = engine.config.get("architectures") or []
-    if not any(kind in name for name in names for kind in ("SequenceClassification", "QuestionAnswering")):
+    engine = load_engine(path, threads)
+    notes, source = engine.notes, os.fspath(path)
+    if not any(kind in notes.architecture for kind in ("SequenceClassification", "QuestionAnswering")):
         raise ValueError(
-            f"Expected a model that classifies sequences or answers questions in {os.fspath(path)!r}, got {names}."
-            " Save one with such a head."
+            f"Expected a model that classifies sequences or answers questions in {source!r}, got a"
+            f" {notes.architecture}. Save one with such a head."
         )
-    longest = longest_input(engine.config)
-    if max_length is not None and not 3 <= max_length <= longest:
-        raise ValueError(f"Expected `max_length` from 3 to {longest}, got {max_length}.")
-    words = load_tokenizer(engine.directory if tokenizer is None else Path(tokenizer), engine.config)
-    return Predictor(engine, words, max_length)
+    if max_length is not None and not 3 <= max_length <= notes.max_tokens:
+        raise ValueError(f"Expected `max_length` from 3 to {notes.max_tokens}, got {max_length}.")
+    text = notes.tokenizer
+    if tokenizer is not None:
+        source = os.fspath(tokenizer)
+        text = Path(tokenizer, "tokenizer.json").read_text(encoding="utf-8")
+    return Predictor(engine, read_tokenizer(text, source, notes.num_tokens), max_length)
 
 
 def _filled(row: Any, length: int, value: float) -> Any:

@@ -1,15 +1,11 @@
 """Tiny models, cut, with a tokenizer of their own: as directories and as an .onnx file."""
 
-import json
-import warnings
 from dataclasses import replace
 
 import pytest
-import torch
-from torch import nn
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from axformer_lightning import apply_plan_, save_pretrained
+from axformer_lightning import apply_plan_, export_model, save_pretrained
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.plan import plan_of
 from axformer_lightning.tasks.vocabulary import train_wordpiece
@@ -29,9 +25,9 @@ def tokenizer():
 def save(tokenizer, tmp_path_factory):
     """Saves a cut BERT with its tokenizer, and returns both it and the directory."""
 
-    from tests.models import make_model  # is a plugin, which pytest imports after this file
-
     def make(last=NO_FEED_FORWARD, auto=AutoModelForSequenceClassification, **config):
+        from tests.models import make_model  # is a plugin, which pytest imports after this file
+
         model = make_model("bert", "sdpa", auto, vocab_size=len(tokenizer), **config)
         apply_plan_(model, replace(plan_of(model), layers=(*CUT, last)))
         directory = tmp_path_factory.mktemp("saved") / "model"
@@ -48,38 +44,11 @@ def classifier(save):
 
 @pytest.fixture(scope="package")
 def answerer(save):
-    return save(auto=AutoModelForQuestionAnswering)
+    return save(auto=AutoModelForQuestionAnswering, num_labels=2)
 
 
 @pytest.fixture(scope="package")
-def onnx_file(save, tokenizer, tmp_path_factory):
-    """A soft model as an .onnx file of any batch and length, and the directory that it comes from."""
-    model, directory = save(id2label=NAMES)
-    file = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    ids = torch.randint(5, 50, (2, 9))
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=64)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Logits(model),
-            (ids, torch.ones_like(ids), torch.zeros_like(ids)),
-            file,
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=(shape, shape, shape),
-            dynamo=True,
-            verbose=False,
-        )
-    (file.parent / "config.json").write_text(json.dumps(model.config.to_dict()))
-    tokenizer.save_pretrained(file.parent)
-    return file, directory
-
-
-class Logits(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask, token_type_ids):
-        return self.model(input_ids, attention_mask, token_type_ids=token_type_ids).logits
+def onnx_file(classifier, tmp_path_factory):
+    """The classifier as an .onnx file."""
+    pytest.importorskip("onnxruntime")
+    return export_model(classifier[1], tmp_path_factory.mktemp("onnx") / "model.onnx")

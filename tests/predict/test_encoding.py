@@ -1,13 +1,12 @@
-"""Tokens as transformers makes them; as many as there are positions."""
-
-import json
+"""Tokens as transformers makes them."""
 
 import pytest
-import torch
 
-from axformer_lightning.predict.encoding import encode, load_tokenizer, longest_input, padded
+from axformer_lightning.predict.encoding import encode, padded, read_tokenizer
 
-CONFIG = {"vocab_size": 10_000, "pad_token_id": 0}
+
+def load(directory, num_tokens=10_000):
+    return read_tokenizer((directory / "tokenizer.json").read_text(), "here", num_tokens)
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def saved(tokenizer, tmp_path):
 
 def test_inputs_are_those_of_transformers(tokenizer, saved):
     pairs = [("An otter swims.", "It rained"), ("rain", "the cold river"), ("", "a")]
-    words = load_tokenizer(saved, CONFIG)
+    words = load(saved)
     found = padded([encode(words, pair, 64, None, "") for pair in pairs], 0)
     expected = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="np")
     assert found.keys() == expected.keys()
@@ -27,56 +26,30 @@ def test_inputs_are_those_of_transformers(tokenizer, saved):
 
 def test_a_longer_input_is_cut_as_transformers_does(tokenizer, saved):
     texts = ("an otter swims in the cold river " * 3, "it rained a lot")
-    found = encode(load_tokenizer(saved, CONFIG), texts, 64, 12, "")
+    found = encode(load(saved), texts, 64, 12, "")
     assert found.ids == tokenizer(*texts, truncation=True, max_length=12)["input_ids"]
 
 
 def test_cutting_one_input_leaves_the_next_alone(saved):
-    words = load_tokenizer(saved, CONFIG)
+    words = load(saved)
     encode(words, ("rain " * 30,), 64, 8, "")
     assert len(encode(words, ("rain " * 30,), 64, None, "").ids) == 32
 
 
 def test_a_text_beyond_the_positions_is_refused(saved):
     with pytest.raises(ValueError, match=r"Expected at most 20 tokens.*got 32 in row 7.*--max-length 20"):
-        encode(load_tokenizer(saved, CONFIG), ("rain " * 30,), 20, None, "row 7")
+        encode(load(saved), ("rain " * 30,), 20, None, "row 7")
 
 
-@pytest.mark.one_implementation
-def test_a_model_reads_as_many_tokens_as_said_and_no_more(family, model):
-    if family == "vit":
-        return
-    longest = longest_input(model.config.to_dict())
-    ids = torch.full((1, min(longest, 70)), 7)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    if family not in ("modernbert", "deberta-v2"):  # which turn positions into angles or distances: none is missing
-        ids = torch.full((1, longest + 1), 7)
-        with pytest.raises((IndexError, RuntimeError)):
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-
-def test_relative_positions_have_no_end():
-    assert longest_input({"max_position_embeddings": 512, "position_biased_input": False}) > 10**6
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [({"vocab_size": 20}, "which knows 20 tokens, got"), ({"pad_token_id": 1}, "which pads with token 1, got")],
-)
-def test_the_tokenizer_of_another_model_is_refused(saved, config, message):
-    with pytest.raises(ValueError, match=message):
-        load_tokenizer(saved, CONFIG | config)
+def test_the_tokenizer_of_another_model_is_refused(tokenizer, saved):
+    load(saved, len(tokenizer))
+    with pytest.raises(ValueError, match=rf"which knows {len(tokenizer) - 1} tokens, got the one in 'here'"):
+        load(saved, len(tokenizer) - 1)
 
 
 def test_a_missing_and_a_broken_tokenizer_are_named(saved):
+    with pytest.raises(ValueError, match=r"Expected a tokenizer in 'here', got none.*`tokenizer=`"):
+        read_tokenizer("", "here", 50)
     (saved / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match="Cannot read the tokenizer"):
-        load_tokenizer(saved, CONFIG)
-    (saved / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"tokenizer\.save_pretrained"):
-        load_tokenizer(saved, CONFIG)
-
-
-def test_a_tokenizer_without_its_settings_is_enough(saved):
-    (saved / "tokenizer_config.json").write_text(json.dumps([]))
-    assert load_tokenizer(saved, CONFIG).token_to_id("[PAD]") == 0
+    with pytest.raises(ValueError, match="Cannot read the tokenizer in 'here'"):
+        load(saved)

@@ -1,13 +1,12 @@
 """What is said of a row is what the model says of it alone."""
 
-import sys
-
 import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModel
 
 from axformer_lightning import save_pretrained
+from axformer_lightning.exporting import formats
 from axformer_lightning.predict import load_predictor
 from axformer_lightning.tasks.squad import best_spans, make_windows
 from tests.models import make_model
@@ -20,7 +19,7 @@ CONTEXT = "It rained a lot today. An otter swims in the cold river. Much rain fe
 
 def alone(model, tokenizer, *texts):
     with torch.no_grad():
-        return model(**tokenizer(*texts, return_tensors="pt"))
+        return model(**tokenizer(*([text] for text in texts), return_tensors="pt"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
@@ -44,10 +43,9 @@ def test_rows_beyond_one_chunk_are_all_predicted(classifier):
     assert [row["label"] for row in said] == [row["label"] for row in predictor(ROWS)] * 8
 
 
-def test_an_onnx_file_says_what_the_directory_says(onnx_file):
-    file, directory = onnx_file
+def test_an_onnx_file_says_what_the_directory_says(classifier, onnx_file):
     for rows in (ROWS, PAIRS):
-        expected, found = (list(load_predictor(path)(rows, 3)) for path in (directory, file))
+        expected, found = (list(load_predictor(path)(rows, 3)) for path in (classifier[1], onnx_file))
         assert [row["label"] for row in found] == [row["label"] for row in expected]
         for one, other in zip(expected, found, strict=True):
             assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
@@ -73,7 +71,7 @@ def test_answers_are_those_of_the_task(answerer, tokenizer):
     predictor = load_predictor(directory)
     expected = Dataset.from_list([{**row, "id": "x", "answers": {"text": [], "answer_start": []}} for row in rows])
     windows = make_windows(expected, tokenizer, 64, 64 // 3)
-    assert len(windows) > 3
+    assert len(windows) > 2
     outputs = [
         model(**{name: torch.tensor([window[name]]) for name in tokenizer.model_input_names}) for window in windows
     ]
@@ -122,27 +120,31 @@ def test_batches_of_none_are_refused(classifier):
 
 def test_a_model_without_a_head_is_refused(tokenizer, tmp_path):
     save_pretrained(make_model("bert", auto=AutoModel), tmp_path, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match=r"classifies sequences or answers questions.*\['BertModel'\]"):
+    with pytest.raises(ValueError, match=r"classifies sequences or answers questions.*a BertModel"):
         load_predictor(tmp_path)
 
 
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(onnx_file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"pip install 'axformer-lightning\[export\]'"):
-        load_predictor(onnx_file[0])
+    monkeypatch.setattr(formats, "find_spec", {}.get)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'axformer-lightning\[export\]'"):
+        load_predictor(onnx_file)
 
 
-def test_what_is_no_model_is_refused(tmp_path, onnx_file):
+def test_what_is_no_model_is_refused(tmp_path, onnx_file, classifier):
     with pytest.raises(FileNotFoundError, match="found nothing"):
         load_predictor(tmp_path / "none.onnx")
-    with pytest.raises(ValueError, match=r"Expected one of a directory, \.onnx"):
-        load_predictor(tmp_path / "model.bin")
-    (tmp_path / "model.onnx").write_bytes(onnx_file[0].read_bytes()[:100])
-    with pytest.raises(FileNotFoundError, match=r"config\.json' beside the model"):
+    (tmp_path / "model.onnx").write_bytes(onnx_file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="Cannot read"):
         load_predictor(tmp_path / "model.onnx")
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match="Cannot read the config"):
-        load_predictor(tmp_path / "model.onnx")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="Cannot read the model"):
-        load_predictor(tmp_path / "model.onnx")
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        load_predictor(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        load_predictor(classifier[1], tokenizer=tmp_path)
+
+
+def test_a_model_that_was_saved_alone_takes_a_tokenizer_from_elsewhere(classifier, tmp_path):
+    model, directory = classifier
+    save_pretrained(model, tmp_path)
+    with pytest.raises(ValueError, match="Expected a tokenizer in"):
+        load_predictor(tmp_path)
+    assert [*load_predictor(tmp_path, tokenizer=directory)(ROWS)] == [*load_predictor(directory)(ROWS)]
