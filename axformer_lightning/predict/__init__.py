@@ -1,4 +1,4 @@
-"""`python -m axformer_lightning.predict`: what a model, cut or not, says of texts."""
+"""`python -m axformer_lightning.predict`: what a saved or exported model says of texts."""
 
 from axformer_lightning.predict.engines import Engine, load_engine
 from axformer_lightning.predict.predictor import Predictor, load_predictor
