@@ -24,7 +24,7 @@ def make_server(predictor, port=8000):
         protocol_version = "HTTP/1.1"  # connections stay open
         timeout = SECONDS
 
-        def do_POST(self):  # noqa: N802
+        def do_POST(self):
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal() or int(length) > MOST_BYTES:
                 self.close_connection = True  # what follows is not read
