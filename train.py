@@ -18,7 +18,7 @@ import lightning as L
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate, to_absolute_path
+from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -38,6 +38,7 @@ from axformer_lightning.callbacks import (
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table
+from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
@@ -46,12 +47,13 @@ from axformer_lightning.runs.configured import (
     loggers_of,
     precision_of,
     returned_value,
+    rows_of,
 )
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
+from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
@@ -69,6 +71,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
             keep_configuration(cfg, directory)
             run_stages(cfg, directory, progress)
             progress.finish()
+            try_report(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
     return results
 
@@ -97,13 +100,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         taught=bool(distillation),
     )
     lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
-    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
-    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
-    train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
-    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
-        search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
-    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
-        train_rows = draw(train_rows, int(cfg.data.max_train_samples), cfg.seed)
+    rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
@@ -183,7 +180,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "plan": "plan.json",
         "artifact": "model",
     }
-    stages.save_results(directory, results)
+    stages.save_results(run, results)
 
 
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
@@ -249,8 +246,8 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     console.print(results_table(results))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {escape(str(directory))}: results.json, plan.json, plan.png (what is left), finetuned/ and"
-        " model/.",
+        f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
+        " finetuned/ and model/.",
         "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
         sep="\n",
         soft_wrap=True,

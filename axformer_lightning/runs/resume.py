@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import lightning as L
 import torch
 from typing_extensions import override
 
-from axformer_lightning.basics import replacing, write_atomically
+from axformer_lightning.basics import flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """The finished stages of a run, each on disk before the next begins.
+    """The finished stages of a run, each on disk before the next begins, and how long each took where it ended.
 
     Args:
         folder: where they are kept; None keeps nothing.
@@ -44,13 +45,14 @@ class Progress:
         self.folder = folder
         self.finished = finished
         self.done: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
 
     def restore_(self, module: FineTuner) -> None:
         """Put a module as it was loaded, and the random states, to where the last finished stage left them."""
         if self.folder is None or not (self.folder / "stages.pt").exists():
             return
         state = _load(self.folder / "stages.pt")
-        self.done = state["done"]
+        self.done, self.seconds = state["done"], state.get("seconds", {})
         if state["plan"] is not None:
             cut_(module.model, Plan.from_dict(state["plan"]))
         module.load_state_dict(state["weights"])
@@ -70,11 +72,14 @@ class Progress:
         if stage in self.done:
             finished: T = self.done[stage]
             return finished
+        began = time.monotonic()
         value = do()
+        self.seconds[stage] = round(time.monotonic() - began, 3)
         if self.folder is not None:
             plan = applied_plan(module.model)
             state = {
                 "done": {**self.done, stage: value},
+                "seconds": self.seconds,
                 "plan": None if plan is None else plan.to_dict(),
                 "weights": module.state_dict(),
                 "problem_type": module.model.config.problem_type,  # set by the first forward with labels
@@ -207,7 +212,7 @@ def _stages_done(folder: Path) -> list[str]:
 
 
 def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:
-    now, before = _flat(mine), _flat(kept)
+    now, before = flattened(mine), flattened(kept)
     different = [
         f"{name} is {now.get(name, 'missing')!r} and was {before.get(name, 'missing')!r}"
         for name in sorted(now.keys() | before.keys())
@@ -220,16 +225,9 @@ def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
 def _remove_halves(directory: Path) -> None:
     """Remove what a killed process was writing."""
-    for folder in (directory, directory / FOLDER, directory / ".hydra", directory / "predictions"):
+    for folder in (directory, *directory.glob("*/"), *directory.glob(".*/")):
         for path in folder.glob("*.tmp"):
             path.unlink()
     for name in MODELS:
