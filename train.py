@@ -137,7 +137,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
-    tell = partial(milestones.tell, run) if cfg.report_stages else lambda what: None
+    tell = partial(milestones.tell, run, tells=cfg.report_stages)
     baseline = stages.fine_tune(run, cfg.finetune_epochs)
     tell("fine-tuned")
     search, retraining = stages.search_and_cut(
