@@ -2,6 +2,6 @@
 
 from axformer_lightning.exporting.export import export_model, read_exported
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format
-from axformer_lightning.exporting.notes import Notes, notes_of
+from axformer_lightning.exporting.notes import Notes
 
-__all__ = ["FORMATS", "Exported", "Format", "Notes", "export_model", "notes_of", "read_exported"]
+__all__ = ["FORMATS", "Exported", "Format", "Notes", "export_model", "read_exported"]

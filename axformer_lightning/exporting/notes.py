@@ -26,8 +26,6 @@ class Notes:
         max_tokens: the longest sample that it has positions for.
         pad_token_id: what ids of padding are.
         int8: names of the modules whose weights are in int8.
-        num_tokens: rows of the embeddings of words; 0 where there are none.
-        problem_type: of the config, where it says one: labels may be exclusive or not.
         tokenizer: its `tokenizer.json`, or nothing.
     """
 
@@ -38,8 +36,6 @@ class Notes:
     max_tokens: int
     pad_token_id: int
     int8: tuple[str, ...] = ()
-    num_tokens: int = 0
-    problem_type: str = ""
     tokenizer: str = ""
 
     def to_text(self) -> dict[str, str]:
@@ -99,8 +95,6 @@ def notes_of(
         max_tokens=min(num_positions(model), NO_LIMIT),
         pad_token_id=getattr(config, "pad_token_id", None) or 0,
         int8=int8,
-        num_tokens=len(getattr(model.get_input_embeddings(), "weight", ())),
-        problem_type=getattr(config, "problem_type", None) or "",
         tokenizer=_tokenizer_text(model, tokenizer),
     )
 
