@@ -42,14 +42,18 @@ from axformer_lightning.runs import shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
     configuration_of,
+    job_configuration,
     keep_configuration,
     loggers_of,
     precision_of,
     returned_value,
+    shared_directory,
 )
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
+from axformer_lightning.runs.sharing import fine_tune_once
+from axformer_lightning.runs.state import DONE, State, read_state, sigterm_raises, telling
 from axformer_lightning.runs.teaching import Teacher
 from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
 from axformer_lightning.training import StartingPoint
@@ -63,12 +67,16 @@ DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
-    check_configuration(cfg)
     with _claimed(cfg, directory) as progress:
         if not progress.finished:
-            keep_configuration(cfg, directory)
-            run_stages(cfg, directory, progress)
-            progress.finish()
+            alone = progress.folder is not None
+            with telling(directory) if alone else nullcontext(progress.on_stage) as progress.on_stage:
+                check_configuration(cfg)
+                keep_configuration(cfg, directory)
+                run_stages(cfg, directory, progress)
+                progress.finish()
+        elif (state := read_state(directory)) and state.state != DONE:  # it was killed after its last file
+            State(DONE, began=state.began).write(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
     return results
 
@@ -140,7 +148,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
-    baseline = stages.fine_tune(run, cfg.finetune_epochs)
+    baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
     search, retraining = stages.search_and_cut(
         run,
         callbacks,
@@ -236,10 +244,12 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # lightning 2.6 on torch 2.13
     directory = Path(HydraConfig.get().runtime.output_dir)
+    several = HydraConfig.get().mode == RunMode.MULTIRUN  # by a launcher that calls this function
     try:
-        results = train(cfg, directory)
+        with sigterm_raises():
+            results = train(job_configuration(cfg, directory) if several else cfg, directory)
     except (ValueError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or HydraConfig.get().mode == RunMode.MULTIRUN:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or several:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
     except SIGTERMException:

@@ -1,18 +1,22 @@
 """What a run reads from its configuration, and how it keeps it."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from axformer_lightning.basics import bf16_pays, write_atomically
+from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
+from axformer_lightning.runs.sharing import fine_tuning_of
+from axformer_lightning.runs.state import FAILED, read_state
 
-SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
+SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
+DENSE_DIR = ".dense"  # in a sweep's directory
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
     "logger": "`logger=`, for example `logger=none`",
@@ -30,6 +34,46 @@ def configuration_of(cfg: DictConfig) -> dict[str, Any]:
     for option in SHOWN_ONLY_BY_TRAINER:
         plain["trainer"].pop(option, None)
     return plain
+
+
+def digest_of_configuration(values: Mapping[str, Any]) -> str:
+    """Return a name for a configuration, the same in every process.
+
+    Example:
+        >>> digest_of_configuration({"seed": 0}), digest_of_configuration({"seed": 1})
+        ('c7ce71c8aa64', 'd9b1d6e2f0e5')
+    """
+    return digest_of([json.dumps(values, sort_keys=True, default=str).encode()]).hex()[:12]
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """Return the name of a job's directory in a sweep: a digest of everything that its results depend on."""
+    return digest_of_configuration(configuration_of(OmegaConf.masked_copy(_root_, [k for k in _root_ if k != "hydra"])))
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def shared_directory(cfg: DictConfig) -> Path | None:
+    """Return where runs that train alike share their fine-tuned model, None where they do not."""
+    folder = cfg.sweep.dense_dir
+    return None if folder is None else Path(folder) / digest_of_configuration(fine_tuning_of(configuration_of(cfg)))
+
+
+def job_configuration(cfg: DictConfig, directory: Path) -> DictConfig:
+    """Return the configuration of a job of a sweep: it goes on where it was killed, and shares its dense model.
+
+    Raises:
+        RuntimeError: if it failed before and is not to be tried again.
+    """
+    before = read_state(directory)
+    if before is not None and before.state == FAILED and not cfg.sweep.retry:
+        raise RuntimeError(f"This job has failed before: {before.reason} Set sweep.retry=true to try it again.")
+    job = cfg.copy()
+    with open_dict(job):
+        job.resume = True
+        job.sweep.dense_dir = cfg.sweep.dense_dir or str(directory.parent / DENSE_DIR)
+    return job
 
 
 def keep_configuration(cfg: DictConfig, directory: Path) -> None:

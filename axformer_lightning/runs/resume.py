@@ -9,10 +9,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import lightning as L
 import torch
@@ -38,11 +39,15 @@ class Progress:
     Args:
         folder: where they are kept; None keeps nothing.
         finished: whether the run has ended.
+        on_stage: is told the name of each stage that begins.
     """
 
-    def __init__(self, folder: Path | None = None, *, finished: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, finished: bool = False, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> None:
         self.folder = folder
         self.finished = finished
+        self.on_stage = on_stage
         self.done: dict[str, Any] = {}
 
     def restore_(self, module: FineTuner) -> None:
@@ -70,6 +75,7 @@ class Progress:
         if stage in self.done:
             finished: T = self.done[stage]
             return finished
+        self.on_stage(stage)
         value = do()
         if self.folder is not None:
             plan = applied_plan(module.model)
@@ -176,7 +182,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
                 kept["configuration"] = configuration
                 write_atomically(record, json.dumps(kept, indent=2) + "\n")
         if not finished:
-            _remove_halves(directory)
+            remove_halves(directory)
         if kept is None:
             _clear(folder)
             kept = {"finished": False, "configuration": configuration}
@@ -192,14 +198,43 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
 @contextmanager
 def _locked(path: Path, directory: Path) -> Iterator[None]:
     with path.open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(10):  # who only asks whether it is locked locks it for a moment
+            if _lock(file):
+                break
+            time.sleep(0.05)
+        else:
             raise RuntimeError(
                 f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
                 " Wait until it has ended, or choose another `hydra.run.dir`."
-            ) from None
+            )
         yield
+
+
+def _lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_in_use(directory: Path) -> bool:
+    """Tell whether a live process runs in a directory.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> with claim(directory, {"seed": 0}, resume=True):
+        ...     is_in_use(directory)
+        True
+        >>> is_in_use(directory)
+        False
+    """
+    try:
+        with (directory / FOLDER / "lock").open("a", encoding="utf-8") as file:
+            return not _lock(file)
+    except FileNotFoundError:
+        return False
 
 
 def _stages_done(folder: Path) -> list[str]:
@@ -227,7 +262,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _remove_halves(directory: Path) -> None:
+def remove_halves(directory: Path) -> None:
     """Remove what a killed process was writing."""
     for folder in (directory, directory / FOLDER, directory / ".hydra", directory / "predictions"):
         for path in folder.glob("*.tmp"):
