@@ -81,4 +81,9 @@ def _shown(console: Console, directory: Path) -> Iterator[Any]:
             yield lambda sweep: live.update(jobs_table(sweep, directory))
         return
     before: dict[Job, str] = {}
-    yield lambda sweep: [console.print(line, markup=False, highlight=False, soft_wrap=True) for line in told(sweep, before)]
+
+    def show(sweep: Sweep) -> None:
+        for line in told(sweep, before):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    yield show

@@ -95,13 +95,12 @@ def _clock(seconds: float | None) -> str:
 
 def told(sweep: Sweep, before: dict[Job, str]) -> list[str]:
     """Return a line for each job whose state has changed, and remember the states: for output that is no terminal."""
-    names: dict[Job, str] = settings_of(sweep.jobs)
+    names = settings_of(sweep.jobs)
     lines = []
     for job in sweep.jobs:
         state = state_of(sweep, job)
         if before.get(job, WAITING) != state:
-            lines.append(f"{state}: {job.directory.name} {names[job]} {detail(job, state) if state != RUNNING else ''}".rstrip())
+            said = "" if state == RUNNING else detail(job, state)
+            lines.append(f"{state}: {job.directory.name} {names[job]} {said}".rstrip())
         before[job] = state
     return lines
-
-

@@ -48,7 +48,9 @@ def digest_of_configuration(values: Mapping[str, Any]) -> str:
 
 def run_name(*, _root_: DictConfig) -> str:
     """Return the name of a job's directory in a sweep: a digest of everything that its results depend on."""
-    return digest_of_configuration(configuration_of(OmegaConf.masked_copy(_root_, [k for k in _root_ if k != "hydra"])))
+    return digest_of_configuration(
+        configuration_of(OmegaConf.masked_copy(_root_, [str(k) for k in _root_ if k != "hydra"]))
+    )
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)

@@ -43,7 +43,11 @@ class Progress:
     """
 
     def __init__(
-        self, folder: Path | None = None, *, finished: bool = False, on_stage: Callable[[str], None] = lambda stage: None
+        self,
+        folder: Path | None = None,
+        *,
+        finished: bool = False,
+        on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.folder = folder
         self.finished = finished

@@ -106,10 +106,10 @@ def telling(directory: Path) -> Iterator[Callable[[str], None]]:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a text that says anything, or nothing.
+    r"""Return the last line of a text that says anything, or nothing.
 
     Example:
-        >>> last_line("Traceback\\nValueError: no\\n\\n")
+        >>> last_line("Traceback\nValueError: no\n\n")
         'ValueError: no'
     """
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
