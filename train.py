@@ -44,12 +44,14 @@ from axformer_lightning.runs.configured import (
     configuration_of,
     job_configuration,
     keep_configuration,
+    loggers_for,
     loggers_of,
     precision_of,
     returned_value,
     shared_directory,
 )
 from axformer_lightning.runs.epochs import count_epochs_from_one_
+from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
@@ -147,7 +149,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
-    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
+    make_loggers = partial(loggers_for, cfg.logger, directory)
+    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
     baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
     search, retraining = stages.search_and_cut(
         run,
@@ -192,6 +195,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "artifact": "model",
     }
     stages.save_results(directory, results)
+    log_results(make_loggers("report"), results, directory / "plan.png")
 
 
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:

@@ -310,7 +310,7 @@ def test_loggers_of_any_constructor_and_several_of_them(tmp_path):
 
 
 def test_a_configuration_composed_in_a_notebook_makes_its_logger(tmp_path):
-    logger = loggers_of(configuration("task=mrpc").logger, "finetune", tmp_path)
+    (logger,) = loggers_of(configuration("task=mrpc").logger, "finetune", tmp_path)
     assert Path(logger.log_dir) == tmp_path / "logs" / "finetune"
 
 

@@ -2,12 +2,13 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object, instantiate
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
@@ -119,8 +120,16 @@ def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:
     local = (
         "id" not in takes and "name" in takes
     )  # others take the version for the id of a run, which has to be its own
-    given = {"save_dir": str(directory), "version": stage if local else f"{directory.name}_{stage}"}
+    own = f"{directory.name}_{stage}"
+    place = directory / "mlruns" if "tracking_uri" in takes else directory
+    given = {"save_dir": str(place), "version": stage if local else own, "run_name": own}
     return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
+
+
+def loggers_for(cfg: Any, directory: Path, stage: str) -> Sequence[Logger]:
+    """Return the loggers of a stage as a sequence, empty where there are none."""
+    made = loggers_of(cfg, stage, directory)
+    return made if isinstance(made, list) else [made] if made else []
 
 
 def _returned(cfg: DictConfig) -> list[str]:

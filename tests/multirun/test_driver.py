@@ -61,7 +61,11 @@ def test_a_job_that_fails_stops_no_other_and_says_why(job):
 
 
 def test_what_is_done_is_not_started_and_what_failed_only_when_asked(job):
-    jobs = [job("a"), job("b", "say('failed', reason='no'); sys.exit(1)"), job("c", "say('interrupted'); sys.exit(143)")]
+    jobs = [
+        job("a"),
+        job("b", "say('failed', reason='no'); sys.exit(1)"),
+        job("c", "say('interrupted'); sys.exit(143)"),
+    ]
     run(jobs)
     for one in jobs:
         (one.directory / "job.log").unlink()
