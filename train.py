@@ -1,6 +1,5 @@
 """Fine-tune, search, cut, retrain, report: `python train.py task=mrpc model=minilm`."""
 
-import inspect
 import json
 import logging
 import os
@@ -15,10 +14,9 @@ from typing import Any
 
 import hydra
 import lightning as L
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate, to_absolute_path
+from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -27,18 +25,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets import TARGETS, Budget
-from axformer_lightning.callbacks import (
-    AccuracyDrivenPruningCallback,
-    DistillationCallback,
-    HardAttentionCallback,
-    Int8Callback,
-    SearchCallback,
-    ShrinkCallback,
-)
+from axformer_lightning.callbacks import Int8Callback, SearchCallback, ShrinkCallback
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
-from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.runs import shrinking, stages
+from axformer_lightning.report import plan_summary, results_table, stages_table
+from axformer_lightning.report.page import try_report
+from axformer_lightning.runs import milestones, shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
     configuration_of,
@@ -48,22 +40,22 @@ from axformer_lightning.runs.configured import (
     loggers_of,
     precision_of,
     returned_value,
+    rows_of,
     shared_directory,
 )
+from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
+from axformer_lightning.runs.groups import store_groups
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
 from axformer_lightning.runs.state import DONE, State, read_state, sigterm_raises, telling
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
+from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
-# In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
-ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
-WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
 DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
@@ -77,6 +69,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
                 keep_configuration(cfg, directory)
                 run_stages(cfg, directory, progress)
                 progress.finish()
+            try_report(directory)
         elif (state := read_state(directory)) and state.state != DONE:  # it was killed after its last file
             State(DONE, began=state.began).write(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
@@ -107,13 +100,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         taught=bool(distillation),
     )
     lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
-    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
-    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
-    train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
-    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
-        search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
-    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
-        train_rows = draw(train_rows, int(cfg.data.max_train_samples), cfg.seed)
+    rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
@@ -151,7 +138,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     make_loggers = partial(loggers_for, cfg.logger, directory)
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
+    tell = partial(milestones.tell, run) if cfg.report_stages else lambda what: None
     baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
+    tell("fine-tuned")
     search, retraining = stages.search_and_cut(
         run,
         callbacks,
@@ -162,19 +151,26 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         dense=cfg.retrain_dense,
         max_length=cfg.data.max_length,
     )
+    if callbacks:
+        tell("searched and cut" if budget is None else "searched for hard attention")
     if budget is not None:
         data.train_on_all = recipe.on_all
-        again = (
-            partial(stages.retrain_model, run, recipe=recipe, start=start, teacher=teacher) if recipe.epochs else None
-        )
+
+        def retrain(stage: str) -> Any:
+            tell(f"made smaller {stage.removeprefix('retrain')}".strip())
+            return stages.retrain_model(run, stage, recipe, start, teacher)
+
+        again = retrain if recipe.epochs else None
         points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
+        tell("retrained" if recipe.epochs else "made smaller")
         retraining = [point["retraining"] for point in points if "retraining" in point]
     if int8 is not None:
         data.train_on_all = cfg.retrain_on_all
-        again = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
+        own = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
         options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
-        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=again, prefix="int8_", **options)
+        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
         retraining += after
+        tell("in int8")
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
@@ -185,16 +181,17 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "task": cfg.task.name,
         "model": cfg.model.pretrained or "tiny",
         "seed": cfg.seed,
-        "device": stages.device_name(reporter.strategy.root_device),
+        "device": device_name(reporter.strategy.root_device),
         "accepted": search["accepted"],
         **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),
+        **({"stages": milestones.told(run)} if cfg.report_stages else {}),
         "plan": "plan.json",
         "artifact": "model",
     }
-    stages.save_results(directory, results)
+    stages.save_results(run, results)
     log_results(make_loggers("report"), results, directory / "plan.png")
 
 
@@ -203,7 +200,9 @@ def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progres
     if alone:
         return claim(directory, configuration_of(cfg), resume=cfg.resume)
     if cfg.resume:
-        raise ValueError("Expected one device with resume=true, got several. Set trainer.devices=1.")
+        raise ValueError(
+            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always resume."
+        )
     return nullcontext(Progress())
 
 
@@ -225,18 +224,7 @@ def _callbacks(cfg: DictConfig) -> list[SearchCallback]:
     return found
 
 
-def _arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
-    """Return a callback's arguments and defaults: they live in its signature and nowhere else."""
-    parameters = inspect.signature(callback.__init__).parameters  # type: ignore[misc]
-    return {name: parameter.default for name, parameter in parameters.items() if name not in left_out}
-
-
-store = ConfigStore.instance()
-store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
-store.store(group="pruning", name="shrink_signature", node=_arguments(ShrinkCallback, ELSEWHERE))
-store.store(group="distillation", name="signature", node=_arguments(DistillationCallback, ELSEWHERE | {"teacher"}))
-store.store(group="int8", name="signature", node=_arguments(Int8Callback, ELSEWHERE | WITH_PRUNING))
-store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
+store_groups()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -261,10 +249,12 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         sys.exit(128 + signal.SIGTERM)
     console = Console()
     console.print(results_table(results))
+    if "stages" in results:
+        console.print(stages_table(results["stages"]))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {escape(str(directory))}: results.json, plan.json, plan.png (what is left), finetuned/ and"
-        " model/.",
+        f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
+        " finetuned/ and model/.",
         "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
         sep="\n",
         soft_wrap=True,

@@ -10,6 +10,7 @@ from axformer_lightning.callbacks import (
     Int8Callback,
     ShrinkCallback,
 )
+from axformer_lightning.exporting import export_model, read_exported
 from axformer_lightning.plan import Plan
 from axformer_lightning.rounds import in_bf16, quantize
 from axformer_lightning.search import find_plan
@@ -28,12 +29,14 @@ __all__ = [
     "ShrinkCallback",
     "apply_checkpoint_plans_",
     "apply_plan_",
+    "export_model",
     "find_plan",
     "follow_workers_",
     "in_bf16",
     "load_from_checkpoint",
     "load_pretrained",
     "quantize",
+    "read_exported",
     "register_family",
     "save_pretrained",
     "shrink",

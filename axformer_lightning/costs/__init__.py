@@ -4,7 +4,13 @@ from axformer_lightning.costs.conditions import Conditions, hardware_name
 from axformer_lightning.costs.formula import block_macs, macs_per_token
 from axformer_lightning.costs.latency import latencies_ms
 from axformer_lightning.costs.latency_table import LatencyTable
-from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, macs_per_sample, num_positions
+from axformer_lightning.costs.measured import (
+    count_encoder_parameters,
+    count_parameters,
+    macs_per_sample,
+    num_positions,
+    uniform_batch,
+)
 from axformer_lightning.costs.plans import (
     Cost,
     block_cost,
@@ -41,4 +47,5 @@ __all__ = [
     "num_positions",
     "rest_cost",
     "sizes_of",
+    "uniform_batch",
 ]

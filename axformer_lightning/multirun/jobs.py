@@ -13,7 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from axformer_lightning.runs.configured import DENSE_DIR
-from axformer_lightning.runs.resume import RESULTS, is_in_use
+from axformer_lightning.runs.locks import is_in_use
+from axformer_lightning.runs.resume import RESULTS
 from axformer_lightning.runs.state import DONE, FAILED, INTERRUPTED, RUNNING, State, last_line, read_state
 
 LOG = "job.log"

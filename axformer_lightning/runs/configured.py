@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object, instantiate, to_absolute_path
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
+from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
@@ -146,3 +148,16 @@ def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple
     }
     values = tuple(found[name] for name in _returned(cfg))
     return values[0] if len(values) == 1 else values
+
+
+def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
+    """Return the rows of a run's task, and of its training set what trains, and what decides."""
+    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
+    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
+    train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
+    search = without_dev_rows(search, rows.dev)
+    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search):
+        search = draw(search, int(cfg.data.max_search_samples), cfg.seed)
+    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train):
+        train = draw(train, int(cfg.data.max_train_samples), cfg.seed)
+    return rows, train, search

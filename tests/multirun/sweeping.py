@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,12 +66,3 @@ def processes_of(directory):
         if any(word.startswith("hydra.run.dir=") and str(directory) in word for word in words):
             found.append(int(path.parent.name))
     return found
-
-
-def kill_all(directory):
-    """Kill every job that is left."""
-    for pid in processes_of(directory):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass

@@ -1,0 +1,99 @@
+"""Products and look-ups of an ONNX graph in int8: what `axformer_lightning.int8` computes, by operators of ONNX.
+
+`onnxruntime.quantization` would round the same products to the same grids, but a table of embeddings to one step
+for all rows, and it does not say which module of torch a product came from. The exporter does.
+
+Shape suffixes: ``O`` rows of a weight, ``I`` its columns.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from axformer_lightning.int8.rounding import to_int8
+
+SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules around an operator
+
+
+def round_graph_(model: Any, modules: Mapping[str, nn.Module]) -> None:
+    """Put products and look-ups of ``modules`` in int8, in place.
+
+    Args:
+        model: an `onnx_ir.Model`, as exported and before operators are fused.
+        modules: linear layers and embeddings, by their names in the model that was exported.
+
+    Raises:
+        ValueError: if the graph has no product or look-up of a module.
+    """
+    import onnx_ir as ir
+
+    graph, read, found = model.graph, {}, set()
+    tables: dict[str, tuple[Any, Any]] = {}
+    for node in [node for node in graph if node.op_type in ("MatMul", "Gemm", "Gather")]:
+        name = _module_of(node)
+        if name not in modules or (node.op_type == "Gather") != isinstance(modules[name], nn.Embedding):
+            continue
+        if name not in tables:
+            tables[name] = _stored(graph, name, modules[name])
+        tape = ir.tape.Tape()
+        if node.op_type == "Gather":
+            new = _look_up(tape, node.inputs[1], *tables[name])
+        else:
+            x = node.inputs[0]
+            if x not in read:  # query, key and value read the same
+                read[x] = tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3)
+            bias = node.inputs[2] if node.op_type == "Gemm" else None
+            new = _product(tape, read[x], *tables[name], bias)
+        old = node.outputs[0]
+        new.shape, new.dtype = old.shape, old.dtype
+        graph.insert_before(node, tape.nodes)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        found.add(name)
+    if lost := sorted(set(modules) - found):
+        raise ValueError(
+            f"Expected a product or a look-up of each module that is to be in int8, got none of {lost[:3]} in the"
+            " exported graph. Leave these out."
+        )
+    ir.passes.common.RemoveUnusedNodesPass()(model)
+
+
+def _module_of(node: Any) -> str:
+    scopes = node.metadata_props.get(SCOPES, "")
+    return str(scopes.split("'")[-4]) if scopes.count("'") >= 4 else ""
+
+
+def _stored(graph: Any, name: str, module: nn.Module) -> tuple[Any, Any]:
+    weight_OI, step_O1 = (tensor.numpy() for tensor in to_int8(module.weight))  # type: ignore[arg-type]
+    if isinstance(module, nn.Embedding):
+        return _put(graph, f"{name}.weight_int8", weight_OI), _put(graph, f"{name}.weight_step", step_O1)
+    return _put(graph, f"{name}.weight_int8", weight_OI.T), _put(graph, f"{name}.weight_step", step_O1[:, 0])
+
+
+def _put(graph: Any, name: str, array: np.ndarray) -> Any:
+    import onnx_ir as ir
+
+    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array)))
+    value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+    graph.register_initializer(value)
+    return value
+
+
+def _look_up(tape: Any, ids: Any, weight_OI: Any, step_O1: Any) -> Any:
+    import onnx_ir as ir
+
+    whole = tape.op("Cast", [tape.op("Gather", [weight_OI, ids])], attributes={"to": ir.DataType.FLOAT})
+    return tape.op("Mul", [whole, tape.op("Gather", [step_O1, ids])])
+
+
+def _product(tape: Any, read: Any, weight_IO: Any, step_O: Any, bias: Any) -> Any:
+    import onnx_ir as ir
+
+    whole, step, zero = read  # in the order that ONNX Runtime makes one operator of
+    product = tape.op(
+        "Cast", [tape.op("MatMulInteger", [whole, weight_IO, zero])], attributes={"to": ir.DataType.FLOAT}
+    )
+    scaled = tape.op("Mul", [product, tape.op("Mul", [step, step_O])])
+    return scaled if bias is None else tape.op("Add", [scaled, bias])

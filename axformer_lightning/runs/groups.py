@@ -1,0 +1,37 @@
+"""Config groups whose settings are the arguments of callbacks: they live in the signatures and nowhere else."""
+
+import inspect
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from axformer_lightning.callbacks import (
+    AccuracyDrivenPruningCallback,
+    DistillationCallback,
+    HardAttentionCallback,
+    Int8Callback,
+    ShrinkCallback,
+)
+
+# In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing there.
+ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
+WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
+GROUPS = (
+    ("pruning", "signature", AccuracyDrivenPruningCallback, ELSEWHERE),
+    ("pruning", "shrink_signature", ShrinkCallback, ELSEWHERE),
+    ("distillation", "signature", DistillationCallback, ELSEWHERE | {"teacher"}),
+    ("int8", "signature", Int8Callback, ELSEWHERE | WITH_PRUNING),
+    ("hard_attention", "signature", HardAttentionCallback, ELSEWHERE | WITH_PRUNING),
+)
+
+
+def arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
+    """Return a callback's arguments and their defaults."""
+    parameters = inspect.signature(callback.__init__).parameters  # type: ignore[misc]
+    return {name: parameter.default for name, parameter in parameters.items() if name not in left_out}
+
+
+def store_groups() -> None:
+    """Let Hydra know the groups."""
+    for group, name, callback, left_out in GROUPS:
+        ConfigStore.instance().store(group=group, name=name, node=arguments(callback, left_out))
