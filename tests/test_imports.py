@@ -13,14 +13,14 @@ PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "kernels", "hard_attention", "int8", "first_token", "scoring", "costs", "criteria",
     "plan", "replay", "repair", "search", "surgery", "timing", "evidence", "budgets", "rounds", "vocabulary", "report",
-    "artifacts", "exporting", "training", "distillation", "callbacks", "tasks", "runs", "sweeps",
+    "artifacts", "exporting", "training", "distillation", "callbacks", "tasks", "runs", "multirun", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}
 HOSTS = {
     "transformers": {*ORDER} - {"basics", "criteria", "plan", "evidence", "report"},
     "lightning": LIGHTNING,
-    "hydra": {"runs", "sweeps"},
+    "hydra": {"runs", "multirun", "sweeps"},
     "torch_pruning": {"sweeps"},
     "scipy": {"evidence", "sweeps"},
     "jinja2": {"report"},

@@ -12,7 +12,7 @@ import torch
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.benchmark.rules import split_of
 from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
-from axformer_lightning.runs.stages import device_name
+from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps import batches_of, labelled_rows
 from axformer_lightning.sweeps.deploy import ENGINES, Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed

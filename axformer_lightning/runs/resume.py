@@ -5,7 +5,6 @@ the process dies; and, while the run lasts, `stages.pt` with what the finished s
 search journal of the stage that is being run.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,12 +20,13 @@ from typing_extensions import override
 
 from axformer_lightning.basics import flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
+from axformer_lightning.runs.locks import FOLDER, LOCK, locked
 from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
 
-FOLDER, RESULTS = ".resume", "results.json"
-KEPT = {"lock", "run.json"}
+RESULTS = "results.json"
+KEPT = {LOCK, "run.json"}
 MODELS = ("finetuned", "model")
 AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
 
@@ -39,11 +39,19 @@ class Progress:
     Args:
         folder: where they are kept; None keeps nothing.
         finished: whether the run has ended.
+        on_stage: is told the name of each stage that begins.
     """
 
-    def __init__(self, folder: Path | None = None, *, finished: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        finished: bool = False,
+        on_stage: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         self.folder = folder
         self.finished = finished
+        self.on_stage = on_stage
         self.done: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
 
@@ -72,6 +80,7 @@ class Progress:
         if stage in self.done:
             finished: T = self.done[stage]
             return finished
+        self.on_stage(stage)
         began = time.monotonic()
         value = do()
         self.seconds[stage] = round(time.monotonic() - began, 3)
@@ -169,7 +178,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         )
     folder.mkdir(exist_ok=True)
     finished = False
-    with _locked(folder / "lock", directory):
+    with locked(directory):
         kept: Any = None
         if resume and record.exists():
             with _reading(record):
@@ -181,7 +190,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
                 kept["configuration"] = configuration
                 write_atomically(record, json.dumps(kept, indent=2) + "\n")
         if not finished:
-            _remove_halves(directory)
+            remove_halves(directory)
         if kept is None:
             _clear(folder)
             kept = {"finished": False, "configuration": configuration}
@@ -192,19 +201,6 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             if {path.name for path in folder.iterdir()} == KEPT:  # nothing to resume, only in the way of other options
                 shutil.rmtree(folder)
             raise
-
-
-@contextmanager
-def _locked(path: Path, directory: Path) -> Iterator[None]:
-    with path.open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
-                " Wait until it has ended, or choose another `hydra.run.dir`."
-            ) from None
-        yield
 
 
 def _stages_done(folder: Path) -> list[str]:
@@ -225,7 +221,7 @@ def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any
         )
 
 
-def _remove_halves(directory: Path) -> None:
+def remove_halves(directory: Path) -> None:
     """Remove what a killed process was writing."""
     for folder in (directory, *directory.glob("*/"), *directory.glob(".*/")):
         for path in folder.glob("*.tmp"):

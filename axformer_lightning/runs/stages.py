@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from datasets import Dataset
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -26,6 +26,7 @@ from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.dev import dev_metrics
 from axformer_lightning.runs.environment import keep_environment
+from axformer_lightning.runs.logged import told_of_search
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
 from axformer_lightning.runs.teaching import Teacher, taught
@@ -56,6 +57,7 @@ class Run:
         make_trainer: gives the trainer of a stage.
         show_progress: whether the search shows a progress bar.
         progress: the stages that are finished.
+        make_loggers: gives the loggers of a stage that trains nothing.
     """
 
     directory: Path
@@ -65,6 +67,7 @@ class Run:
     make_trainer: MakeTrainer
     show_progress: bool = True
     progress: Progress = field(default_factory=Progress)
+    make_loggers: Callable[[str], Sequence[Logger]] = lambda stage: ()
 
     @property
     def model(self) -> PreTrainedModel:
@@ -162,10 +165,14 @@ def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     logger.info("Search and cut: %s.", ", then ".join(tried))
     total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
-    with isolate_rng(), SearchProgress(total, enabled=run.show_progress) as progress:
+    with (
+        isolate_rng(),
+        SearchProgress(total, enabled=run.show_progress) as progress,
+        told_of_search(run.make_loggers(stage), progress) as on_trial,
+    ):
         batches = search_batches(run.module, run.data.val_dataloader(), settings.batch_tokens, run.model.config)
         journal = run.progress.journal(stage)
-        cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=progress.on_trial)
+        cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=on_trial)
     return _added_up(cut.counts)
 
 
@@ -242,13 +249,6 @@ def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
         }
         for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
     }
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of a device, as a table of results needs it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
 
 
 def save_results(run: Run, results: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Effort, TargetOptions
 from axformer_lightning.callbacks.agreement import CallbackOptions
 from axformer_lightning.distillation import Distillation
+from axformer_lightning.runs.groups import ELSEWHERE, WITH_PRUNING, arguments
 from axformer_lightning.search import Int8, Pruning, meanings
-from train import ELSEWHERE, WITH_PRUNING, _arguments
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 HEAD = "| setting and default | meaning |\n|---|---|\n"
@@ -44,17 +44,17 @@ def rows():
         | meanings(CallbackOptions)
         | meanings(Distillation)
     )
-    pruning = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
-    hard = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
-    distillation = _arguments(DistillationCallback, ELSEWHERE | {"teacher"})
-    int8 = _arguments(Int8Callback, ELSEWHERE | WITH_PRUNING | (set(pruning) - {"tolerance"}))
+    pruning = arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
+    hard = arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
+    distillation = arguments(DistillationCallback, ELSEWHERE | {"teacher"})
+    int8 = arguments(Int8Callback, ELSEWHERE | WITH_PRUNING | (set(pruning) - {"tolerance"}))
     groups = {"pruning": pruning, "hard_attention": hard, "int8": int8, "distillation": distillation}
     for group, arguments in groups.items():
-        for name, default in arguments.items():
+        for name, default in own.items():
             yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
     yield f"\nWith `pruning=budget`, whose settings are those of `ShrinkCallback`:\n\n{HEAD}"
     said |= meanings(TargetOptions) | meanings(Effort)
-    for name, default in _arguments(ShrinkCallback, ELSEWHERE).items():
+    for name, default in arguments(ShrinkCallback, ELSEWHERE).items():
         yield f"| `pruning.{name}={shown(default)}` | {readable(said[name])} |\n"
 
 
