@@ -200,7 +200,8 @@ def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progres
         return claim(directory, configuration_of(cfg), resume=cfg.resume)
     if cfg.resume:
         raise ValueError(
-            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always resume."
+            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always"
+            " resume."
         )
     return nullcontext(Progress())
 
