@@ -77,7 +77,7 @@ def export_model(
         )
     row.check_installed(name)
     if isinstance(model, str | os.PathLike):
-        tokenizer = _tokenizer_in(Path(model)) if tokenizer is None else tokenizer
+        tokenizer = tokenizer_in(Path(model)) if tokenizer is None else tokenizer
         model = load_pretrained(model)
     transformer = find_transformer(model)
     names = _int8_names(transformer, int8)
@@ -171,7 +171,8 @@ def _all_in_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> tuple[L
     return tuple(full)
 
 
-def _tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
+def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer in a directory, or None if there is none that other engines could read."""
     if not (directory / "tokenizer.json").is_file():
         return None
     return AutoTokenizer.from_pretrained(str(directory))  # type: ignore[no-any-return]

@@ -26,6 +26,7 @@ class Notes:
         max_tokens: the longest sample that it has positions for.
         pad_token_id: what ids of padding are.
         int8: names of the modules whose weights are in int8.
+        multi_label: whether a text may have several of the labels, or none.
         tokenizer: its `tokenizer.json`, or nothing.
     """
 
@@ -36,6 +37,7 @@ class Notes:
     max_tokens: int
     pad_token_id: int
     int8: tuple[str, ...] = ()
+    multi_label: bool = False
     tokenizer: str = ""
 
     def to_text(self) -> dict[str, str]:
@@ -95,6 +97,7 @@ def notes_of(
         max_tokens=min(num_positions(model), NO_LIMIT),
         pad_token_id=getattr(config, "pad_token_id", None) or 0,
         int8=int8,
+        multi_label=config.problem_type == "multi_label_classification",
         tokenizer=_tokenizer_text(model, tokenizer),
     )
 
