@@ -77,7 +77,7 @@ class Predictor:
         self.tokenizer.no_truncation()
         if self.finds_spans:
             limit = min(notes.max_tokens, 384)
-            self.tokenizer.enable_truncation(limit, min(STRIDE, limit // 4), strategy="only_second")
+            self.tokenizer.enable_truncation(limit, stride=min(STRIDE, limit // 4), strategy="only_second")
         elif truncate:
             self.tokenizer.enable_truncation(notes.max_tokens)
 

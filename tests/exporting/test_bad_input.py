@@ -9,7 +9,7 @@ from axformer_lightning.exporting import FORMATS, Notes
 
 @pytest.fixture
 def model(tiny):
-    return tiny.model("bert", "eager")
+    return tiny.model("bert", "eager", num_hidden_layers=1)
 
 
 def refused(error, match, model, path, **options):

@@ -9,6 +9,7 @@ import torch
 from axformer_lightning import apply_plan_, export_model
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.exporting import FORMATS, read_exported
+from axformer_lightning.exporting.export import int8_names
 from axformer_lightning.int8 import set_int8_
 from axformer_lightning.int8.rounding import to_int8
 from axformer_lightning.plan import plan_of
@@ -98,16 +99,19 @@ def test_int8_logits_are_those_of_the_model_in_int8(tiny, tmp_path, family, name
     assert by_engine < by_rounding / 5
 
 
-def test_true_puts_all_blocks_and_the_embeddings_in_int8_unless_the_plan_says_which(tiny, tmp_path):
-    model = cut(tiny, "bert", "eager", (LayerPlan(attention="removed"), LayerPlan(), LayerPlan(feed_forward="removed")))
-    names = read_exported(export_model(model, tmp_path / "all.onnx", int8=True)).notes.int8
-    assert len(names) == 1 + 2 + 6 + 4
-    assert "bert.embeddings.word_embeddings" in names
+def test_true_puts_all_blocks_and_the_embeddings_in_int8_unless_the_plan_says_which(tiny):
+    layers = (LayerPlan(attention="removed"), LayerPlan(heads_removed=(0, 1, 2, 3)), LayerPlan(feed_forward="removed"))
+    model = cut(tiny, "bert", "eager", layers)
+    assert len(int8_names(model, True)) == 1 + 2 + 2 + 4
+    assert "bert.embeddings.word_embeddings" in int8_names(model, True)
+    assert int8_names(model, None) == int8_names(model, False) == ()
+    model = cut(tiny, "bert", "eager", INT8)
+    assert int8_names(model, True) == int8_names(model, None) != ()
 
 
 def test_names_say_what_is_in_int8(tiny, tmp_path):
     wanted = ["bert.encoder.layer.1.attention.self.key", "classifier", "bert.embeddings.word_embeddings"]
-    model = tiny.model("bert", "sdpa")
+    model = tiny.model("bert", "sdpa", num_hidden_layers=2)
     path = export_model(model, tmp_path / "model.onnx", int8=wanted)
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(path).graph
