@@ -1,6 +1,5 @@
 """Fine-tune, search, cut, retrain, report: `python train.py task=mrpc model=minilm`."""
 
-import inspect
 import json
 import logging
 import os
@@ -15,60 +14,63 @@ from typing import Any
 
 import hydra
 import lightning as L
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate, to_absolute_path
+from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.budgets import TARGETS, Budget
-from axformer_lightning.callbacks import (
-    AccuracyDrivenPruningCallback,
-    DistillationCallback,
-    HardAttentionCallback,
-    Int8Callback,
-    SearchCallback,
-    ShrinkCallback,
-)
+from axformer_lightning.budgets import Budget
+from axformer_lightning.callbacks import Int8Callback, ShrinkCallback
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
-from axformer_lightning.report import plan_summary, results_table
-from axformer_lightning.runs import shrinking, stages
+from axformer_lightning.report import plan_summary, results_table, stages_table
+from axformer_lightning.report.page import try_report
+from axformer_lightning.runs import milestones, shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
     configuration_of,
+    job_configuration,
     keep_configuration,
+    loggers_for,
     loggers_of,
+    options_of,
     precision_of,
     returned_value,
+    rows_of,
+    shared_directory,
 )
+from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
+from axformer_lightning.runs.groups import callbacks_of, store_groups
+from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
+from axformer_lightning.runs.sharing import fine_tune_once
+from axformer_lightning.runs.state import DONE, State, read_state, sigterm_raises, telling
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, draw, load_model, load_rows, split_off, texts_of
+from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
-
-# In a run of stages the search follows fine-tuning on the run's own search set, so these say nothing here.
-ELSEWHERE = {"self", "metric", "first_epoch", "every_n_epochs", "search_dataloader", "model"}
-WITH_PRUNING = {"rounds", "retrain"}  # set in the group `pruning` for both
-DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
-    check_configuration(cfg)
     with _claimed(cfg, directory) as progress:
         if not progress.finished:
-            keep_configuration(cfg, directory)
-            run_stages(cfg, directory, progress)
-            progress.finish()
+            alone = progress.folder is not None
+            with telling(directory) if alone else nullcontext(progress.on_stage) as progress.on_stage:
+                check_configuration(cfg)
+                keep_configuration(cfg, directory)
+                run_stages(cfg, directory, progress)
+                progress.finish()
+            try_report(directory)
+        elif (state := read_state(directory)) and state.state != DONE:  # it was killed after its last file
+            State(DONE, began=state.began).write(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
     return results
 
@@ -77,7 +79,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     """Run the stages that are not finished, and write results.json."""
     L.seed_everything(cfg.seed, workers=True)
     task = TASKS[cfg.task.name]
-    callbacks = _callbacks(cfg)
+    callbacks = callbacks_of(cfg)
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
     budget = budgets[0] if budgets and not cfg.retrain_dense else None
     int8 = next((callback for callback in callbacks if isinstance(callback, Int8Callback)), None)
@@ -96,25 +98,19 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         headline=cfg.task.headline,
         taught=bool(distillation),
     )
-    lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
-    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
-    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
-    train_rows, search_rows = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
-    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search_rows):
-        search_rows = draw(search_rows, int(cfg.data.max_search_samples), cfg.seed)
-    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train_rows):
-        train_rows = draw(train_rows, int(cfg.data.max_train_samples), cfg.seed)
+    lessons = Distillation(**options_of(distillation, "teacher")) if distillation else None
+    rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
-        task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
+        task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **options_of(cfg.model, "learning_rate")
     )
     if cfg.trim_vocabulary:
         corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
         tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
-    options = _options(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
+    options = options_of(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
     make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
     data = make_data(rows.dev, tokenizer)
-    options = _options(cfg.task, "name", "headline")
+    options = options_of(cfg.task, "name", "headline")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
     teacher = None
     if lessons is not None and cfg.distillation.teacher == "self":
@@ -139,8 +135,11 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
-    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress)
-    baseline = stages.fine_tune(run, cfg.finetune_epochs)
+    make_loggers = partial(loggers_for, cfg.logger, directory)
+    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
+    tell = partial(milestones.tell, run, tells=cfg.report_stages)
+    baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
+    tell("fine-tuned")
     search, retraining = stages.search_and_cut(
         run,
         callbacks,
@@ -151,19 +150,26 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         dense=cfg.retrain_dense,
         max_length=cfg.data.max_length,
     )
+    if callbacks:
+        tell("searched and cut" if budget is None else "searched for hard attention")
     if budget is not None:
         data.train_on_all = recipe.on_all
-        again = (
-            partial(stages.retrain_model, run, recipe=recipe, start=start, teacher=teacher) if recipe.epochs else None
-        )
+
+        def retrain(stage: str) -> Any:
+            tell(f"made smaller {stage.removeprefix('retrain')}".strip())
+            return stages.retrain_model(run, stage, recipe, start, teacher)
+
+        again = retrain if recipe.epochs else None
         points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
+        tell("retrained" if recipe.epochs else "made smaller")
         retraining = [point["retraining"] for point in points if "retraining" in point]
     if int8 is not None:
         data.train_on_all = cfg.retrain_on_all
-        again = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
+        own = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
         options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
-        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=again, prefix="int8_", **options)
+        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
         retraining += after
+        tell("in int8")
     stages.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
@@ -174,16 +180,18 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "task": cfg.task.name,
         "model": cfg.model.pretrained or "tiny",
         "seed": cfg.seed,
-        "device": stages.device_name(reporter.strategy.root_device),
+        "device": device_name(reporter.strategy.root_device),
         "accepted": search["accepted"],
         **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),
+        **({"stages": milestones.told(run)} if cfg.report_stages else {}),
         "plan": "plan.json",
         "artifact": "model",
     }
-    stages.save_results(directory, results)
+    stages.save_results(run, results)
+    log_results(make_loggers("report"), results, directory / "plan.png")
 
 
 def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
@@ -191,40 +199,14 @@ def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progres
     if alone:
         return claim(directory, configuration_of(cfg), resume=cfg.resume)
     if cfg.resume:
-        raise ValueError("Expected one device with resume=true, got several. Set trainer.devices=1.")
+        raise ValueError(
+            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always"
+            " resume."
+        )
     return nullcontext(Progress())
 
 
-def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
-    """Return the arguments that a group holds for what is made from it."""
-    options: Any = OmegaConf.to_container(group, resolve=True)
-    return {name: value for name, value in options.items() if name not in left_out}
-
-
-def _callbacks(cfg: DictConfig) -> list[SearchCallback]:
-    metric = TASKS[cfg.task.name].metric(cfg.task.headline)
-    found = []
-    for group in (cfg.hard_attention, cfg.pruning, cfg.int8):
-        if group:
-            options = _options(group, "ratios")
-            if "ratios" in group and not any(options[name] for name in TARGETS):
-                options |= DEFAULT_TARGET
-            found.append(instantiate(options, _partial_=True)(metric=metric))  # not copied: both go by the same
-    return found
-
-
-def _arguments(callback: type, left_out: set[str]) -> dict[str, Any]:
-    """Return a callback's arguments and defaults: they live in its signature and nowhere else."""
-    parameters = inspect.signature(callback.__init__).parameters  # type: ignore[misc]
-    return {name: parameter.default for name, parameter in parameters.items() if name not in left_out}
-
-
-store = ConfigStore.instance()
-store.store(group="pruning", name="signature", node=_arguments(AccuracyDrivenPruningCallback, ELSEWHERE))
-store.store(group="pruning", name="shrink_signature", node=_arguments(ShrinkCallback, ELSEWHERE))
-store.store(group="distillation", name="signature", node=_arguments(DistillationCallback, ELSEWHERE | {"teacher"}))
-store.store(group="int8", name="signature", node=_arguments(Int8Callback, ELSEWHERE | WITH_PRUNING))
-store.store(group="hard_attention", name="signature", node=_arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING))
+store_groups()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -236,10 +218,12 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # lightning 2.6 on torch 2.13
     directory = Path(HydraConfig.get().runtime.output_dir)
+    several = HydraConfig.get().mode == RunMode.MULTIRUN  # by a launcher that calls this function
     try:
-        results = train(cfg, directory)
+        with sigterm_raises():
+            results = train(job_configuration(cfg, directory) if several else cfg, directory)
     except (ValueError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or HydraConfig.get().mode == RunMode.MULTIRUN:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or several:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
     except SIGTERMException:
@@ -247,10 +231,12 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         sys.exit(128 + signal.SIGTERM)
     console = Console()
     console.print(results_table(results))
+    if "stages" in results:
+        console.print(stages_table(results["stages"]))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {escape(str(directory))}: results.json, plan.json, plan.png (what is left), finetuned/ and"
-        " model/.",
+        f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
+        " finetuned/ and model/.",
         "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
         sep="\n",
         soft_wrap=True,

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-# Not rich and matplotlib, which Lightning and torchmetrics import where they are there.
-APP = ("datasets", "hydra", "omegaconf", "sentencepiece")
+# Not rich, matplotlib and scipy, which Lightning and torchmetrics import where they are there.
+APP = ("datasets", "hydra", "jinja2", "omegaconf", "sentencepiece")
 SCRIPT = f"""
 import sys
 for name in {APP!r}:

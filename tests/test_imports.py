@@ -12,17 +12,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "axformer_lightning"
 ORDER = (
     "basics", "anatomy", "gates", "kernels", "hard_attention", "int8", "first_token", "scoring", "costs", "criteria",
-    "plan", "replay", "repair", "search", "surgery", "timing", "budgets", "rounds", "vocabulary", "report", "artifacts",
-    "exporting", "training", "distillation", "callbacks", "tasks", "runs", "sweeps",
+    "plan", "replay", "repair", "search", "surgery", "timing", "evidence", "budgets", "rounds", "vocabulary", "report",
+    "artifacts", "exporting", "training", "distillation", "callbacks", "tasks", "runs", "multirun", "sweeps",
 )  # fmt: skip
 ROOF = {"__init__", "benchmark", "export", "predict", "train"}  # the public names and the commands
 LIGHTNING = {"training", "callbacks", "tasks", "runs"}
 HOSTS = {
-    "transformers": {*ORDER} - {"basics", "criteria", "plan", "report"},
+    "transformers": {*ORDER} - {"basics", "criteria", "plan", "evidence", "report"},
     "lightning": LIGHTNING,
-    "hydra": {"runs", "sweeps"},
+    "hydra": {"runs", "multirun", "sweeps"},
     "torch_pruning": {"sweeps"},
-    "torch": {*ORDER, *ROOF} - {"plan"},
+    "scipy": {"evidence", "sweeps"},
+    "jinja2": {"report"},
+    "torch": {*ORDER, *ROOF} - {"plan", "evidence"},
 }
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 FILES["train.py"] = ROOT / "train.py"

@@ -189,6 +189,12 @@ KINDS: dict[str, Kind] = {
         units=lambda index, space: space.ladder("attention")[index].heads_removed,
         index_below="num_heads",
     ),
+    "int8_embeddings": Kind(
+        block=WORD_EMBEDDINGS,
+        offers=lambda layer, space: _in_floats(layer, WORD_EMBEDDINGS, space.int8_embeddings and space.layer == 0),
+        apply=lambda layer, index, space: layer.in_int8(WORD_EMBEDDINGS),
+        phase="int8",
+    ),
     "int8_feed_forward": Kind(
         block="feed_forward",
         offers=lambda layer, space: _in_floats(layer, "feed_forward", layer.kept_neurons(space.intermediate_size)),
@@ -199,12 +205,6 @@ KINDS: dict[str, Kind] = {
         block="attention",
         offers=lambda layer, space: _in_floats(layer, "attention", layer.kept_heads(space.num_heads)),
         apply=lambda layer, index, space: layer.in_int8("attention"),
-        phase="int8",
-    ),
-    "int8_embeddings": Kind(
-        block=WORD_EMBEDDINGS,
-        offers=lambda layer, space: _in_floats(layer, WORD_EMBEDDINGS, space.int8_embeddings and space.layer == 0),
-        apply=lambda layer, index, space: layer.in_int8(WORD_EMBEDDINGS),
         phase="int8",
     ),
 }

@@ -2,6 +2,7 @@
 
 from axformer_lightning.basics.checking import check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically
+from axformer_lightning.basics.mappings import flattened
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import eval_mode, replaced
 from axformer_lightning.basics.precision import bf16_pays
@@ -14,6 +15,7 @@ __all__ = [
     "check_types",
     "digest_of",
     "eval_mode",
+    "flattened",
     "replaced",
     "replacing",
     "untouched",

@@ -52,7 +52,7 @@ def bf16_gain(device: str, trains: bool = False) -> float:
             with torch.set_grad_enabled(trains):
                 y_TC: Tensor = linear(x_TC)
                 if trains:
-                    y_TC.sum().backward()  # type: ignore[no-untyped-call]
+                    y_TC.sum().backward()
 
         def in_bf16() -> None:
             with torch.autocast(device, torch.bfloat16):

@@ -39,7 +39,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     rows, task = labelled_rows(args.task, args.data_dir), TASKS[args.task]
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)
-    train, held_out = split_of(args, rows.train)
+    train, held_out = split_of(args, rows)
     if args.search_samples is not None and args.search_samples < len(held_out):
         held_out = draw(held_out, args.search_samples, args.seed)
     if args.train_samples is not None and args.train_samples < len(train):

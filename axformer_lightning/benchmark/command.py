@@ -16,6 +16,7 @@ from rich.console import Console
 
 from axformer_lightning.benchmark.budget import budget, budgets_summary
 from axformer_lightning.benchmark.costs import growth, search
+from axformer_lightning.benchmark.deploy import deploy
 from axformer_lightning.benchmark.hard_attention import hard_attention
 from axformer_lightning.benchmark.latency import latency
 from axformer_lightning.benchmark.prediction import prediction
@@ -24,8 +25,10 @@ from axformer_lightning.budgets import Effort
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
 from axformer_lightning.sweeps import METHODS, RULES
+from axformer_lightning.sweeps.deploy import ENGINES
 
 SHAPES = "1x128,8x128,4x384,4x512"
+DEPLOYED = "1x32,1x128,8x128,32x128"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    costs, growing, deciding, summing, shrinking, comparing, timing, predicting, hard = (
+    costs, growing, deciding, summing, shrinking, comparing, timing, predicting, hard, deploying = (
         commands.add_parser(command.__name__.replace("_", "-"), help=text)
         for command, text in {
             search: "the cost of a search, with its features added one by one",
@@ -92,9 +95,10 @@ def _parser() -> argparse.ArgumentParser:
             latency: "latency of saved models, measured in turns",
             prediction: "how well the times of its blocks predict the latency of a cut model",
             hard_attention: "what hard layers take beside soft ones, by torch's operators and by the kernel",
+            deploy: "saved models in every engine and precision: metric, bytes, milliseconds",
         }.items()
     )
-    _add_data(costs, growing, deciding, shrinking)
+    _add_data(costs, growing, deciding, shrinking, deploying)
     _add_device(costs, growing, deciding, shrinking, timing, predicting)
     which = costs.add_mutually_exclusive_group(required=True)
     which.add_argument("--rows", metavar="FILE[:KEY]", help="JSON list of row numbers of train")
@@ -114,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     deciding.add_argument("--metric", help="metric that rules decide by; by default the first of the task")
     deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of retraining")
     deciding.add_argument("--resume", action="store_true", help="keep the rules that --out already holds")
-    _add_held_out(deciding, shrinking)
+    _add_held_out(deciding, shrinking, deploying)
+    for command in (deciding, shrinking):
+        command.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
+    _add_deploying(deploying)
     _add_budget(shrinking)
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
     comparing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
@@ -132,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in (
         (costs, search), (growing, growth), (deciding, rules), (summing, summary), (shrinking, budget),
         (comparing, budgets_summary), (timing, latency), (predicting, prediction),
-        (hard, hard_attention),
+        (hard, hard_attention), (deploying, deploy),
     ):  # fmt: skip
         command.set_defaults(run=run)
     return parser
@@ -145,7 +152,6 @@ def _add_held_out(*commands: argparse.ArgumentParser) -> None:
             "--search-fraction", type=float, default=0.15, help="share held out, as in train.py; without --rows"
         )
         command.add_argument("--seed", type=int, default=0, help="seed of the held-out rows and of the training")
-        command.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
@@ -166,6 +172,18 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
     command.add_argument("--epochs", type=int, default=0, help="epochs that every model is trained once more")
     command.add_argument("--resume", action="store_true", help="keep the methods that --out already holds in full")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")
+
+
+def _add_deploying(command: argparse.ArgumentParser) -> None:
+    command.add_argument("models", nargs="+", metavar="DIR", help="artifact; the others are compared with the first")
+    command.add_argument("--engines", type=_names, help=f"some of {','.join(ENGINES)}; by default what is installed")
+    command.add_argument("--shapes", type=_shapes, default=_shapes(DEPLOYED), help=f"of batches, such as {DEPLOYED}")
+    command.add_argument("--metric", help="metric that is shown; by default the first of the task")
+    command.add_argument("--search-samples", type=_number, help="most held-out rows that decide what is in int8")
+    command.add_argument("--directory", type=Path, metavar="DIR", help="where files stay; by default nowhere")
+    command.add_argument("--rounds", type=_number, default=7, help="how often each model is timed at a shape")
+    command.add_argument("--threads", type=_number, help="threads of all engines")
+    command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture: metric against time and bytes")
 
 
 def _add_prediction(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import torch
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.benchmark.table import keep, provenance, row, show_head
-from axformer_lightning.runs.stages import device_name
+from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps.hard_attention import time_hard_attention
 from axformer_lightning.tasks import TASKS, load_model
 

@@ -8,7 +8,7 @@ import torch
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.benchmark.table import keep, row, show_head
 from axformer_lightning.costs import count_encoder_parameters, latencies_ms, macs_per_sample
-from axformer_lightning.runs.stages import device_name
+from axformer_lightning.runs.environment import device_name
 
 
 def latency(args: argparse.Namespace) -> dict[str, Any]:

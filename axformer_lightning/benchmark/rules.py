@@ -24,7 +24,7 @@ from axformer_lightning.sweeps import (
     labelled_rows,
     rows_in,
 )
-from axformer_lightning.tasks import TASKS, load_model, split_off
+from axformer_lightning.tasks import TASKS, Rows, load_model, split_off, without_dev_rows
 
 CONFIDENCE = ("loss", "calibration error")
 RULE_COLUMNS = ("rule", "accepted", "encoder parameters", "metric", *CONFIDENCE, "retrained: metric", *CONFIDENCE)
@@ -45,7 +45,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
     task.metric(metric)  # refused now, not in the middle
     if unknown := set(args.rules) - set(RULES):
         raise ValueError(f"Expected `--rules` out of {list(RULES)}, got {sorted(unknown)}.")
-    train, held_out = split_of(args, rows.train)
+    train, held_out = split_of(args, rows)
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     retrain = partial(
         train_again,
@@ -131,13 +131,16 @@ def _cells(report: Report | None, metric: str) -> Sequence[str]:
     return percent(report.metrics[metric]), f"{report.loss:.4f}", percent(report.calibration_error)
 
 
-def split_of(args: argparse.Namespace, rows: Dataset) -> tuple[Dataset, Dataset]:
-    """Return the rows that the model was trained on, and those that were held out."""
+def split_of(args: argparse.Namespace, rows: Rows) -> tuple[Dataset, Dataset]:
+    """Return the rows that the model was trained on, and those that were held out, without dev's."""
+    train = rows.train
     if not args.rows:
         _check_run(args)
-        return split_off(rows, args.search_fraction, args.seed)
-    held_out = rows_in(args.rows, len(rows))
-    return rows.select(sorted(set(range(len(rows))) - set(held_out))), rows.select(held_out)
+        kept, held_out = split_off(train, args.search_fraction, args.seed)
+    else:
+        numbers = rows_in(args.rows, len(train))
+        kept, held_out = train.select(sorted(set(range(len(train))) - set(numbers))), train.select(numbers)
+    return kept, without_dev_rows(held_out, rows.dev)
 
 
 def _check_run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from axformer_lightning.basics import write_atomically
-from axformer_lightning.runs.stages import device_name
+from axformer_lightning.runs.environment import device_name
 
 MEBIBYTE = 2**20
 

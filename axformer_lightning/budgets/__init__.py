@@ -7,7 +7,7 @@ from axformer_lightning.budgets.floor import Floor, most_lost, split_floor
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.program import least_damage
 from axformer_lightning.budgets.shrink import Slice, shrink, shrink_, shuffled
-from axformer_lightning.budgets.tables import Option, measure_table
+from axformer_lightning.budgets.tables import Option, Table, measure_table
 from axformer_lightning.budgets.targets import Costs, Target, targets_of
 from axformer_lightning.budgets.widths import layers_of, widths_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "Option",
     "Probe",
     "Slice",
+    "Table",
     "Target",
     "TargetOptions",
     "Tried",

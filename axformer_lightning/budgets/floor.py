@@ -14,11 +14,10 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.budgets.budget import Budget
+from axformer_lightning.evidence.resampling import CONFIDENCE, FLOOR_RESAMPLES, draws
 from axformer_lightning.replay import ALONE, Ranks, scoring
 from axformer_lightning.scoring import Scored, step_of, to_device
 
-CONFIDENCE = 0.95
-RESAMPLES = 1000
 FEWEST = 20  # samples: of fewer no share of resamples says much
 
 
@@ -116,11 +115,10 @@ def most_lost(metric: Metric, dense: Tensor, small: Tensor, target: Tensor) -> f
         True
     """
     sign = 1.0 if metric.higher_is_better is not False else -1.0
-    draw = torch.Generator().manual_seed(0)
-    resamples = (torch.randint(len(target), (len(target),), generator=draw) for _ in range(RESAMPLES))
     losses = [
         sign * (_value(metric, dense[rows], target[rows]) - _value(metric, small[rows], target[rows]))
-        for rows in resamples
+        for block in draws(len(target), FLOOR_RESAMPLES)
+        for rows in torch.from_numpy(block)
     ]
     return float(torch.tensor(losses, dtype=torch.float64).quantile(CONFIDENCE))
 

@@ -24,7 +24,7 @@ from axformer_lightning.budgets.choosing import Chooser
 from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Probe
-from axformer_lightning.budgets.tables import measure_table
+from axformer_lightning.budgets.tables import Table, measure_table
 from axformer_lightning.budgets.targets import Target, targets_of
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.gates import closed
@@ -50,6 +50,7 @@ class Slice:
         widths: of all blocks now.
         loss: on the search set now.
         damage: of this slice.
+        table: what each width of each block did to the model before this slice, the others being as they were.
         edits: what became of each parameter that it touched.
         repaired: names of the parameters that were given other values.
     """
@@ -58,6 +59,7 @@ class Slice:
     widths: Widths
     loss: float
     damage: Damage
+    table: Table
     edits: tuple[Edit, ...]
     repaired: frozenset[str]
 
@@ -141,7 +143,7 @@ def shrink_(
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            options = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
+            options: dict[str, Any] = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
             probe = Probe.of(module, transformer, choosing, moments, **options)
             chooser = _chooser(probe, target, budget.effort)
             while True:
@@ -168,7 +170,8 @@ def shrink_(
             "%s: %.4g of %.4g %s are left, loss %+.4f.",
             target.name, target.costs.total(widths), target.costs.total(now), target.costs.unit, tried.damage.loss,
         )  # fmt: skip
-        yield Slice(target, widths, probe.loss() + tried.damage.loss, tried.damage, edits, frozenset(repair.values))
+        loss, touched = probe.loss() + tried.damage.loss, frozenset(repair.values)
+        yield Slice(target, widths, loss, tried.damage, chooser.table, edits, touched)
 
 
 def _widths(transformer: PreTrainedModel) -> Widths:

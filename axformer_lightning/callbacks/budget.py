@@ -22,6 +22,7 @@ class ShrinkCallback(SearchCallback):
     Args:
         table_samples: samples by which single widths are measured.
         tries: swaps that are measured in each slice.
+        bf16: whether candidates are measured under autocast to bfloat16 where that is faster on this machine.
         options: see :class:`~axformer_lightning.callbacks.budget.ShrinkOptions`.
 
     Raises:
@@ -36,8 +37,13 @@ class ShrinkCallback(SearchCallback):
     """
 
     def __init__(
-        self, *, table_samples: int = Effort.table_samples, tries: int = Effort.tries, **options: Unpack[ShrinkOptions]
+        self,
+        *,
+        table_samples: int = Effort.table_samples,
+        tries: int = Effort.tries,
+        bf16: bool = Effort.bf16,
+        **options: Unpack[ShrinkOptions],
     ) -> None:
         targets: TargetOptions = {name: value for name, value in options.items() if name in NO_TARGETS}  # type: ignore[assignment]
         others = {name: value for name, value in options.items() if name not in NO_TARGETS}
-        super().__init__(Budget(targets, Effort(table_samples, tries)), others)
+        super().__init__(Budget(targets, Effort(table_samples, tries, bf16)), others)

@@ -86,6 +86,7 @@ def _label(heads: Any, neurons: Any, plan: Plan) -> None:
     )
     for axes in (heads, neurons):
         axes.tick_params(length=0)
+        axes.grid(visible=False)
         axes.spines[:].set_visible(False)
 
 

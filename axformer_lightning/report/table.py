@@ -53,6 +53,35 @@ def results_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def stages_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what the model was after each stage of a run as a table, a row for each.
+
+    Args:
+        rows: entry `stages` of a run's `results.json`.
+
+    Returns:
+        A table for rich to print.
+
+    Example:
+        >>> sizes = {"encoder_parameters": 1000, "size_bytes": 80_000}
+        >>> dense = {"stage": "fine-tuned", "metrics": {"accuracy": 0.8}, **sizes}
+        >>> table = stages_table([dense, {**dense, "stage": "in int8", "size_bytes": 20_000}])
+        >>> for cells in zip(*(column.cells for column in table.columns)):
+        ...     print(" | ".join(map(str, cells)))
+        fine-tuned | 80.00 | 1,000 | 0.08 | 1.00x
+        in int8 | 80.00 | 1,000 | 0.02 | 4.00x
+    """
+    names = list(rows[0]["metrics"])
+    table = Table(title="After each stage", box=box.SIMPLE)
+    for i, head in enumerate(("", *names, "encoder parameters", "size on disk (MB)", "smaller")):
+        table.add_column(head, justify="right" if i else "left")
+    for row in rows:
+        values = [_metric_row(name, (row["metrics"][name], None))[1] for name in names]
+        sizes = f"{row['encoder_parameters']:,}", f"{row['size_bytes'] / 1e6:.2f}"
+        table.add_row(row["stage"], *values, *sizes, f"{rows[0]['size_bytes'] / row['size_bytes']:.2f}x")
+    return table
+
+
 def plan_summary(plan: Plan) -> str:
     """Return one sentence that says what a plan removes, which layers get hard attention, and what is in int8.
 

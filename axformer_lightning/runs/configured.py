@@ -1,18 +1,25 @@
 """What a run reads from its configuration, and how it keeps it."""
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_object, instantiate, to_absolute_path
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from axformer_lightning.basics import bf16_pays, write_atomically
+from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
+from axformer_lightning.runs.sharing import fine_tuning_of
+from axformer_lightning.runs.state import FAILED, read_state
+from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
 
-SHOWN_ONLY = {"resume", "logger", "returned"}  # with these trainer options, what says nothing of the results
+SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
+DENSE_DIR = ".dense"  # in a sweep's directory
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
     "logger": "`logger=`, for example `logger=none`",
@@ -32,6 +39,48 @@ def configuration_of(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def digest_of_configuration(values: Mapping[str, Any]) -> str:
+    """Return a name for a configuration, the same in every process.
+
+    Example:
+        >>> digest_of_configuration({"seed": 0}), digest_of_configuration({"seed": 1})
+        ('c7ce71c8aa64', 'd9b1d6e2f0e5')
+    """
+    return digest_of([json.dumps(values, sort_keys=True, default=str).encode()]).hex()[:12]
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """Return the name of a job's directory in a sweep: a digest of everything that its results depend on."""
+    return digest_of_configuration(
+        configuration_of(OmegaConf.masked_copy(_root_, [str(k) for k in _root_ if k != "hydra"]))
+    )
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def shared_directory(cfg: DictConfig) -> Path | None:
+    """Return where runs that train alike share their fine-tuned model, None where they do not."""
+    folder = cfg.sweep.dense_dir
+    return None if folder is None else Path(folder) / digest_of_configuration(fine_tuning_of(configuration_of(cfg)))
+
+
+def job_configuration(cfg: DictConfig, directory: Path) -> DictConfig:
+    """Return the configuration of a job of a sweep: it goes on where it was killed, and shares its dense model.
+
+    Raises:
+        RuntimeError: if it failed before and is not to be tried again.
+    """
+    before = read_state(directory)
+    if before is not None and before.state == FAILED and not cfg.sweep.retry:
+        raise RuntimeError(f"This job has failed before: {before.reason} Set sweep.retry=true to try it again.")
+    job = cfg.copy()
+    with open_dict(job):
+        job.resume = True
+        job.sweep.dense_dir = cfg.sweep.dense_dir or str(directory.parent / DENSE_DIR)
+    return job
+
+
 def keep_configuration(cfg: DictConfig, directory: Path) -> None:
     """Write `.hydra/` as Hydra does by itself, which would do so before the directory can be refused."""
     if HydraConfig.initialized():
@@ -40,6 +89,12 @@ def keep_configuration(cfg: DictConfig, directory: Path) -> None:
         folder.mkdir(exist_ok=True)
         for name, part in (("config", cfg), ("hydra", {"hydra": hydra_cfg}), ("overrides", hydra_cfg.overrides.task)):
             write_atomically(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(part)))
+
+
+def options_of(group: DictConfig, *left_out: str) -> dict[str, Any]:
+    """Return the arguments that a group holds for what is made from it."""
+    options: Any = OmegaConf.to_container(group, resolve=True)
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def check_configuration(cfg: DictConfig) -> None:
@@ -73,8 +128,16 @@ def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:
     local = (
         "id" not in takes and "name" in takes
     )  # others take the version for the id of a run, which has to be its own
-    given = {"save_dir": str(directory), "version": stage if local else f"{directory.name}_{stage}"}
+    own = f"{directory.name}_{stage}"
+    place = directory / "mlruns" if "tracking_uri" in takes else directory
+    given = {"save_dir": str(place), "version": stage if local else own, "run_name": own}
     return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
+
+
+def loggers_for(cfg: Any, directory: Path, stage: str) -> Sequence[Logger]:
+    """Return the loggers of a stage as a sequence, empty where there are none."""
+    made = loggers_of(cfg, stage, directory)
+    return made if isinstance(made, list) else [made] if made else []
 
 
 def _returned(cfg: DictConfig) -> list[str]:
@@ -91,3 +154,16 @@ def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple
     }
     values = tuple(found[name] for name in _returned(cfg))
     return values[0] if len(values) == 1 else values
+
+
+def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
+    """Return the rows of a run's task, and of its training set what trains, and what decides."""
+    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
+    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
+    train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
+    search = without_dev_rows(search, rows.dev)
+    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search):
+        search = draw(search, int(cfg.data.max_search_samples), cfg.seed)
+    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train):
+        train = draw(train, int(cfg.data.max_train_samples), cfg.seed)
+    return rows, train, search

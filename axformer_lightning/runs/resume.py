@@ -5,10 +5,10 @@ the process dies; and, while the run lasts, `stages.pt` with what the finished s
 search journal of the stage that is being run.
 """
 
-import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +18,15 @@ import lightning as L
 import torch
 from typing_extensions import override
 
-from axformer_lightning.basics import replacing, write_atomically
+from axformer_lightning.basics import flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
+from axformer_lightning.runs.locks import FOLDER, LOCK, locked
 from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
 
-FOLDER, RESULTS = ".resume", "results.json"
-KEPT = {"lock", "run.json"}
+RESULTS = "results.json"
+KEPT = {LOCK, "run.json"}
 MODELS = ("finetuned", "model")
 AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
 
@@ -33,24 +34,33 @@ T = TypeVar("T")
 
 
 class Progress:
-    """The finished stages of a run, each on disk before the next begins.
+    """The finished stages of a run, each on disk before the next begins, and how long each took where it ended.
 
     Args:
         folder: where they are kept; None keeps nothing.
         finished: whether the run has ended.
+        on_stage: is told the name of each stage that begins.
     """
 
-    def __init__(self, folder: Path | None = None, *, finished: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        finished: bool = False,
+        on_stage: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         self.folder = folder
         self.finished = finished
+        self.on_stage = on_stage
         self.done: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
 
     def restore_(self, module: FineTuner) -> None:
         """Put a module as it was loaded, and the random states, to where the last finished stage left them."""
         if self.folder is None or not (self.folder / "stages.pt").exists():
             return
         state = _load(self.folder / "stages.pt")
-        self.done = state["done"]
+        self.done, self.seconds = state["done"], state.get("seconds", {})
         if state["plan"] is not None:
             cut_(module.model, Plan.from_dict(state["plan"]))
         module.load_state_dict(state["weights"])
@@ -70,11 +80,15 @@ class Progress:
         if stage in self.done:
             finished: T = self.done[stage]
             return finished
+        self.on_stage(stage)
+        began = time.monotonic()
         value = do()
+        self.seconds[stage] = round(time.monotonic() - began, 3)
         if self.folder is not None:
             plan = applied_plan(module.model)
             state = {
                 "done": {**self.done, stage: value},
+                "seconds": self.seconds,
                 "plan": None if plan is None else plan.to_dict(),
                 "weights": module.state_dict(),
                 "problem_type": module.model.config.problem_type,  # set by the first forward with labels
@@ -164,7 +178,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         )
     folder.mkdir(exist_ok=True)
     finished = False
-    with _locked(folder / "lock", directory):
+    with locked(directory):
         kept: Any = None
         if resume and record.exists():
             with _reading(record):
@@ -176,7 +190,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
                 kept["configuration"] = configuration
                 write_atomically(record, json.dumps(kept, indent=2) + "\n")
         if not finished:
-            _remove_halves(directory)
+            remove_halves(directory)
         if kept is None:
             _clear(folder)
             kept = {"finished": False, "configuration": configuration}
@@ -189,25 +203,12 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             raise
 
 
-@contextmanager
-def _locked(path: Path, directory: Path) -> Iterator[None]:
-    with path.open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
-                " Wait until it has ended, or choose another `hydra.run.dir`."
-            ) from None
-        yield
-
-
 def _stages_done(folder: Path) -> list[str]:
     return list(_load(folder / "stages.pt")["done"]) if (folder / "stages.pt").exists() else []
 
 
 def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:
-    now, before = _flat(mine), _flat(kept)
+    now, before = flattened(mine), flattened(kept)
     different = [
         f"{name} is {now.get(name, 'missing')!r} and was {before.get(name, 'missing')!r}"
         for name in sorted(now.keys() | before.keys())
@@ -220,16 +221,9 @@ def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
-def _remove_halves(directory: Path) -> None:
+def remove_halves(directory: Path) -> None:
     """Remove what a killed process was writing."""
-    for folder in (directory, directory / FOLDER, directory / ".hydra", directory / "predictions"):
+    for folder in (directory, *directory.glob("*/"), *directory.glob(".*/")):
         for path in folder.glob("*.tmp"):
             path.unlink()
     for name in MODELS:

@@ -12,14 +12,15 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.basics import write_atomically
-from axformer_lightning.budgets import Budget, shrink_
+from axformer_lightning.budgets import Budget, Table, shrink_
 from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, sizes_of
 from axformer_lightning.report import draw_pareto
-from axformer_lightning.runs.stages import Run, dev_metrics
+from axformer_lightning.runs.dev import dev_metrics
+from axformer_lightning.runs.stages import Run
 from axformer_lightning.scoring import BATCH_TOKENS, search_batches
 from axformer_lightning.timing import measure_latency
 
-LATENCIES, PARETO = "latency.json", "pareto.json"
+LATENCIES, PARETO, DAMAGE = "latency.json", "pareto.json", "damage.json"
 Point = dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 def shrink_to_budget(
     run: Run, budget: Budget, *, ratios: Sequence[float] = (), retrain: Callable[[str], Any] | None = None
 ) -> list[Point]:
-    """Make the model of a run smaller; write `pareto.json` and `pareto.png`, and of each ratio a model.
+    """Make the model of a run smaller; write `pareto.json` and `pareto.png`, `damage.json`, and of each ratio a model.
 
     Each of several ratios is reached from the one before as it was cut: what retraining makes of a model goes into its
     artifact and not into the next one. The module ends as the last.
@@ -61,6 +62,8 @@ def shrink_to_budget(
         artifact = "model" if ratio == wanted[-1] else f"model-{name}"
         finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
         points[-1] |= run.progress.once(f"retrain{name}", run.module, finish)
+    tables = [table for point in points for table in [point.pop("table", None)] if table is not None]
+    write_atomically(run.directory / DAMAGE, json.dumps(tables) + "\n")
     write_atomically(run.directory / PARETO, json.dumps(points, indent=2) + "\n")
     draw_pareto(points, run.directory / "pareto.png", metric=next(iter(dense["metrics"])))
     return points
@@ -90,7 +93,7 @@ def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list
     with isolate_rng():
         batches = search_batches(run.module, run.data.val_dataloader(), BATCH_TOKENS, run.model.config)
         slices = shrink_(run.module, run.model, batches, budget)
-        return [{**_sizes(run), "search_loss": piece.loss} for piece in slices]
+        return [{**_sizes(run), "search_loss": piece.loss, "table": _plain(piece.table)} for piece in slices]
 
 
 def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] | None) -> dict[str, Any]:
@@ -99,10 +102,19 @@ def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] |
     as_cut = {} if is_last else {name: value.clone() for name, value in run.module.state_dict().items()}
     retraining = {} if retrain is None else {"retraining": retrain(stage)}
     save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
-    found = {"metrics": dev_metrics(run, run.make_trainer("report", 0)), "artifact": artifact, **retraining}
+    metrics = dev_metrics(run.module, run.data, run.make_trainer("report", 0), run.directory / artifact)
+    found = {"metrics": metrics, "artifact": artifact, **retraining}
     if not is_last:
         run.module.load_state_dict(as_cut)
     return found
+
+
+def _plain(table: Table) -> list[dict[str, Any]]:
+    """Return what was measured of each block, in plain types."""
+    return [
+        {"layer": layer, "block": block, "widths": [o.width for o in options], "damage": [o.damage for o in options]}
+        for (layer, block), options in table.items()
+    ]
 
 
 def _batch(settings: Mapping[str, Any]) -> dict[str, Any]:

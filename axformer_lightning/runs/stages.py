@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from datasets import Dataset
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,6 +24,9 @@ from axformer_lightning.costs import count_encoder_parameters, count_parameters,
 from axformer_lightning.plan import plan_of
 from axformer_lightning.report import SearchProgress, draw_plan
 from axformer_lightning.rounds import search_and_cut_
+from axformer_lightning.runs.dev import dev_metrics
+from axformer_lightning.runs.environment import keep_environment
+from axformer_lightning.runs.logged import told_of_search
 from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
 from axformer_lightning.runs.teaching import Teacher, taught
@@ -54,6 +57,7 @@ class Run:
         make_trainer: gives the trainer of a stage.
         show_progress: whether the search shows a progress bar.
         progress: the stages that are finished.
+        make_loggers: gives the loggers of a stage that trains nothing.
     """
 
     directory: Path
@@ -63,6 +67,7 @@ class Run:
     make_trainer: MakeTrainer
     show_progress: bool = True
     progress: Progress = field(default_factory=Progress)
+    make_loggers: Callable[[str], Sequence[Logger]] = lambda stage: ()
 
     @property
     def model(self) -> PreTrainedModel:
@@ -78,7 +83,7 @@ def fine_tune(run: Run, epochs: int) -> dict[str, float]:
         check_agreement(run.module, run.data.val_dataloader(), run.model.config.problem_type)
         trainer = _fit(run, "finetune", epochs)
         save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
-        return dev_metrics(run, trainer)
+        return dev_metrics(run.module, run.data, trainer, run.directory / "finetuned")
 
     return run.progress.once("finetune", run.module, stage)
 
@@ -160,10 +165,14 @@ def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:
     logger.info("Search and cut: %s.", ", then ".join(tried))
     total = count_wholes(anatomy_of(run.model), layers_left(run.model), settings)
     run.module.to(run.make_trainer("search", 0).strategy.root_device)
-    with isolate_rng(), SearchProgress(total, enabled=run.show_progress) as progress:
+    with (
+        isolate_rng(),
+        SearchProgress(total, enabled=run.show_progress) as progress,
+        told_of_search(run.make_loggers(stage), progress) as on_trial,
+    ):
         batches = search_batches(run.module, run.data.val_dataloader(), settings.batch_tokens, run.model.config)
         journal = run.progress.journal(stage)
-        cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=progress.on_trial)
+        cut = search_and_cut_(run.module, run.model, batches, settings, journal=journal, on_trial=on_trial)
     return _added_up(cut.counts)
 
 
@@ -205,20 +214,11 @@ def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[
 
     def stage() -> dict[str, float]:
         logger.info("Report: the dev set, sizes and latencies of the dense and the cut model.")
-        metrics = dev_metrics(run, trainer)
+        metrics = dev_metrics(run.module, run.data, trainer, run.directory / "model")
         predict_test(run, trainer, test)
         return metrics
 
     return run.progress.once("evaluate", run.module, stage)
-
-
-def dev_metrics(run: Run, trainer: L.Trainer) -> dict[str, float]:
-    """Return the metrics of the model as it stands on each dev set, under their official names."""
-    metrics: dict[str, float] = {}
-    for suffix in run.module.task.dev:
-        (values,) = trainer.test(run.module, run.data.dev_dataloader(suffix), verbose=False)
-        metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
-    return metrics
 
 
 def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
@@ -251,13 +251,7 @@ def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def device_name(device: torch.device) -> str:
-    """Return the name of a device, as a table of results needs it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def save_results(directory: Path, results: dict[str, Any]) -> None:
-    """Write `results.json`."""
-    write_atomically(directory / RESULTS, json.dumps(results, indent=2) + "\n")
+def save_results(run: Run, results: dict[str, Any]) -> None:
+    """Write `environment.json`, and then `results.json`."""
+    keep_environment(run.directory, run.progress.seconds)
+    write_atomically(run.directory / RESULTS, json.dumps(results, indent=2) + "\n")

@@ -13,8 +13,9 @@ C = TypeVar("C")
 def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) -> Iterator[Step[Candidate]]:
     """Yield everything that a phase tries, with its parts.
 
-    Hard attention goes from the first layer to the last, pruning from the last to the first. Within a layer the order
-    is that of the table of kinds: feed-forward before attention.
+    Pruning goes from the last layer to the first, hard attention and int8 from the first to the last: so int8 begins
+    with the embeddings, which weigh most. Within a layer the order is that of the table of kinds: feed-forward before
+    attention.
 
     Source: arXiv 2010.03688, algorithm 1.
 
@@ -29,7 +30,7 @@ def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) 
         [('feed_forward of layer 0', ['neuron_group 0 of layer 0']), ('attention of layer 0', ['head 1 of layer 0'])]
     """
     numbered = list(enumerate(layers))
-    for i, layer in numbered if phase == "hard_attention" else reversed(numbered):
+    for i, layer in reversed(numbered) if phase == "pruning" else numbered:
         own = space.at(i)
         for name, kind in KINDS.items():
             if kind.phase == phase:

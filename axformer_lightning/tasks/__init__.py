@@ -4,6 +4,7 @@ from axformer_lightning.tasks.data import TextData, tokenized
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.models import load_model
 from axformer_lightning.tasks.module import FineTuner, TextClassifier
+from axformer_lightning.tasks.overlap import without_dev_rows
 from axformer_lightning.tasks.predictions import write_predictions
 from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
 from axformer_lightning.tasks.split import draw, split_off
@@ -27,5 +28,6 @@ __all__ = [
     "split_off",
     "texts_of",
     "tokenized",
+    "without_dev_rows",
     "write_predictions",
 ]

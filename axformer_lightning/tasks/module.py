@@ -88,17 +88,18 @@ class TextClassifier(FineTuner):
         """Log loss and metrics on the search set."""
         self._evaluate(batch, self.search_metrics, "search_")
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log loss and metrics on the dev set, under their official names."""
-        self._evaluate(batch, self.dev_metrics, "")
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Log loss and metrics on the dev set, under their official names; return labels and logits."""
+        return self._evaluate(batch, self.dev_metrics, "")
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the class number of each sample, or its score."""
         logits: Tensor = self(**batch).logits
         return logits.flatten() if self.task.kind == "regression" else logits.argmax(-1)
 
-    def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> None:
+    def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> dict[str, Tensor]:
         scored = score_logits(self(**batch).logits, batch, self.model.config.problem_type)
         metrics.update(scored.preds, scored.target)
         self.log(f"{prefix}loss", scored.loss_N.mean(), batch_size=len(scored.loss_N), prog_bar=bool(prefix))
         self.log_dict({prefix + name: metric for name, metric in metrics.items()}, prog_bar=bool(prefix))
+        return {"labels": scored.target, "logits": scored.logits}

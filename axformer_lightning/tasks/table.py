@@ -2,6 +2,7 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryF1Score, BinaryMatthewsCorrCoef, MulticlassAccuracy
@@ -16,7 +17,7 @@ ENTAILMENT = ("entailment", "not_entailment")
 
 
 class Pearson(PearsonCorrCoef):
-    """Pearson's correlation, 0 for constant predictions, like Spearman's and Matthews' in torchmetrics.
+    """Pearson's correlation, 0 for constant predictions, like Spearman's in torchmetrics.
 
     Example:
         >>> from torch import tensor
@@ -31,6 +32,21 @@ class Pearson(PearsonCorrCoef):
         return super().compute().nan_to_num(0.0)
 
 
+class Matthews(BinaryMatthewsCorrCoef):
+    """Matthews' correlation, 0 for constant predictions or labels as in GLUE, where torchmetrics 1.9 has other values.
+
+    Example:
+        >>> from torch import tensor
+        >>> Matthews()(tensor([1, 1, 1]), tensor([1, 1, 0]))
+        tensor(0.)
+    """
+
+    @override
+    def compute(self) -> Tensor:
+        is_constant = any((self.confmat.sum(side) == 0).any() for side in (0, 1))
+        return self.confmat.new_zeros((), dtype=torch.float32) if is_constant else super().compute()
+
+
 def _accuracy(num_classes: int = 2) -> dict[str, Metric]:
     return {"accuracy": MulticlassAccuracy(num_classes=num_classes, average="micro")}
 
@@ -40,7 +56,7 @@ def _accuracy_and_f1() -> dict[str, Metric]:
 
 
 def _matthews_correlation() -> dict[str, Metric]:
-    return {"matthews_correlation": BinaryMatthewsCorrCoef()}
+    return {"matthews_correlation": Matthews()}
 
 
 def _correlations() -> dict[str, Metric]:

@@ -7,14 +7,15 @@ from axformer_lightning import (
     AccuracyDrivenPruningCallback,
     DistillationCallback,
     HardAttentionCallback,
+    Int8Callback,
     ShrinkCallback,
 )
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Effort, TargetOptions
 from axformer_lightning.callbacks.agreement import CallbackOptions
 from axformer_lightning.distillation import Distillation
-from axformer_lightning.search import Pruning, meanings
-from train import ELSEWHERE, WITH_PRUNING, _arguments
+from axformer_lightning.runs.groups import ELSEWHERE, WITH_PRUNING, arguments
+from axformer_lightning.search import Int8, Pruning, meanings
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 HEAD = "| setting and default | meaning |\n|---|---|\n"
@@ -36,16 +37,24 @@ def readable(meaning):
 
 def rows():
     yield HEAD
-    said = meanings(Pruning) | meanings(HardAttention) | meanings(CallbackOptions) | meanings(Distillation)
-    pruning = _arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
-    hard = _arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
-    distillation = _arguments(DistillationCallback, ELSEWHERE | {"teacher"})
-    for group, arguments in (("pruning", pruning), ("hard_attention", hard), ("distillation", distillation)):
-        for name, default in arguments.items():
+    said = (
+        meanings(Pruning)
+        | meanings(HardAttention)
+        | meanings(Int8)
+        | meanings(CallbackOptions)
+        | meanings(Distillation)
+    )
+    pruning = arguments(AccuracyDrivenPruningCallback, ELSEWHERE)
+    hard = arguments(HardAttentionCallback, ELSEWHERE | WITH_PRUNING | set(pruning))
+    distillation = arguments(DistillationCallback, ELSEWHERE | {"teacher"})
+    int8 = arguments(Int8Callback, ELSEWHERE | WITH_PRUNING | (set(pruning) - {"tolerance"}))
+    groups = {"pruning": pruning, "hard_attention": hard, "int8": int8, "distillation": distillation}
+    for group, own in groups.items():
+        for name, default in own.items():
             yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
     yield f"\nWith `pruning=budget`, whose settings are those of `ShrinkCallback`:\n\n{HEAD}"
     said |= meanings(TargetOptions) | meanings(Effort)
-    for name, default in _arguments(ShrinkCallback, ELSEWHERE).items():
+    for name, default in arguments(ShrinkCallback, ELSEWHERE).items():
         yield f"| `pruning.{name}={shown(default)}` | {readable(said[name])} |\n"
 
 

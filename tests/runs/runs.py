@@ -67,6 +67,7 @@ def outcome(directory):
     for side in ("baseline", "axformer"):
         del results[side]["latency_ms"]
     names = ("plan.json", "finetuned/model.safetensors", "model/model.safetensors", "model/config.json")
+    names += ("finetuned/dev_predictions.npz", "model/dev_predictions.npz")
     return results, {name: (directory / name).read_bytes() for name in names}
 
 

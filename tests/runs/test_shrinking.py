@@ -8,6 +8,7 @@ import train
 from axformer_lightning import load_pretrained
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.costs import LatencyTable, count_encoder_parameters
+from axformer_lightning.evidence import Predictions
 from tests.runs.runs import QUIET, SMALL, configuration, outcome
 
 OPTIONS = ["task=mrpc", *(option for option in SMALL if not option.startswith("pruning."))]
@@ -38,6 +39,13 @@ def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
     assert points[-1]["artifact"] == "model"
     assert points[-1]["metrics"] == results["axformer"]["metrics"]
     assert (directory / "pareto.png").read_bytes()[1:4] == b"PNG"
+    tables = json.loads((directory / "damage.json").read_text())
+    assert len(tables) == len(points) - 1
+    for row in tables[0]:
+        assert row["damage"][0] == 0
+        assert row["widths"][-1] is None
+    assert {(row["layer"], row["block"]) for row in tables[0]} == {(0, "attention"), (0, "feed_forward")}
+    assert not any("table" in point for point in points)
 
 
 @QUIET
@@ -45,6 +53,10 @@ def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
     _, directory = go("pruning.ratios=[2,1.3]")
     models = [load_pretrained(directory / name) for name in ("finetuned", "model-1.3x", "model")]
     dense, first, last = map(count_encoder_parameters, models)
+    for point in json.loads((directory / "pareto.json").read_text()):
+        if "artifact" in point:
+            said = Predictions.load(directory / point["artifact"])
+            assert float(said.value("accuracy")) == pytest.approx(point["metrics"]["accuracy"], abs=1e-6)
     assert dense >= 1.3 * first
     assert dense >= 2 * last
     for larger, smaller in zip(layers_left(models[1]), layers_left(models[2]), strict=True):

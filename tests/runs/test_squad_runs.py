@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from axformer_lightning.evidence import Predictions
 from axformer_lightning.tasks import load_rows, rows
 from tests.runs.runs import QUIET, run
 from tests.tasks.squad.official import write_squad
@@ -17,6 +18,14 @@ def folder(tmp_path):
     return write_squad(write_squad(tmp_path, "1.1"), "2.0")
 
 
+def check_predictions(directory, side, results):
+    """Fail unless what is kept of each question has the reported metrics as its means."""
+    said = Predictions.load(directory / {"baseline": "finetuned", "axformer": "model"}[side])
+    assert {name: float(said.value(name)) for name in V1} == pytest.approx(
+        {name: results[side]["metrics"][name] for name in V1}, abs=1e-5
+    )
+
+
 @QUIET
 @pytest.mark.parametrize("options", [[], ["pruning.criterion=metric", "task.headline=exact_match", "retrain_epochs=1"]])
 def test_squad_goes_from_its_official_files_to_results(folder, tmp_path, options):
@@ -27,6 +36,7 @@ def test_squad_goes_from_its_official_files_to_results(folder, tmp_path, options
     for side in ("baseline", "axformer"):
         assert list(results[side]["metrics"]) == V1
         assert all(0 <= value <= 1 for value in results[side]["metrics"].values())
+        check_predictions(directory, side, results)
     plan = json.loads((directory / "plan.json").read_text())
     assert 0 < max(decision["samples_seen"] for decision in plan["decisions"]) <= 6  # questions, not windows
 
@@ -39,6 +49,7 @@ def test_squad_v2_reports_what_the_official_script_does(folder, tmp_path):
     for side in ("baseline", "axformer"):
         assert set(results[side]["metrics"]) == {*shares, *thresholds}
         assert all(0 <= results[side]["metrics"][name] <= 1 for name in shares)
+        check_predictions(tmp_path / "run", side, results)
 
 
 def test_the_environment_names_the_directory(folder, monkeypatch):

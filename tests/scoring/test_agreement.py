@@ -238,3 +238,12 @@ def test_a_metric_that_cannot_move_is_named(encoder, labelled, caplog):
     with caplog.at_level(logging.WARNING):
         find_plan(module, [labelled], criterion="loss_and_metric", neuron_groups=1)
     assert "LabelAccuracy was 0 with every candidate" in caplog.text
+
+
+def test_a_module_that_agrees_runs_twice_for_the_first_batch_and_never_again(tiny):
+    """Once as it is scored, and once as it learns: what the scoring of two batches costs, at most."""
+    module = Learns(tiny.model("bert", auto=AutoModel), functional.cross_entropy)
+    runs = []
+    module.encoder.register_forward_hook(lambda *_: runs.append(1))
+    check_agreement(module, [tiny.batch((9,) * 16, seed=seed) for seed in range(3)])
+    assert len(runs) == 2

@@ -140,6 +140,27 @@ class _Entry(WrapperMetric):
         self.metric.reset()
 
 
+def values_of(preds: Sequence[Answer], target: Sequence[Answer], *, may_be_silent: bool) -> dict[str, Tensor]:
+    """Return exact match and F1 of each question; their means are the metrics.
+
+    Args:
+        preds: as of the metrics.
+        target: what they are compared with, in the same order.
+        may_be_silent: whether a `no_answer_score` above 0 is no answer, as in SQuAD v2.0.
+
+    Example:
+        >>> target = [{"id": "1", "answers": {"text": [], "answer_start": []}}]
+        >>> values_of([{"id": "1", "prediction_text": "an otter", "no_answer_score": 2.5}], target, may_be_silent=True)
+        {'exact_match': tensor([1.]), 'f1': tensor([1.])}
+    """
+    rows = []
+    for pred, truth in zip(preds, target, strict=True):
+        silent = may_be_silent and pred["no_answer_score"] > 0
+        rows.append(_scores("" if silent else pred["prediction_text"], truth["answers"]["text"]))
+    exact_N, f1_N = torch.tensor(rows, dtype=torch.float32).reshape(-1, 2).unbind(1)
+    return {"exact_match": exact_N, "f1": f1_N}
+
+
 def _scores(prediction: str, texts: Sequence[str]) -> tuple[float, float]:
     """Return exact match and F1 of one question; if it has no answer, both say whether the prediction is empty."""
     # The official script ignores answers that consist of articles and punctuation only.

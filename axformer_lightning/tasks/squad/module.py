@@ -15,7 +15,10 @@ from axformer_lightning.scoring import score_logits
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.squad.answers import best_spans
 from axformer_lightning.tasks.squad.data import Question
+from axformer_lightning.tasks.squad.metrics import values_of
 from axformer_lightning.tasks.task import Task
+
+Answers = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # predictions and targets, for the metrics
 
 
 class QuestionAnswerer(FineTuner):
@@ -83,27 +86,27 @@ class QuestionAnswerer(FineTuner):
         """Log the metrics on the search set."""
         self._log_metrics(self.search_metrics, "search_")
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the loss on the dev set."""
-        self._evaluate(batch, self.dev_metrics, "")
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Log the loss on the dev set; return what each question adds to the means `exact_match` and `f1`."""
+        preds, target = self._evaluate(batch, self.dev_metrics, "")
+        return values_of(preds, target, may_be_silent="v2" in self.task.version)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics on the dev set, under their official names."""
         self._log_metrics(self.dev_metrics, "")
 
-    def _evaluate(self, batch: dict[str, Tensor], metrics: MetricCollection, prefix: str) -> None:
+    def _evaluate(self, batch: dict[str, Tensor], metrics: MetricCollection, prefix: str) -> Answers:
         loss_N, preds, target = self.axformer_step(batch)
         metrics.update(preds, target)
         self.log(f"{prefix}loss", loss_N.mean(), batch_size=len(loss_N), prog_bar=bool(prefix))
+        return preds, target
 
     def _log_metrics(self, metrics: MetricCollection, prefix: str) -> None:
         # Not logged as metrics: Lightning rejects metrics that compute a dict.
         self.log_dict({prefix + name: value for name, value in metrics.compute().items()}, prog_bar=bool(prefix))
         metrics.reset()
 
-    def _answers(
-        self, logits_WT: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _answers(self, logits_WT: tuple[Tensor, Tensor], batch: Mapping[str, Tensor]) -> Answers:
         spans = best_spans(
             *logits_WT,
             batch["offsets"],

@@ -1,0 +1,80 @@
+"""The command `deploy`: saved models in every engine and precision, on the dev set, on disk and by the clock."""
+
+import argparse
+import tempfile
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.benchmark.rules import split_of
+from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
+from axformer_lightning.runs.environment import device_name
+from axformer_lightning.sweeps import batches_of, labelled_rows
+from axformer_lightning.sweeps.deploy import ENGINES, Deployed, deployed
+from axformer_lightning.sweeps.deploy_picture import draw_deployed
+from axformer_lightning.tasks import TASKS, draw, load_model
+
+
+def deploy(args: argparse.Namespace) -> dict[str, Any]:
+    """Show what each model is worth, weighs and takes in each engine; ratios are to the first row."""
+    engines = args.engines or list(ENGINES)
+    if unknown := set(engines) - set(ENGINES):
+        raise ValueError(f"Expected `--engines` out of {list(ENGINES)}, got {sorted(unknown)}.")
+    if missing := [name for name in args.engines or [] if not ENGINES[name].is_installed]:
+        extras = ",".join(sorted({"openvino" if "OpenVINO" in name else "export" for name in missing}))
+        raise ValueError(
+            f"Expected the engines of {missing} to be installed, they are not. Run"
+            f" `pip install 'axformer-lightning[{extras}]'`."
+        )
+    task, rows = TASKS[args.task], labelled_rows(args.task, args.data_dir)
+    metric = args.metric or next(iter(task.metrics()))
+    task.metric(metric)
+    names = [Path(path).name for path in args.models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected directories with names of their own, got {names}. Rename one.")
+    args.model = args.models[0]
+    _, held_out = split_of(args, rows.train)
+    if args.search_samples is not None and args.search_samples < len(held_out):
+        held_out = draw(held_out, args.search_samples, args.seed)
+    models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
+    _, tokenizer = load_model(task, pretrained=args.models[0], max_length=args.max_length)
+    search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
+    shapes = [f"{samples}x{tokens}" for samples, tokens in args.shapes]
+    results: dict[str, Any] = {
+        "task": args.task, "metric": metric, "device": device_name(torch.device("cpu")), "torch": torch.__version__,
+        "threads": torch.get_num_threads(), "samples": len(held_out), **provenance(args), "points": [],
+    }  # fmt: skip
+    timed = [f"{shape}, {unit}" for shape in shapes for unit in ("ms", "times faster")]
+    show_head(
+        args.console, results, ("model", "engine", metric, "loss", "MB", "times smaller", *timed, "parts in int8")
+    )
+    kept = nullcontext(args.directory) if args.directory else tempfile.TemporaryDirectory()
+    points: list[Deployed] = []
+    with kept as directory:
+        options = {"shapes": args.shapes, "engines": engines, "threads": torch.get_num_threads(), "rounds": args.rounds}
+        for point in deployed(models, task, search, dev, Path(directory), **options):
+            points.append(point)
+            results["points"].append(asdict(point))
+            args.console.print(row(*_cells(point, points[0], metric, shapes)))
+    keep(args.out, results)
+    if args.plot:
+        draw_deployed(points, args.plot, metric=metric, shape=shapes[-1])
+    return results
+
+
+def _loaded(path: str) -> Any:
+    model = load_pretrained(path) if Path(path, "axformer_plan.json").is_file() else None
+    if model is None:
+        raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
+    return model.float()
+
+
+def _cells(point: Deployed, first: Deployed, metric: str, shapes: list[str]) -> tuple[str, ...]:
+    times = [cell for s in shapes for cell in (f"{point.ms[s]:.2f}", f"{first.ms[s] / point.ms[s]:.2f}")]
+    size = f"{point.size_bytes / 1e6:.1f}", f"{first.size_bytes / point.size_bytes:.2f}"
+    worth = percent(point.metrics[metric]), f"{point.loss:.4f}"
+    return point.model, point.engine, *worth, *size, *times, str(point.int8 or "-")

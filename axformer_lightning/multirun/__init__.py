@@ -1,0 +1,5 @@
+"""MANY: every job of a sweep in a process of its own, several at a time."""
+
+from axformer_lightning.multirun.launching import launch
+
+__all__ = ["launch"]

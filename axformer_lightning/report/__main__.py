@@ -1,0 +1,29 @@
+"""Write the report of a run or of a sweep: `python -m axformer_lightning.report DIR`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from axformer_lightning.report.page import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report, say where it is, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m axformer_lightning.report", description=__doc__)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="of a run, or of a sweep, at any depth")
+    parser.add_argument(
+        "--floor", type=float, metavar="POINTS", help="say whether no more than so many points are lost (95 %%)"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        page = write_report(args.directory, floor=args.floor)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{page}, report.md and the pictures in report/ are written.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

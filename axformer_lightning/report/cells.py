@@ -1,0 +1,190 @@
+"""Runs that differ in nothing but the seed, side by side: a cell of the table of results."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from axformer_lightning.basics import flattened
+from axformer_lightning.report.records import Model, Record
+
+# Overrides that tell no setting from another: what cells are made by, where things are, and what is shown.
+BESIDE = (
+    "task",
+    "model",
+    "seed",
+    "data_dir",
+    "logger",
+    "trainer",
+    "hydra",
+    "resume",
+    "returned",
+    "retrain_dense",
+    "sweep",
+)
+NOT_OF_THE_RECIPE = {*BESIDE, "pruning", "hard_attention", "int8", "predict_test"}
+DENSE, ONLY, DEFAULT = "dense, same recipe", "AxFormer", "default settings"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model of a finished run.
+
+    Args:
+        record: the run.
+        model: the model.
+    """
+
+    record: Record
+    model: Model
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs of one task, model and setting.
+
+    Args:
+        task: its name.
+        model: name of the pre-trained model.
+        setting: what tells it from others, in words.
+        outcomes: of the runs that are done, one for each seed.
+        unfinished: the other runs, which no number is taken from.
+        recipe: how the runs train.
+    """
+
+    task: str
+    model: str
+    setting: str
+    outcomes: tuple[Outcome, ...]
+    unfinished: tuple[Record, ...]
+    recipe: tuple[Any, ...]
+
+    @property
+    def headline(self) -> str:
+        """The metric that counts."""
+        return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0].headline
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether these are baselines."""
+        return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0].is_dense
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of each model, as fractions."""
+        return [float(outcome.model.metrics[self.headline]) for outcome in self.outcomes]
+
+    @property
+    def dense_values(self) -> list[float]:
+        """The metric of the dense model that each was cut from."""
+        return [float(outcome.record.results["baseline"]["metrics"][self.headline]) for outcome in self.outcomes]
+
+
+def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
+    """Return the cells of some runs, those of a task together and baselines first, and what was left out of them.
+
+    Args:
+        records: as :func:`~axformer_lightning.report.records.read_records` gives them.
+    """
+    names = setting_names(records)
+    grouped: dict[tuple[Any, ...], list[tuple[Record, Model | None]]] = {}
+    for record in records:
+        made = dict.fromkeys(record.expected) | {model.label: model for model in record.models}
+        for suffix, model in made.items():
+            label = " ".join(filter(None, (names[record.name], suffix)))
+            key = (record.task, record.model, not record.is_dense, label, recipe_of(record))
+            grouped.setdefault(key, []).append((record, model))
+    cells, notes = [], []
+    for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: str(item[0][:4])):
+        outcomes: dict[Any, Outcome] = {}
+        for record, model in members:
+            if model is not None and record.seed in outcomes:
+                notes.append(
+                    f"{record.name} repeats seed {record.seed} of {outcomes[record.seed].record.name}: left out."
+                )
+            elif model is not None:
+                outcomes[record.seed] = Outcome(record, model)
+        unfinished = tuple(record for record, model in members if model is None)
+        in_order = tuple(outcomes[seed] for seed in sorted(outcomes, key=lambda seed: (seed is None, seed)))
+        cells.append(Cell(task, model_name, label, in_order, unfinished, recipe))
+    return cells, notes
+
+
+def setting_names(records: Sequence[Record]) -> dict[str, str]:
+    """Return what tells the setting of each run from others, by the run's name.
+
+    These are the overrides that not all runs share; where overrides were not kept, the values that differ; where the
+    configuration was not kept either, the run's name.
+
+    Args:
+        records: of runs.
+    """
+    given = {record.name: _given(record) for record in records}
+    cut = [given[record.name] for record in records if not record.is_dense] or list(given.values())
+    shared = set.intersection(*map(set, cut))
+    if not any(given.values()):
+        given, shared = _differing(records), set()
+    dense = [given[record.name] for record in records if record.is_dense]
+    alike: set[str] = dense[0].intersection(*dense) if dense else set()
+    names = {}
+    for record in records:
+        own = " ".join(sorted(given[record.name] - shared))
+        if record.is_dense:
+            own = " ".join(sorted(given[record.name] - alike))
+            names[record.name] = f"{DENSE} ({own})" if own else DENSE
+        elif not record.config and not record.overrides and len(records) > 1:
+            names[record.name] = record.name  # nothing says what it is, so it is no seed of another
+        else:
+            names[record.name] = own or (ONLY if all(words == shared for words in cut) else DEFAULT)
+    return names
+
+
+def shared_overrides(records: Sequence[Record]) -> list[str]:
+    """Return the overrides that all runs which cut a model share."""
+    cut = [_given(record) for record in records if not record.is_dense]
+    return sorted(set.intersection(*cut)) if cut else []
+
+
+def recipe_of(record: Record) -> tuple[Any, ...]:
+    """Return how a run trains: everything in its configuration but the seed and what is cut; empty if unknown."""
+    if not record.config:
+        return ()
+    parts = {name: part for name, part in record.config.items() if name not in NOT_OF_THE_RECIPE}
+    pruning = record.config.get("pruning") or {}
+    again = {"rounds": pruning.get("rounds", 1), "retrain": pruning.get("retrain", "continue")}
+    return tuple(sorted((name, repr(value)) for name, value in flattened({**parts, "again": again}).items()))
+
+
+def _given(record: Record) -> set[str]:
+    """Return the overrides that tell a setting; ratios are said by the label of each model."""
+    given = {words.lstrip("+") for words in record.overrides if not _is_beside(words)}
+    return {words for words in given if len(record.expected) == 1 or not words.startswith("pruning.ratios=")}
+
+
+def _is_beside(override: str) -> bool:
+    """Tell whether an override says nothing of the setting.
+
+    Example:
+        >>> [_is_beside(words) for words in ("seed=1", "++trainer.devices=1", "pruning.tolerance=0", "task=rte")]
+        [True, True, False, True]
+    """
+    name = override.lstrip("+~").partition("=")[0]
+    return any(name == beside or name.startswith(f"{beside}.") for beside in BESIDE)
+
+
+def _differing(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Return the values of each configuration that not all runs of its task and model have."""
+    flat = {record.name: flattened({k: v for k, v in record.config.items() if k not in BESIDE}) for record in records}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record.task, record.model), []).append(flat[record.name])
+    found = {}
+    for record in records:
+        others = groups[record.task, record.model]
+        differ = {name for one in others for name in one if any(other.get(name, ...) != one[name] for other in others)}
+        found[record.name] = {f"{name}={flat[record.name].get(name)}" for name in differ & {*flat[record.name]}}
+    return found
+
+
+def tasks_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
+    """Yield each task and model once, in order."""
+    yield from dict.fromkeys((cell.task, cell.model) for cell in cells)

@@ -1,0 +1,118 @@
+"""Every setting against the two dense baselines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from axformer_lightning.evidence import Comparison, Predictions, compare, compared, corrected, gains_resampled
+from axformer_lightning.report.cells import Cell
+
+PLAIN, SAME = "plain", "same recipe"
+ALL_TASKS = "all tasks"
+Pair = tuple[Predictions, Predictions]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting of a task against a baseline.
+
+    Args:
+        task: its name, or `all tasks`.
+        setting: of the cut models.
+        baseline: `plain`, the dense models they were cut from; or `same recipe`, dense ones that trained on alike.
+        comparison: over seeds.
+    """
+
+    task: str
+    setting: str
+    baseline: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Of each seed what both sides are worth, and their predictions if all were kept."""
+
+    metric: str
+    values: dict[int | None, tuple[float, float]]
+    pairs: list[Pair]
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.pairs) == len(self.values) and all(b.knows(self.metric) for pair in self.pairs for b in pair)
+
+
+def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
+    """Return every comparison that the runs allow, corrected for there being several, and what could not be read.
+
+    Args:
+        cells: of all tasks.
+    """
+    notes: list[str] = []
+    dense = {(cell.task, cell.model, cell.recipe): cell for cell in cells if cell.is_dense and cell.recipe}
+    rows, by_setting = [], dict[tuple[str, str], list[_Paired]]()
+    for cell in cells:
+        if cell.is_dense or not cell.outcomes:
+            continue
+        for baseline, other in ((PLAIN, None), (SAME, dense.get((cell.task, cell.model, cell.recipe)))):
+            if baseline == SAME and other is None:
+                continue
+            paired = _paired(cell, other, notes)
+            if not paired.values:
+                continue
+            by_setting.setdefault((cell.setting, baseline), []).append(paired)
+            pairs = paired.pairs if paired.is_whole else ()
+            try:
+                comparison = compare(list(paired.values.values()), paired.metric, pairs)
+            except ValueError as error:
+                notes.append(f"{cell.task}, {cell.setting}: {error}")
+                comparison = compare(list(paired.values.values()), paired.metric)
+            rows.append(Row(cell.task, cell.setting, baseline, comparison))
+    num_tasks = len({cell.task for cell in cells})
+    for (setting, baseline), parts in by_setting.items():
+        if num_tasks > 1 and len(parts) == num_tasks and (together := _together(parts)) is not None:
+            rows.append(Row(ALL_TASKS, setting, baseline, together))
+    tested = corrected([row.comparison for row in rows])
+    return [Row(row.task, row.setting, row.baseline, one) for row, one in zip(rows, tested, strict=True)], notes
+
+
+def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:
+    """Pair the models of a cell with the dense ones they were cut from, or with those of the same seed in ``dense``."""
+    others = {} if dense is None else dict(zip([o.record.seed for o in dense.outcomes], dense.outcomes, strict=True))
+    trained = {} if dense is None else dict(zip(others, dense.values, strict=True))
+    values, pairs = {}, []
+    for outcome, before, after in zip(cell.outcomes, cell.dense_values, cell.values, strict=True):
+        seed = outcome.record.seed
+        if dense is not None and seed not in others:
+            continue
+        folder = outcome.record.directory / "finetuned" if dense is None else others[seed].model.folder
+        values[seed] = (before if dense is None else trained[seed], after)
+        try:
+            pairs.append((Predictions.load(folder), Predictions.load(outcome.model.folder)))
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            notes.append(str(error))
+    return _Paired(cell.headline, values, pairs)
+
+
+def _together(parts: Sequence[_Paired]) -> Comparison | None:
+    """Compare over all tasks: the mean over tasks for each seed that all have, and for each resample."""
+    seeds = set.intersection(*(set(part.values) for part in parts))
+    if not seeds:
+        return None
+    gains = [
+        100 * float(np.mean([after - before for before, after in (part.values[seed] for part in parts)]))
+        for seed in sorted(seeds, key=str)
+    ]
+    resampled = None
+    if all(part.is_whole for part in parts):
+        drawn = (gains_resampled(part.pairs, part.metric, seed=number) for number, part in enumerate(parts))
+        resampled = np.mean(list(drawn), axis=0)
+    return compared(gains, resampled)
+
+
+def rows_against(rows: Iterable[Row], baseline: str) -> Iterator[Row]:
+    """Yield the rows of one baseline."""
+    return (row for row in rows if row.baseline == baseline)

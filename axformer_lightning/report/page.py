@@ -1,0 +1,138 @@
+"""A run or a sweep on one page: `report.html`, `report.md`, and its pictures in `report/`."""
+
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from axformer_lightning.basics import replacing, write_atomically
+from axformer_lightning.report import search_sections, sections
+from axformer_lightning.report.cells import cells_of, shared_overrides
+from axformer_lightning.report.comparisons import compare_cells
+from axformer_lightning.report.numbers import numbers_of
+from axformer_lightning.report.records import read_records
+from axformer_lightning.report.sections import Image, Section
+from axformer_lightning.report.svg import style, svg_of
+
+logger = logging.getLogger(__name__)
+PAGE, TEXT, PICTURES = "report.html", "report.md", "report"
+
+
+def write_report(directory: Path, *, floor: float | None = None) -> Path:
+    """Write the report of a run or of a sweep into its directory, and return the path of the page.
+
+    Files are replaced one by one, each wholly or not at all.
+
+    Args:
+        directory: of a run, or of several at any depth.
+        floor: how many points may be lost; the page says of each setting whether that is shown.
+
+    Raises:
+        FileNotFoundError: if there is no such directory.
+        ValueError: if it holds no run, or the floor is below 0.
+
+    Example:
+        >>> write_report(Path("nowhere"))
+        Traceback (most recent call last):
+        FileNotFoundError: Expected the directory of a run or a sweep, found none at 'nowhere'.
+    """
+    if floor is not None and floor < 0:
+        raise ValueError(f"Expected `floor`, the points that may be lost, to be at least 0, got {floor}. Raise it.")
+    with style():
+        title, parts = _parts(directory, floor)
+        _draw(directory / PICTURES, [image for section in parts for image in section.images])
+        content = {"title": title, "sections": parts, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        environment = Environment(
+            loader=PackageLoader("axformer_lightning", "report"),
+            autoescape=select_autoescape(["html"]),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+        environment.filters |= {"code": _code, "inline": _inline, "cell": _markdown_cell, "anchor": _anchor}
+        for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
+            write_atomically(directory / name, environment.get_template(template).render(content))
+    return directory / PAGE
+
+
+def try_report(directory: Path) -> None:
+    """Write the report of a run that has ended; what that fails by is said, and never fails the run.
+
+    Args:
+        directory: of the run.
+    """
+    try:
+        write_report(directory)
+    except Exception as error:
+        logger.warning("The page of this run could not be written: %s: %s", type(error).__name__, error)
+
+
+def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:
+    records = read_records(directory)
+    cells, notes = cells_of(records)
+    numbers = [numbers_of(cell) for cell in cells]
+    rows, more = compare_cells(cells)
+    tasks = ", ".join(dict.fromkeys(record.task for record in records))
+    title = f"{tasks}: {f'{len(records)} runs' if len(records) > 1 else f'seed {records[0].seed}'}"
+    notes += more
+    if (shared := shared_overrides(records)) and len(records) > 1:
+        notes.insert(0, f"All runs share: {' '.join(shared)}.")
+    search = search_sections
+    return title, list(
+        sections.each(
+            sections.overview(rows, records),
+            sections.results(cells, numbers),
+            sections.evidence(rows, floor),
+            sections.fronts(cells, numbers),
+            search.removed(cells),
+            search.timelines(cells),
+            search.damages(cells),
+            search.costs(cells),
+            search.calibration(cells),
+            search.runs(records, notes),
+            search.environments(records),
+        )
+    )
+
+
+def _draw(folder: Path, images: list[Image]) -> None:
+    folder.mkdir(exist_ok=True)
+    wanted = {f"{image.name}.{kind}" for image in images for kind in ("png", "svg")}
+    for image in images:
+        for kind in ("png", "svg"):
+            with replacing(folder / f"{image.name}.{kind}") as temporary:
+                image.figure.savefig(temporary, format=kind, dpi=130)
+    for stale in _pictures(folder):
+        if stale.name not in wanted:
+            stale.unlink(missing_ok=True)
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix in (".png", ".svg"))
+
+
+def _inline(image: Image) -> Markup:
+    return Markup(svg_of(image.figure, image.said, title=image.title))
+
+
+def _code(text: str) -> Markup:
+    """Return a paragraph with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _anchor(title: str) -> str:
+    """Return a name for links within the page.
+
+    Example:
+        >>> _anchor("Cost of search and training")
+        'cost-of-search-and-training'
+    """
+    return "-".join(title.lower().split())

@@ -1,0 +1,107 @@
+"""Matplotlib's figures as SVG for a page: colors from the page's style sheet, and a text for whatever is pointed at.
+
+An SVG needs no script, prints, and can be mailed; colors that are CSS variables follow light and dark.
+"""
+
+import io
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colors, which color-blind readers can tell apart; the page gives lighter ones on a dark ground.
+INK, MUTED, GRID, PAPER = "#1b1b1f", "#66666e", "#d9d9e0", "#fffffe"
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#b8a600", "#d55e00",
+)  # fmt: skip
+NAMES = {
+    INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green",
+    PINK: "pink", SKY: "sky", YELLOW: "yellow", RED: "red",
+    "#ffffff": "paper", "#dddddd": "grid", "#777777": "muted",  # of the picture of a plan
+}  # fmt: skip
+SERIES = (BLUE, RED, GREEN, PINK, ORANGE, SKY, YELLOW)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a setting has a color and a form: either tells it
+STYLE: Any = {
+    "svg.fonttype": "none", "svg.hashsalt": "axformer", "font.size": 9.5, "axes.titlesize": 10.5,
+    "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": MUTED, "grid.color": GRID, "axes.grid": True,
+    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    "figure.facecolor": PAPER, "axes.facecolor": "none", "savefig.facecolor": PAPER, "hatch.color": MUTED,
+}  # fmt: skip
+NAMESPACE = "http://www.w3.org/2000/svg"
+Said = Mapping[str, Sequence[str]]  # by the `gid` of an artist, what each of its parts says
+
+
+def style() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn as the page wants them."""
+    return mpl.rc_context(STYLE)
+
+
+def svg_of(figure: Figure, said: Said | None = None, *, title: str) -> str:
+    """Return a figure as an SVG element for an HTML page; colors of ``NAMES`` become CSS variables.
+
+    Args:
+        figure: drawn within :func:`style`.
+        said: texts that are shown when a mark is pointed at, in the order of the marks of the artist of that `gid`.
+        title: what the picture shows, for those who do not see it.
+
+    Raises:
+        ValueError: if an artist has not as many marks as texts.
+
+    Example:
+        >>> with style():
+        ...     figure = Figure(figsize=(2, 1))
+        ...     _ = figure.subplots().scatter([0, 1], [0, 1], color=BLUE, gid="points")
+        ...     text = svg_of(figure, {"points": ["first", "second"]}, title="Two points")
+        >>> text.count("<title>"), "var(--blue)" in text, BLUE in text
+        (3, True, False)
+    """
+    file = io.StringIO()
+    with style():
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    ElementTree.register_namespace("", NAMESPACE)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(file.getvalue())
+    for name in ("width", "height"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", title)
+    root.insert(0, _title(title))
+    for gid, texts in (said or {}).items():
+        _say(root, gid, texts)
+    text = ElementTree.tostring(root, encoding="unicode")
+    for color, name in NAMES.items():
+        text = re.sub(re.escape(color), f"var(--{name})", text, flags=re.IGNORECASE)
+    return _own_names(text, title)
+
+
+def _say(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
+    group = root.find(f".//*[@id='{gid}']")
+    kinds = [f"{{{NAMESPACE}}}{kind}" for kind in ("use", "path")]
+    marks: list[ElementTree.Element] = []
+    if group is not None:
+        hidden = {inner for defs in group.iter(f"{{{NAMESPACE}}}defs") for inner in defs.iter()}
+        marks = [element for element in group.iter() if element.tag in kinds and element not in hidden]
+    if len(marks) != len(texts):
+        raise ValueError(f"Expected {len(texts)} marks of {gid!r}, one for each text, got {len(marks)}. Draw them all.")
+    for mark, text in zip(marks, texts, strict=True):
+        mark.append(_title(text))
+
+
+def _title(text: str) -> ElementTree.Element:
+    element = ElementTree.Element(f"{{{NAMESPACE}}}title")
+    element.text = text
+    return element
+
+
+def _own_names(text: str, title: str) -> str:
+    """Let ids of one picture differ from those of all others on the page."""
+    own = f"p{zlib.crc32(title.encode()):x}"
+    for name in {*re.findall(r'\bid="([^"]+)"', text)}:
+        text = re.sub(rf'(id="|href="#|url\(#){re.escape(name)}(["\)])', rf"\g<1>{own}-{name}\g<2>", text)
+    return text

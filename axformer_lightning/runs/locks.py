@@ -1,0 +1,59 @@
+"""The lock of a run's directory, which the kernel releases when the process dies."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+FOLDER, LOCK = ".resume", "lock"
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory against all other processes.
+
+    Raises:
+        RuntimeError: if a live process holds it.
+    """
+    with (directory / FOLDER / LOCK).open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
+        for _ in range(10):  # who only asks whether it is locked locks it for a moment
+            if _lock(file):
+                break
+            time.sleep(0.05)
+        else:
+            raise RuntimeError(
+                f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
+                " Wait until it has ended, or choose another `hydra.run.dir`."
+            )
+        yield
+
+
+def _lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_in_use(directory: Path) -> bool:
+    """Tell whether a live process runs in a directory.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> (directory / FOLDER).mkdir()
+        >>> with locked(directory):
+        ...     is_in_use(directory)
+        True
+        >>> is_in_use(directory)
+        False
+    """
+    try:
+        with (directory / FOLDER / LOCK).open("a", encoding="utf-8") as file:
+            return not _lock(file)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,172 @@
+"""Models by engine and precision: what each is worth on the dev set, weighs on disk, and takes."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import layers_left
+from axformer_lightning.artifacts import save_pretrained
+from axformer_lightning.costs.measured import uniform_batch
+from axformer_lightning.exporting import export_model, read_exported
+from axformer_lightning.rounds import quantize
+from axformer_lightning.scoring import score_logits
+from axformer_lightning.tasks import Task
+from axformer_lightning.timing import medians_ms
+
+Batch = Mapping[str, Tensor]
+Run = Callable[[Batch], Tensor]
+Shape = tuple[int, int]
+LEFT_OUT = "labels"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs a model, and in which precision.
+
+    Args:
+        format: row of :data:`~axformer_lightning.exporting.FORMATS`; None for PyTorch itself.
+        int8: whether blocks are in int8, those whose rounding the task does not miss.
+        dtype: of the weights in PyTorch.
+        needs: the module that has to be installed.
+    """
+
+    format: str | None = None
+    int8: bool = False
+    dtype: torch.dtype = torch.float32
+    needs: str = "torch"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can be used here."""
+        return find_spec(self.needs) is not None
+
+
+ENGINES = {
+    "PyTorch float": Engine(),
+    "PyTorch bfloat16": Engine(dtype=torch.bfloat16),
+    "ONNX float": Engine("onnx", needs="onnxruntime"),
+    "ONNX int8": Engine("onnx", int8=True, needs="onnxruntime"),
+    "OpenVINO float": Engine("openvino", needs="openvino"),
+    "OpenVINO int8": Engine("openvino", int8=True, needs="openvino"),
+}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One model in one engine.
+
+    Args:
+        model: its name.
+        engine: a key of :data:`ENGINES`.
+        metrics: on the dev set, as this engine computes.
+        loss: there.
+        size_bytes: of the weights' file.
+        ms: median milliseconds of a batch, by `samples x tokens`.
+        int8: how many blocks, and the embeddings, are in int8.
+    """
+
+    model: str
+    engine: str
+    metrics: dict[str, float]
+    loss: float
+    size_bytes: int
+    ms: dict[str, float]
+    int8: int = 0
+
+
+def deployed(
+    models: Mapping[str, PreTrainedModel],
+    task: Task,
+    search: Sequence[Batch],
+    dev: Sequence[Batch],
+    directory: Path,
+    *,
+    shapes: Sequence[Shape],
+    engines: Sequence[str] = tuple(ENGINES),
+    threads: int | None = None,
+    rounds: int = 7,
+    seconds: float = 20.0,
+) -> Iterator[Deployed]:
+    """Yield every model in every engine; at each shape all of them take turns.
+
+    Args:
+        models: by name, in float32; they stay as they are.
+        task: what they do.
+        search: batches that decide what is in int8.
+        dev: batches that report.
+        directory: where files are written; those of the same names are replaced.
+        shapes: samples and tokens of the batches that are timed.
+        engines: keys of :data:`ENGINES`; those that are not installed are left out.
+        threads: of ONNX Runtime and OpenVINO; PyTorch has its own setting.
+        rounds: how often each is timed at a shape.
+        seconds: after so many no further round of a shape begins.
+    """
+    runs: dict[tuple[str, str], tuple[Run, int, int]] = {}
+    chosen = [name for name in engines if ENGINES[name].is_installed]
+    for name, model in models.items():
+        rounded = quantize(model, search) if any(ENGINES[engine].int8 for engine in chosen) else None
+        for engine in chosen:
+            way = ENGINES[engine]
+            given = rounded if way.int8 and rounded is not None else model
+            count = sum(len(layer.int8) for layer in layers_left(given)) if way.int8 else 0
+            where = directory / f"{name}-{engine}".replace(" ", "-").lower()
+            runs[name, engine] = (*_made(given, way, where, threads), count)
+    times: dict[tuple[str, str], dict[str, float]] = {key: {} for key in runs}
+    for samples, tokens in shapes:
+        batch = uniform_batch(next(iter(models.values())), samples, tokens)
+        every: Any = {key: run for key, (run, *_) in runs.items()}
+        for key, ms in medians_ms(every, batch, rounds=rounds, seconds=seconds, timer=_seconds_of).items():
+            times[key][f"{samples}x{tokens}"] = ms
+    for (name, engine), (run, size, count) in runs.items():
+        metrics, loss = _worth(run, task, dev, models[name].config.problem_type)
+        yield Deployed(name, engine, metrics, loss, size, times[name, engine], count)
+
+
+def _made(model: PreTrainedModel, way: Engine, where: Path, threads: int | None) -> tuple[Run, int]:
+    """Return what runs a model, and the bytes of the file that it is read from."""
+    if way.format is not None:
+        where.mkdir(parents=True, exist_ok=True)
+        suffix = {"onnx": ".onnx", "openvino": ".xml"}[way.format]
+        path = export_model(model, where / f"model{suffix}", int8=None if way.int8 else False, overwrite=True)
+        read = read_exported(path, threads=threads)
+
+        def run(batch: Batch) -> Tensor:
+            ids = batch["input_ids"]
+            implied = {"attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+            arrays = {name: value.numpy() for name, value in {**implied, **batch}.items()}
+            return torch.from_numpy(np.asarray(read(arrays)["logits"]))
+
+        return run, sum(file.stat().st_size for file in where.iterdir())
+    own = copy.deepcopy(model).eval()
+    own.to(dtype=way.dtype)
+    save_pretrained(own, where)
+
+    def run_torch(batch: Batch) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = own(**batch).logits
+            return logits.float()
+
+    return run_torch, (where / "model.safetensors").stat().st_size
+
+
+def _seconds_of(run: Any, batch: Batch) -> float:
+    start = time.perf_counter()
+    run(batch)
+    return time.perf_counter() - start
+
+
+def _worth(run: Run, task: Task, dev: Sequence[Batch], problem_type: str | None) -> tuple[dict[str, float], float]:
+    logits = torch.cat([run({name: value for name, value in batch.items() if name != LEFT_OUT}) for batch in dev])
+    scored = score_logits(logits, {LEFT_OUT: torch.cat([batch[LEFT_OUT] for batch in dev])}, problem_type)
+    metrics = task.collection()
+    metrics.update(scored.preds, scored.target)
+    return {name: float(value) for name, value in metrics.compute().items()}, float(scored.loss_N.mean())

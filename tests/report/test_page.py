@@ -1,0 +1,315 @@
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from axformer_lightning.evidence import Predictions, compare, gains_resampled
+from axformer_lightning.report.__main__ import main
+from axformer_lightning.report.cells import cells_of
+from axformer_lightning.report.charts import front
+from axformer_lightning.report.comparisons import compare_cells
+from axformer_lightning.report.numbers import numbers_of
+from axformer_lightning.report.page import try_report, write_report
+from axformer_lightning.report.records import read_records
+from axformer_lightning.report.sections import overview
+from tests.report.runs import predictions, write_json, write_run, write_unfinished
+
+
+def write_sweep(tmp_path):
+    """Two settings and their baseline, three seeds; one run of them was killed, one failed."""
+    for seed in range(3):
+        write_run(tmp_path / "a" / str(seed), "tolerance=0", seed=seed, dense=0.7, cut=0.95)
+        write_run(tmp_path / "dense" / str(seed), seed=seed, dense=0.7, cut=0.75, retrain_dense=True)
+    write_run(tmp_path / "b" / "0", "tolerance=0.05", seed=0, dense=0.7, cut=0.5)
+    write_unfinished(tmp_path / "b" / "1", "tolerance=0.05", seed=1)
+    write_unfinished(tmp_path / "b" / "2", "tolerance=0.05", seed=2)
+    write_json(tmp_path / "b" / "2" / "state.json", {"state": "failed", "reason": "ValueError: <no> such | file"})
+    return tmp_path
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return write_sweep(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The same, with its report; tests only read it."""
+    folder = write_sweep(tmp_path_factory.mktemp("sweep"))
+    (folder / "report").mkdir()
+    (folder / "report" / "old.png").write_bytes(b"")
+    write_report(folder, floor=1.0)
+    return folder
+
+
+def cells(directory):
+    return {cell.setting: cell for cell in cells_of(read_records(directory))[0]}
+
+
+class Page(HTMLParser):
+    """Collects tags and what they refer to, and fails where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.tags, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[name] for name in ("href", "src", "xlink:href", "srcset") if name in given]
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_cells_hold_runs_that_differ_in_the_seed_and_no_number_of_an_unfinished_one(sweep):
+    found = cells(sweep)
+    assert {*found} == {"dense, same recipe", "tolerance=0", "tolerance=0.05"}
+    assert [outcome.record.seed for outcome in found["tolerance=0"].outcomes] == [0, 1, 2]
+    assert [record.state for record in found["tolerance=0.05"].unfinished] == ["unfinished", "failed"]
+    numbers = numbers_of(found["tolerance=0.05"])
+    assert (numbers.points.count, numbers.points.deviation) == (1, None)
+    assert numbers_of(found["tolerance=0"]).smaller.mean == 2
+
+
+def test_results_that_were_half_written_do_not_count(sweep):
+    path = sweep / "a" / "1" / "results.json"
+    path.write_text(path.read_text()[:-10])
+    records = {record.name: record for record in read_records(sweep)}
+    assert records["a/1"].state == "unfinished"
+    assert "results.json" in records["a/1"].notes[0]
+    assert [outcome.record.seed for outcome in cells(sweep)["tolerance=0"].outcomes] == [0, 2]
+
+
+def test_a_state_that_says_done_without_results_is_not_done(sweep):
+    write_json(sweep / "b" / "1" / "state.json", {"state": "done"})
+    assert {record.name: record.state for record in read_records(sweep)}["b/1"] == "unfinished"
+
+
+def test_results_of_a_run_that_was_begun_anew_do_not_count(sweep):
+    path = sweep / "a" / "0" / ".resume" / "run.json"
+    path.write_text(path.read_text().replace('"finished": true', '"finished": false'))
+    write_json(sweep / "a" / "0" / "state.json", {"state": "running", "reason": ""})
+    assert {record.name: record.state for record in read_records(sweep)}["a/0"] == "running"
+
+
+def test_a_run_that_writes_its_page_is_done(sweep):
+    write_json(sweep / "a" / "0" / "state.json", {"state": "running", "reason": ""})
+    assert read_records(sweep / "a" / "0")[0].is_done
+
+
+def test_each_setting_is_compared_with_both_dense_baselines(sweep):
+    rows, notes = compare_cells([*cells(sweep).values()])
+    assert notes == []
+    found = {(row.setting, row.baseline): row.comparison for row in rows}
+    assert {*found} == {(s, b) for s in ("tolerance=0", "tolerance=0.05") for b in ("plain", "same recipe")}
+    assert found["tolerance=0", "plain"].verdict == found["tolerance=0", "same recipe"].verdict == "better"
+    assert found["tolerance=0.05", "plain"].verdict == "worse"
+    assert len(found["tolerance=0.05", "same recipe"].gains) == 1  # of the seed that both have
+    first = found["tolerance=0", "same recipe"].gains[0]
+    before, after = (float(Predictions.load(sweep / d / "0" / "model").value("accuracy")) for d in ("dense", "a"))
+    assert first == pytest.approx(100 * (after - before))
+    pairs = [[Predictions.load(sweep / d / str(s) / "model") for d in ("dense", "a")] for s in range(3)]
+    low, high = 100 * np.quantile(gains_resampled(pairs, "accuracy"), (0.025, 0.975))
+    same = found["tolerance=0", "same recipe"]
+    assert (same.low, same.high) == pytest.approx((low, high))
+
+
+def test_a_seed_without_its_baseline_is_compared_with_plain_alone(sweep):
+    shutil.rmtree(sweep / "dense" / "1")
+    rows, _ = compare_cells([*cells(sweep).values()])
+    found = {row.baseline: len(row.comparison.gains) for row in rows if row.setting == "tolerance=0"}
+    assert found == {"plain": 3, "same recipe": 2}
+
+
+def test_a_baseline_that_was_trained_otherwise_is_none(sweep):
+    for seed in range(3):
+        path = sweep / "dense" / str(seed) / ".resume" / "run.json"
+        path.write_text(path.read_text().replace('"finetune_epochs": 3', '"finetune_epochs": 9'))
+    rows, _ = compare_cells([*cells(sweep).values()])
+    assert {row.baseline for row in rows} == {"plain"}
+
+
+def test_without_predictions_seeds_alone_speak_and_say_so(sweep):
+    (sweep / "a" / "2" / "model" / "dev_predictions.npz").unlink()
+    rows, _ = compare_cells([*cells(sweep).values()])
+    (row,) = [row for row in rows if (row.setting, row.baseline) == ("tolerance=0", "plain")]
+    assert (row.comparison.low, len(row.comparison.gains)) == (None, 3)
+    assert "choice of dev samples is not tested" in row.comparison.limits
+
+
+def test_predictions_on_other_samples_are_said_and_not_compared(sweep):
+    said = predictions(0.9, 0)
+    Predictions({name: array[:-2] for name, array in said.arrays.items()}).save(sweep / "b" / "0" / "model")
+    rows, notes = compare_cells([*cells(sweep).values()])
+    assert "got 200 and 198 samples" in notes[0]
+    assert {row.comparison.p for row in rows if row.setting == "tolerance=0.05"} == {None}
+
+
+def test_over_all_tasks_stands_the_mean_of_the_tasks(sweep, tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / "rte" / str(seed), "tolerance=0", seed=seed, task="rte", dense=0.7, cut=0.7)
+    rows, _ = compare_cells(cells_of(read_records(tmp_path))[0])
+    plain = {row.task: row.comparison for row in rows if (row.setting, row.baseline) == ("tolerance=0", "plain")}
+    means = [(a + b) / 2 for a, b in zip(plain["mrpc"].gains, plain["rte"].gains, strict=True)]
+    assert list(plain["all tasks"].gains) == pytest.approx(means)
+    assert plain["all tasks"].low < plain["all tasks"].over_seeds.mean < plain["all tasks"].high
+    assert ("all tasks", "tolerance=0.05") not in {(row.task, row.setting) for row in rows}  # one task lacks it
+
+
+def test_of_many_comparisons_those_get_a_sentence_that_say_something(sweep):
+    (better,) = [row for row in compare_cells([*cells(sweep).values()])[0] if row.comparison.verdict == "better"][:1]
+    neither = replace(better, comparison=compare([(0.8, 0.8)], "accuracy"))
+    few, many = (
+        overview([neither, better] * number + [replace(neither, task="all tasks")], read_records(sweep)).words
+        for number in (1, 20)
+    )
+    assert [words.split(":")[1].split(" ")[1] for words in few if words.startswith(("mrpc", "all"))] == [
+        "not", "not", "better",
+    ]  # fmt: skip
+    assert any(words.startswith("20 of 41 comparisons, all on single tasks, are not dist") for words in many)
+    assert sum(words.startswith("mrpc") for words in many) == 1
+
+
+def test_a_seed_that_was_run_twice_counts_once(sweep):
+    write_run(sweep / "again", "tolerance=0", seed=1)
+    found, notes = cells_of(read_records(sweep))
+    assert "again repeats seed 1 of a/1" in " ".join(notes) or "a/1 repeats seed 1 of again" in " ".join(notes)
+    assert all(len({o.record.seed for o in cell.outcomes}) == len(cell.outcomes) for cell in found)
+
+
+def test_baselines_of_several_recipes_keep_apart(sweep):
+    write_run(sweep / "other", "budget=1", retrain_dense=True)
+    path = sweep / "other" / ".resume" / "run.json"
+    path.write_text(path.read_text().replace('"finetune_epochs": 3', '"finetune_epochs": 9'))
+    found = cells(sweep)
+    assert {name for name in found if name.startswith("dense")} == {
+        "dense, same recipe",
+        "dense, same recipe (budget=1)",
+    }
+    dense = [(cell, numbers_of(cell)) for cell in found.values()]
+    figure, _ = front(*zip(*dense, strict=True))
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"dense, plain", "dense, same recipe", "dense, same recipe (budget=1)"} < labels
+
+
+def test_runs_that_kept_no_configuration_are_settings_of_their_own(tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / name, "tolerance=0")
+        shutil.rmtree(tmp_path / name / ".hydra")
+        shutil.rmtree(tmp_path / name / ".resume")
+    assert {name: len(cell.outcomes) for name, cell in cells(tmp_path).items()} == {"first": 1, "second": 1}
+
+
+def test_without_overrides_the_values_that_differ_name_a_setting(tmp_path):
+    for seed in range(2):
+        for value in (0, 1):
+            write_run(tmp_path / f"{value}-{seed}", f"tolerance={value}", seed=seed)
+            shutil.rmtree(tmp_path / f"{value}-{seed}" / ".hydra")
+    found = cells(tmp_path)
+    assert {name: len(cell.outcomes) for name, cell in found.items()} == {
+        "pruning.tolerance=0": 2, "pruning.tolerance=1": 2,
+    }  # fmt: skip
+
+
+def test_each_ratio_of_a_run_is_a_setting(tmp_path):
+    write_run(tmp_path / "0", "x=1", cut=0.8)
+    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [3, 1.5]}')
+    (tmp_path / "0" / ".resume" / "run.json").write_text(config)
+    points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
+              for x, name in ((1.0, "finetuned"), (1.5, "model-1.5x"), (3.0, "model"))]  # fmt: skip
+    write_json(tmp_path / "0" / "pareto.json", [*points[:2], {"encoder_size": 0.5, "file_size": 0.5}, points[2]])
+    found = cells(tmp_path)
+    assert {*found} == {"AxFormer 1.5x", "AxFormer 3x"}
+    assert numbers_of(found["AxFormer 3x"]).smaller.mean == pytest.approx(3)
+    assert numbers_of(found["AxFormer 1.5x"]).faster is None
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
+    text = (reported / "report.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= {*page.ids}
+    assert len(page.ids) == len({*page.ids})
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert set(re.findall(r"https?://[^\s\"')<]+", text)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert len(text) < 1_000_000
+
+
+def test_the_page_says_what_is_known_and_what_is_not(reported):
+    text = (reported / "report.html").read_text()
+    assert "9 runs: 7 done, 1 failed, 1 unfinished" in text
+    for words in ("▲ better", "▼ worse", "within 1", "a test that does not cannot reach 5 % (its least p is 0.25)",
+                  "McNemar:", "1 unfinished, 1 failed", "python train.py -m seed=0,1,2", "All runs share"):  # fmt: skip
+        assert words in text, words
+    assert "ValueError: &lt;no&gt; such | file" in text
+    assert "ValueError: <no> such \\| file" in (reported / "report.md").read_text()
+    assert "<title>Layer 1, attention: loss 0.4100, before 0.4200, accepted</title>" in text
+    assert "<title>Layer 0, head 2: stopped early, before 0.4100, rejected</title>" in text
+    assert "<title>Layer 1, attention: 100 % removed, in 3 of 3 as a whole</title>" in text
+    assert "<title>Layer 0, attention, removed: loss +0.5000</title>" in text
+
+
+def test_pictures_can_be_opened_and_markdown_names_them(reported):
+    folder = reported / "report"
+    named = re.findall(r"\]\(report/(.+)\)", (reported / "report.md").read_text())
+    assert {path.name for path in folder.glob("*.png")} == {*named}
+    for name in named:
+        Image.open(folder / name).verify()
+        ElementTree.parse((folder / name).with_suffix(".svg"))
+
+
+def test_a_single_run_has_the_same_page_in_detail(tmp_path):
+    write_run(tmp_path / "0", "tolerance=0")
+    text = write_report(tmp_path / "0").read_text()
+    assert "mrpc: seed 0" in text
+    assert "heads and neurons that are left" in text
+    assert "One seed: said of these two models, not of the method." in text
+
+
+def test_runs_that_hold_nothing_yet_are_shown_as_such(tmp_path):
+    write_unfinished(tmp_path / "0", "tolerance=0")
+    text = write_report(tmp_path).read_text()
+    assert "1 unfinished" in text
+    assert "there is nothing to compare" in text
+
+
+def test_an_empty_directory_is_refused_and_stays_empty(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "found none: no directory in it holds one of results.json" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere")]) == 1
+    assert "found none at" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_where_the_page_is(tmp_path, capsys):
+    write_run(tmp_path / "0", "tolerance=0")
+    assert main([str(tmp_path), "--floor", "1"]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    assert main([str(tmp_path), "--floor", "-1"]) == 1
+    assert "at least 0, got -1.0" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_said_and_raises_nothing(tmp_path, caplog):
+    try_report(tmp_path / "nowhere")
+    assert "The page of this run could not be written: FileNotFoundError" in caplog.text

@@ -1,0 +1,52 @@
+import pytest
+
+from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.sweeps.deploy import ENGINES, deployed
+from axformer_lightning.sweeps.deploy_picture import draw_deployed
+from axformer_lightning.tasks import TASKS
+
+pytestmark = [pytest.mark.one_family, pytest.mark.one_implementation]
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def models(tiny):
+    dense, cut = (tiny.model("bert", "sdpa", num_labels=2) for _ in range(2))
+    layers = (LayerPlan(heads_removed=(1,)), LayerPlan("removed"), LayerPlan(neurons_removed=((0, 24),)))
+    return {"dense": dense, "cut": apply_plan_(cut, Plan("bert", 3, 4, 48, layers))}
+
+
+def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
+    batch = tiny.batch((9,) * 8)
+    batch["labels"] = batch["labels"].clamp(max=1)
+    engines = ("PyTorch float", "PyTorch bfloat16", "ONNX float", "ONNX int8")
+    options = {"shapes": [(1, 8), (2, 16)], "engines": engines, "rounds": 1, "seconds": 0.0, "threads": 1}
+    points = list(deployed(models, TASKS["demo"], [batch], [batch], tmp_path, **options))
+    assert [(point.model, point.engine) for point in points] == [(m, e) for m in models for e in engines]
+    by = {(point.model, point.engine): point for point in points}
+    for name in models:
+        assert by[name, "ONNX float"].loss == pytest.approx(by[name, "PyTorch float"].loss, abs=1e-5)
+        assert by[name, "PyTorch bfloat16"].loss == pytest.approx(by[name, "PyTorch float"].loss, abs=0.1)
+        assert by[name, "PyTorch bfloat16"].size_bytes < 0.6 * by[name, "PyTorch float"].size_bytes
+        assert by[name, "ONNX int8"].size_bytes < by[name, "ONNX float"].size_bytes
+        assert by[name, "ONNX int8"].int8 > 0
+        assert by[name, "ONNX float"].int8 == 0
+    assert by["cut", "PyTorch float"].size_bytes < by["dense", "PyTorch float"].size_bytes
+    for point in points:
+        assert point.ms.keys() == {"1x8", "2x16"}
+        assert all(ms > 0 for ms in point.ms.values())
+        assert 0 <= point.metrics["accuracy"] <= 1
+    draw_deployed(points, tmp_path / "deploy.png", metric="accuracy", shape="2x16")
+    assert (tmp_path / "deploy.png").stat().st_size > 0
+
+
+def test_what_is_not_installed_is_left_out(tiny, models, tmp_path, monkeypatch):
+    monkeypatch.setattr("axformer_lightning.sweeps.deploy.find_spec", lambda name: None if name == "openvino" else name)
+    assert not ENGINES["OpenVINO int8"].is_installed
+    batch = tiny.batch((9,) * 2)
+    batch["labels"] = batch["labels"].clamp(max=1)
+    options = {"shapes": [(1, 8)], "engines": ("PyTorch float", "OpenVINO float"), "rounds": 1, "seconds": 0.0}
+    points = list(deployed({"dense": models["dense"]}, TASKS["demo"], [batch], [batch], tmp_path, **options))
+    assert [point.engine for point in points] == ["PyTorch float"]
