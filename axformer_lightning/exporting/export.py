@@ -180,4 +180,4 @@ def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer in a directory, or None if there is none that other engines could read."""
     if not (directory / "tokenizer.json").is_file():
         return None
-    return AutoTokenizer.from_pretrained(str(directory))  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(str(directory))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,8 +54,10 @@ class Notes:
         """
         try:
             told = json.loads(texts[KEY])
-            named = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-            return Notes(**named | {"tokenizer": texts.get(TOKENIZER_KEY, "")})
+            named: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+            }
+            return Notes(**{**named, "tokenizer": texts.get(TOKENIZER_KEY, "")})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected {source!r} to be a file that `python -m axformer_lightning.export` wrote, got one without"
@@ -88,7 +91,7 @@ def notes_of(
     Raises:
         ValueError: if the tokenizer is one of another model, or has no `tokenizer.json`.
     """
-    config = model.config
+    config: Any = model.config
     return Notes(
         architecture=type(model).__name__,
         inputs=inputs,
@@ -105,7 +108,7 @@ def notes_of(
 def _tokenizer_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> str:
     if tokenizer is None:
         return ""
-    largest, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().weight.shape[0]
+    largest, rows = max(tokenizer.get_vocab().values()), len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     if largest >= rows:
         raise ValueError(
             f"Expected the tokenizer of the model, whose embeddings have {rows} rows, got one with ids up to {largest}."
