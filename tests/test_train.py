@@ -74,7 +74,9 @@ def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)
     assert cfg.task.name in TASKS
     callbacks = callbacks_of(cfg)
-    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none")) + (choice in ("int8=default", "experiment=full"))
+    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none")) + (
+        choice in ("int8=default", "experiment=full")
+    )
     assert isinstance(instantiate(cfg.trainer, logger=False, default_root_dir="."), L.Trainer)
 
 

@@ -95,7 +95,7 @@ class Format:
 
 
 def _onnx_model(ready: Ready, *, fused: bool) -> Any:
-    from transformers.exporters import OnnxConfig
+    from transformers.exporters import OnnxConfig  # type: ignore[attr-defined]
     from transformers.exporters.exporter_onnx import OnnxExporter
     from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
 
@@ -167,7 +167,7 @@ def _read_openvino(path: Path, threads: int | None) -> Exported:
 
 
 def _write_torch(ready: Ready, path: Path) -> None:
-    from transformers.exporters import DynamoConfig
+    from transformers.exporters import DynamoConfig  # type: ignore[attr-defined]
     from transformers.exporters.exporter_dynamo import DynamoExporter
 
     with quietly(), torch.no_grad():
