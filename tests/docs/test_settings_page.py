@@ -49,7 +49,7 @@ def rows():
     distillation = arguments(DistillationCallback, ELSEWHERE | {"teacher"})
     int8 = arguments(Int8Callback, ELSEWHERE | WITH_PRUNING | (set(pruning) - {"tolerance"}))
     groups = {"pruning": pruning, "hard_attention": hard, "int8": int8, "distillation": distillation}
-    for group, arguments in groups.items():
+    for group, own in groups.items():
         for name, default in own.items():
             yield f"| `{group}.{name}={shown(default)}` | {readable(said[name])} |\n"
     yield f"\nWith `pruning=budget`, whose settings are those of `ShrinkCallback`:\n\n{HEAD}"
