@@ -94,7 +94,7 @@ def claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress
         return claim(directory, configuration_of(cfg), resume=cfg.resume)
     if cfg.resume:
         raise ValueError(
-            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always resume."
+            "Expected one device with resume=true, got several. Set trainer.devices=1; jobs of a sweep always resume."
         )
     return nullcontext(Progress())
 
