@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import milestones, shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
-    configuration_of,
+    claimed,
     job_configuration,
     keep_configuration,
     loggers_for,
@@ -48,7 +48,7 @@ from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.logged import log_results
-from axformer_lightning.runs.resume import RESULTS, Progress, claim
+from axformer_lightning.runs.resume import RESULTS, Progress
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
 from axformer_lightning.runs.state import DONE, State, read_state, sigterm_raises, telling
@@ -60,7 +60,7 @@ from axformer_lightning.vocabulary import trim_vocabulary_
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
-    with _claimed(cfg, directory) as progress:
+    with claimed(cfg, directory) as progress:
         if not progress.finished:
             alone = progress.folder is not None
             with telling(directory) if alone else nullcontext(progress.on_stage) as progress.on_stage:
@@ -192,18 +192,6 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     }
     stages.save_results(run, results)
     log_results(make_loggers("report"), results, directory / "plan.png")
-
-
-def _claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
-    alone = instantiate(cfg.trainer, logger=False).world_size == 1
-    if alone:
-        return claim(directory, configuration_of(cfg), resume=cfg.resume)
-    if cfg.resume:
-        raise ValueError(
-            "Expected one device with resume=true, got several. Set trainer.devices=1; the jobs of a sweep always"
-            " resume."
-        )
-    return nullcontext(Progress())
 
 
 store_groups()

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
+from axformer_lightning.runs.resume import Progress, claim
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
 from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
@@ -44,7 +46,7 @@ def digest_of_configuration(values: Mapping[str, Any]) -> str:
 
     Example:
         >>> digest_of_configuration({"seed": 0}), digest_of_configuration({"seed": 1})
-        ('c7ce71c8aa64', 'd9b1d6e2f0e5')
+        ('6e52f5501048', '868fe66b97e5')
     """
     return digest_of([json.dumps(values, sort_keys=True, default=str).encode()]).hex()[:12]
 
@@ -79,6 +81,22 @@ def job_configuration(cfg: DictConfig, directory: Path) -> DictConfig:
         job.resume = True
         job.sweep.dense_dir = cfg.sweep.dense_dir or str(directory.parent / DENSE_DIR)
     return job
+
+
+def claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
+    """Hold the directory of a run, as :func:`~axformer_lightning.runs.resume.claim` does.
+
+    Raises:
+        ValueError: if a run on several devices is to resume.
+    """
+    alone = instantiate(cfg.trainer, logger=False).world_size == 1
+    if alone:
+        return claim(directory, configuration_of(cfg), resume=cfg.resume)
+    if cfg.resume:
+        raise ValueError(
+            "Expected one device with resume=true, got several. Set trainer.devices=1; jobs of a sweep always resume."
+        )
+    return nullcontext(Progress())
 
 
 def keep_configuration(cfg: DictConfig, directory: Path) -> None:

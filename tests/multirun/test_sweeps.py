@@ -1,0 +1,37 @@
+"""Whole sweeps of train.py, in processes of their own."""
+
+import pytest
+
+from tests.multirun.killing import compare
+from tests.multirun.sweeping import jobs, outcomes, states, sweep
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path):
+    killed, _ = compare(tmp_path, kills=3, seed=1)
+    assert sum(killed.values()) == 3
+
+
+def test_one_failure_stops_no_other_and_shows_in_table_and_status(tmp_path):
+    status, said = sweep(tmp_path, "task.headline=accuracy,pearson", "seed=0")
+    assert status == 1
+    assert {state["state"] for state in states(tmp_path).values()} == {"done", "failed"}
+    assert "1 of 2 jobs done" in said
+    assert "1 of 2 jobs have not ended well" in said
+
+
+def test_several_devices_are_refused_with_the_reason(tmp_path):
+    status, said = sweep(tmp_path, "seed=0", "trainer.devices=2")
+    assert status == 1
+    assert "jobs of a sweep always resume" in said
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers_skip_what_is_done(tmp_path, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    sweep(tmp_path, "seed=0")
+    before = outcomes(tmp_path), (jobs(tmp_path)[0] / "results.json").stat().st_mtime_ns
+    status, said = sweep(tmp_path, "seed=0", f"hydra/launcher={launcher}")
+    assert status == 0, said
+    assert (outcomes(tmp_path), (jobs(tmp_path)[0] / "results.json").stat().st_mtime_ns) == before
