@@ -18,14 +18,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.budgets import TARGETS, Budget
-from axformer_lightning.callbacks import Int8Callback, SearchCallback, ShrinkCallback
+from axformer_lightning.budgets import Budget
+from axformer_lightning.callbacks import Int8Callback, ShrinkCallback
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table, stages_table
@@ -38,6 +38,7 @@ from axformer_lightning.runs.configured import (
     keep_configuration,
     loggers_for,
     loggers_of,
+    options_of,
     precision_of,
     returned_value,
     rows_of,
@@ -45,7 +46,7 @@ from axformer_lightning.runs.configured import (
 )
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
-from axformer_lightning.runs.groups import store_groups
+from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.resume import RESULTS, Progress
 from axformer_lightning.runs.retraining import Recipe
@@ -55,8 +56,6 @@ from axformer_lightning.runs.teaching import Teacher
 from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
-
-DEFAULT_TARGET = {"encoder_size_ratio": 2.0}
 
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     """Run the stages that are not finished, and write results.json."""
     L.seed_everything(cfg.seed, workers=True)
     task = TASKS[cfg.task.name]
-    callbacks = _callbacks(cfg)
+    callbacks = callbacks_of(cfg)
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
     budget = budgets[0] if budgets and not cfg.retrain_dense else None
     int8 = next((callback for callback in callbacks if isinstance(callback, Int8Callback)), None)
@@ -99,19 +98,19 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         headline=cfg.task.headline,
         taught=bool(distillation),
     )
-    lessons = Distillation(**_options(distillation, "teacher")) if distillation else None
+    lessons = Distillation(**options_of(distillation, "teacher")) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
-        task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **_options(cfg.model, "learning_rate")
+        task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **options_of(cfg.model, "learning_rate")
     )
     if cfg.trim_vocabulary:
         corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
         tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
-    options = _options(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
+    options = options_of(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
     make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
     data = make_data(rows.dev, tokenizer)
-    options = _options(cfg.task, "name", "headline")
+    options = options_of(cfg.task, "name", "headline")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
     teacher = None
     if lessons is not None and cfg.distillation.teacher == "self":
@@ -138,7 +137,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     make_loggers = partial(loggers_for, cfg.logger, directory)
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
-    tell = partial(milestones.tell, run) if cfg.report_stages else lambda what: None
+    tell = partial(milestones.tell, run, tells=cfg.report_stages)
     baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
     tell("fine-tuned")
     search, retraining = stages.search_and_cut(
@@ -193,24 +192,6 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     }
     stages.save_results(run, results)
     log_results(make_loggers("report"), results, directory / "plan.png")
-
-
-def _options(group: DictConfig, *left_out: str) -> dict[str, Any]:
-    """Return the arguments that a group holds for what is made from it."""
-    options: Any = OmegaConf.to_container(group, resolve=True)
-    return {name: value for name, value in options.items() if name not in left_out}
-
-
-def _callbacks(cfg: DictConfig) -> list[SearchCallback]:
-    metric = TASKS[cfg.task.name].metric(cfg.task.headline)
-    found = []
-    for group in (cfg.hard_attention, cfg.pruning, cfg.int8):
-        if group:
-            options = _options(group, "ratios")
-            if "ratios" in group and not any(options[name] for name in TARGETS):
-                options |= DEFAULT_TARGET
-            found.append(instantiate(options, _partial_=True)(metric=metric))  # not copied: both go by the same
-    return found
 
 
 store_groups()

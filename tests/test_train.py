@@ -25,6 +25,7 @@ from axformer_lightning.costs import latencies_ms
 from axformer_lightning.criteria import Rule
 from axformer_lightning.runs import stages
 from axformer_lightning.runs.configured import loggers_of
+from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.retraining import GRADIENT_CLIP
 from axformer_lightning.tasks import TASKS, load_rows, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
@@ -72,8 +73,10 @@ def run(glue, tmp_path, monkeypatch):
 def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)
     assert cfg.task.name in TASKS
-    callbacks = train._callbacks(cfg)
-    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none")) + (choice == "int8=default")
+    callbacks = callbacks_of(cfg)
+    assert len(callbacks) == 2 - (choice in ("pruning=none", "hard_attention=none")) + (
+        choice in ("int8=default", "experiment=full")
+    )
     assert isinstance(instantiate(cfg.trainer, logger=False, default_root_dir="."), L.Trainer)
 
 
@@ -120,7 +123,7 @@ def test_every_name_that_people_override_exists():
         "distillation.hidden=1", "retrain_learning_rate=1e-5", "retrain_ema=0.9", "retrain_keep=last",
         "retrain_dense=true", "++trainer.max_time=00:00:01:00", "++trainer.accelerator=cpu",
     )  # fmt: skip
-    hard, pruning = train._callbacks(cfg)
+    hard, pruning = callbacks_of(cfg)
     assert (hard.settings.k, hard.settings.renormalize) == (4, True)
     assert (pruning.settings.neuron_groups, pruning.settings.inspection_factor, pruning.rounds) == (6, 1.2, 2)
     assert pruning.options["metric"] is not None
@@ -132,7 +135,7 @@ def test_every_name_that_people_override_exists():
 def test_the_metric_that_decides_is_the_one_that_is_reported(overrides, criterion):
     group = "hard_attention" if "pruning=none" in overrides else "pruning"
     choice = [f"{group}.criterion={criterion}"] if criterion else []
-    callbacks = train._callbacks(configuration("task=stsb", "task.headline=spearman", *overrides, *choice))
+    callbacks = callbacks_of(configuration("task=stsb", "task.headline=spearman", *overrides, *choice))
     settings = settings_of(callbacks, callbacks)
     rules = [settings.rule, *([settings.hard_rule] if settings.hard_rule else [])]
     assert {type(rule.metric).__name__ for rule in rules} == {"SpearmanCorrCoef"}
@@ -144,7 +147,7 @@ def test_gradients_are_clipped_alike_in_a_run_and_when_rules_are_compared():
 
 
 def test_the_published_rule_is_a_choice():
-    callbacks = train._callbacks(configuration("task=mrpc", "pruning=published"))
+    callbacks = callbacks_of(configuration("task=mrpc", "pruning=published"))
     settings = settings_of(callbacks, callbacks)
     assert settings.rule == settings.hard_rule == Rule()
 
@@ -253,7 +256,7 @@ def test_the_headline_decides_and_is_one_of_the_metrics(task):
     assert cfg.task.headline in metrics
     if TASKS[task].kind in ("classification", "regression"):
         assert cfg.task.headline == metrics[0]  # by which rules are compared
-    assert train._callbacks(cfg)[1].options["metric"] is not None
+    assert callbacks_of(cfg)[1].options["metric"] is not None
 
 
 def test_a_headline_that_the_task_has_not_is_refused(run):

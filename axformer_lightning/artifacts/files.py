@@ -28,6 +28,20 @@ model = load_pretrained("this directory or its hub id"{more})
 ```
 `transformers` alone refuses to load it, as it would fill what was removed with random weights.
 
+To run it with nothing but `onnxruntime` and `tokenizers`, write it once as a file
+(`pip install 'axformer-lightning[export]'`, then `python -m axformer_lightning.export DIRECTORY model.onnx`). The file
+holds the tokenizer, too, if there is one here:
+
+```python
+import json, onnxruntime, tokenizers
+session = onnxruntime.InferenceSession("model.onnx")
+notes = session.get_modelmeta().custom_metadata_map
+encoded = tokenizers.Tokenizer.from_str(notes["tokenizer"]).encode("a text")  # or ("one", "and another")
+values = {{"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}}
+outputs = session.run(None, {{i.name: [values[i.name]] for i in session.get_inputs()}})
+print(json.loads(notes["axformer_lightning"])["labels"], outputs[0])
+```
+
 | | |
 |---|---|
 | parameters | {parameters:,} |

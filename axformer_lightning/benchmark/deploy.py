@@ -37,7 +37,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise ValueError(f"Expected directories with names of their own, got {names}. Rename one.")
     args.model = args.models[0]
-    _, held_out = split_of(args, rows.train)
+    _, held_out = split_of(args, rows)
     if args.search_samples is not None and args.search_samples < len(held_out):
         held_out = draw(held_out, args.search_samples, args.seed)
     models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}

@@ -143,7 +143,7 @@ def shrink_(
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            options = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
+            options: dict[str, Any] = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
             probe = Probe.of(module, transformer, choosing, moments, **options)
             chooser = _chooser(probe, target, budget.effort)
             while True:

@@ -104,13 +104,14 @@ def settings_of(
     found: dict[type, Any] = {type(callback.settings): callback.settings for callback in callbacks}
     leading = next((callback for callback in callbacks if isinstance(callback.settings, Pruning)), callbacks[0])
     options = agreed([leading, *partners])
-    kinds = {"int8": found.get(Int8), "max_length": max_length}
-    settings = make_settings(found.get(HardAttention), found.get(Pruning), options, **kinds)
+    searched = found.get(HardAttention), found.get(Pruning)
+    settings = make_settings(*searched, options, int8=found.get(Int8), max_length=max_length)
     for kind, rule in ((HardAttention, "hard_rule"), (Int8, "int8_rule")):
         for callback in callbacks:
             if isinstance(callback.settings, kind) and callback is not leading:
                 own = agreed([callback, *partners])
-                settings = replace(settings, **{rule: replace(settings.rule, **{name: own[name] for name in OWN})})
+                rules: dict[str, Any] = {rule: replace(settings.rule, **{name: own[name] for name in OWN})}
+                settings = replace(settings, **rules)
     return settings
 
 

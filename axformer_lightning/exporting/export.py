@@ -77,10 +77,10 @@ def export_model(
         )
     row.check_installed(name)
     if isinstance(model, str | os.PathLike):
-        tokenizer = _tokenizer_in(Path(model)) if tokenizer is None else tokenizer
+        tokenizer = tokenizer_in(Path(model)) if tokenizer is None else tokenizer
         model = load_pretrained(model)
     transformer = find_transformer(model)
-    names = _int8_names(transformer, int8)
+    names = int8_names(transformer, int8)
     if names and not row.has_int8:
         has = [known for known, other in FORMATS.items() if other.has_int8]
         raise ValueError(f"Expected a format out of {has} for int8, got {name!r}. Choose one, or pass `int8=False`.")
@@ -143,7 +143,12 @@ def _ready(
     return Ready(plain, batch, notes, {name: plain.get_submodule(name) for name in names}, opset)
 
 
-def _int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
+def int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
+    """Return the names of the modules that ``int8`` means, as :func:`export_model` takes it.
+
+    Raises:
+        ValueError: if there is no linear layer or embedding of a name.
+    """
     layers = layers_left(model)
     if int8 is None or int8 is True:
         if int8 and not any(layer.int8 for layer in layers):
@@ -171,7 +176,8 @@ def _all_in_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> tuple[L
     return tuple(full)
 
 
-def _tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
+def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer in a directory, or None if there is none that other engines could read."""
     if not (directory / "tokenizer.json").is_file():
         return None
-    return AutoTokenizer.from_pretrained(str(directory))  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(str(directory))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.exporting.graph import dynamic_shapes
@@ -54,7 +54,7 @@ class Ready:
     """
 
     model: PreTrainedModel
-    batch: dict[str, Tensor]
+    batch: dict[str, Any]
     notes: Notes
     int8: dict[str, nn.Module]
     opset: int
@@ -95,7 +95,8 @@ class Format:
 
 
 def _onnx_model(ready: Ready, *, fused: bool) -> Any:
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters import OnnxConfig  # type: ignore[attr-defined]
+    from transformers.exporters.exporter_onnx import OnnxExporter
     from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
 
     config = OnnxConfig(dynamic_shapes=dynamic_shapes(ready.batch), opset_version=ready.opset)
@@ -166,7 +167,8 @@ def _read_openvino(path: Path, threads: int | None) -> Exported:
 
 
 def _write_torch(ready: Ready, path: Path) -> None:
-    from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
+    from transformers.exporters import DynamoConfig  # type: ignore[attr-defined]
+    from transformers.exporters.exporter_dynamo import DynamoExporter
 
     with quietly(), torch.no_grad():
         config = DynamoConfig(dynamic_shapes=dynamic_shapes(ready.batch))

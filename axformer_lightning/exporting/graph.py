@@ -46,7 +46,7 @@ def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
     Weights that are in int8 stay as they are, and are not rounded any more. Attention is eager: of its products and
     softmax ONNX Runtime makes one operator, and hard attention calls no kernel of ours.
     """
-    plain = copy.deepcopy(model).float().cpu().eval()
+    plain: PreTrainedModel = copy.deepcopy(model).float().cpu().eval()
     plain.requires_grad_(False)
     set_int8_(plain, [LayerPlan()] * anatomy_of(plain).num_layers)
     plain.set_attn_implementation("eager")
@@ -59,12 +59,12 @@ def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _make_constant(model: PreTrainedModel, name: Any, i: int, block: Block) -> None:
-    bias = model.get_submodule(name(i, block.out_projection)).bias
+    out: Any = model.get_submodule(name(i, block.out_projection))
     *first, last = block.modules
     for part, stand_in in stand_ins(block).items():
         if part in first:
             model.set_submodule(name(i, part), stand_in)
-    model.set_submodule(name(i, last), Constant(bias, block.modules[last]))
+    model.set_submodule(name(i, last), Constant(out.bias, block.modules[last]))
 
 
 def example(model: PreTrainedModel, wants: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ class Notes:
         max_tokens: the longest sample that it has positions for.
         pad_token_id: what ids of padding are.
         int8: names of the modules whose weights are in int8.
+        multi_label: whether a text may have several of the labels, or none.
         tokenizer: its `tokenizer.json`, or nothing.
     """
 
@@ -36,6 +38,7 @@ class Notes:
     max_tokens: int
     pad_token_id: int
     int8: tuple[str, ...] = ()
+    multi_label: bool = False
     tokenizer: str = ""
 
     def to_text(self) -> dict[str, str]:
@@ -51,8 +54,10 @@ class Notes:
         """
         try:
             told = json.loads(texts[KEY])
-            named = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-            return Notes(**named | {"tokenizer": texts.get(TOKENIZER_KEY, "")})
+            named: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+            }
+            return Notes(**{**named, "tokenizer": texts.get(TOKENIZER_KEY, "")})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected {source!r} to be a file that `python -m axformer_lightning.export` wrote, got one without"
@@ -86,7 +91,7 @@ def notes_of(
     Raises:
         ValueError: if the tokenizer is one of another model, or has no `tokenizer.json`.
     """
-    config = model.config
+    config: Any = model.config
     return Notes(
         architecture=type(model).__name__,
         inputs=inputs,
@@ -95,6 +100,7 @@ def notes_of(
         max_tokens=min(num_positions(model), NO_LIMIT),
         pad_token_id=getattr(config, "pad_token_id", None) or 0,
         int8=int8,
+        multi_label=config.problem_type == "multi_label_classification",
         tokenizer=_tokenizer_text(model, tokenizer),
     )
 
@@ -102,7 +108,7 @@ def notes_of(
 def _tokenizer_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> str:
     if tokenizer is None:
         return ""
-    largest, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().weight.shape[0]
+    largest, rows = max(tokenizer.get_vocab().values()), len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     if largest >= rows:
         raise ValueError(
             f"Expected the tokenizer of the model, whose embeddings have {rows} rows, got one with ids up to {largest}."

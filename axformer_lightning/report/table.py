@@ -63,12 +63,13 @@ def stages_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         A table for rich to print.
 
     Example:
-        >>> dense = {"stage": "fine-tuned", "metrics": {"accuracy": 0.8}, "encoder_parameters": 1000, "size_bytes": 8000}
-        >>> table = stages_table([dense, {**dense, "stage": "in int8", "size_bytes": 2000}])
+        >>> sizes = {"encoder_parameters": 1000, "size_bytes": 80_000}
+        >>> dense = {"stage": "fine-tuned", "metrics": {"accuracy": 0.8}, **sizes}
+        >>> table = stages_table([dense, {**dense, "stage": "in int8", "size_bytes": 20_000}])
         >>> for cells in zip(*(column.cells for column in table.columns)):
         ...     print(" | ".join(map(str, cells)))
-        fine-tuned | 80.00 | 1,000 | 0.01 | 1.00x
-        in int8 | 80.00 | 1,000 | 0.00 | 4.00x
+        fine-tuned | 80.00 | 1,000 | 0.08 | 1.00x
+        in int8 | 80.00 | 1,000 | 0.02 | 4.00x
     """
     names = list(rows[0]["metrics"])
     table = Table(title="After each stage", box=box.SIMPLE)

@@ -109,6 +109,12 @@ def keep_configuration(cfg: DictConfig, directory: Path) -> None:
             write_atomically(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(part)))
 
 
+def options_of(group: DictConfig, *left_out: str) -> dict[str, Any]:
+    """Return the arguments that a group holds for what is made from it."""
+    options: Any = OmegaConf.to_container(group, resolve=True)
+    return {name: value for name, value in options.items() if name not in left_out}
+
+
 def check_configuration(cfg: DictConfig) -> None:
     """Refuse what could not work, or would be overruled without a word."""
     for name, least in (("finetune_epochs", 0), ("retrain_epochs", 0), ("data.max_length", 1)):

@@ -16,7 +16,7 @@ FILE = "stages.json"
 logger = logging.getLogger(__name__)
 
 
-def tell(run: Run, what: str) -> None:
+def tell(run: Run, what: str, *, tells: bool = True) -> None:
     """Take down what the model is now: metrics on the dev set, encoder parameters and bytes of its file.
 
     Rows are kept with what a killed run is resumed from; one that was taken down already stays as it is. A run on
@@ -25,9 +25,10 @@ def tell(run: Run, what: str) -> None:
     Args:
         run: the run.
         what: name of the row, that of the stage that has ended.
+        tells: whether anything is taken down.
     """
     rows = told(run)
-    if run.progress.folder is None or what in (row["stage"] for row in rows):
+    if not tells or run.progress.folder is None or what in (row["stage"] for row in rows):
         return
     logger.info("Report: the dev set, %s.", what)
     with isolate_rng():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.costs.measured import uniform_batch
 from axformer_lightning.exporting import export_model, read_exported
@@ -116,7 +117,7 @@ def deployed(
         for engine in chosen:
             way = ENGINES[engine]
             given = rounded if way.int8 and rounded is not None else model
-            count = sum(len(layer.int8) for layer in given.axformer_plan.layers) if way.int8 else 0
+            count = sum(len(layer.int8) for layer in layers_left(given)) if way.int8 else 0
             where = directory / f"{name}-{engine}".replace(" ", "-").lower()
             runs[name, engine] = (*_made(given, way, where, threads), count)
     times: dict[tuple[str, str], dict[str, float]] = {key: {} for key in runs}
@@ -145,7 +146,8 @@ def _made(model: PreTrainedModel, way: Engine, where: Path, threads: int | None)
             return torch.from_numpy(np.asarray(read(arrays)["logits"]))
 
         return run, sum(file.stat().st_size for file in where.iterdir())
-    own = copy.deepcopy(model).to(way.dtype).eval()
+    own = copy.deepcopy(model).eval()
+    own.to(dtype=way.dtype)
     save_pretrained(own, where)
 
     def run_torch(batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ class LengthGroups(LengthGroupedSampler):
     """
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.tensor([*super().__iter__()], dtype=torch.long)
+        order = torch.tensor([*super().__iter__()], dtype=torch.long)  # type: ignore[no-untyped-call]
         whole = len(order) // self.batch_size * self.batch_size
         batches = order[:whole].view(-1, self.batch_size)
         shuffled = batches[torch.randperm(len(batches), generator=self.generator)]

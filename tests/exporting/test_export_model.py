@@ -9,7 +9,11 @@ import torch
 from axformer_lightning import apply_plan_, export_model
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.exporting import FORMATS, read_exported
+from axformer_lightning.exporting.export import int8_names
+from axformer_lightning.int8 import set_int8_
+from axformer_lightning.int8.rounding import to_int8
 from axformer_lightning.plan import plan_of
+from tests.conftest import EAGER_ONLY, LAYOUTS
 from tests.models import TINY, make_batch
 
 K = 6
@@ -25,7 +29,6 @@ EMPTY = (
 )
 INT8 = (CUT[0].in_int8("embeddings").in_int8("attention"), CUT[1].in_int8("feed_forward"), LayerPlan())
 PLANS = {"cut": CUT, "no units left": EMPTY, "dense": (LayerPlan(),) * 3}
-one_family, one_implementation = pytest.mark.one_family, pytest.mark.one_implementation
 
 
 def inputs(family, batch_size, length):
@@ -56,23 +59,65 @@ def cut(tiny, family, implementation, layers):
     return apply_plan_(model, replace(plan_of(model), layers=layers)).eval()
 
 
-CASES = [
-    pytest.param("onnx", "cut"),
-    pytest.param("onnx", "no units left", marks=one_family),
-    pytest.param("onnx", "dense", marks=one_family),
-    *(
-        pytest.param(name, plan, marks=one_family)
-        for name in ("openvino", "torch")
-        for plan in ("cut", "no units left")
-    ),
-]
+def cases():
+    """Every format, family and plan; those that run by default are one of each, as an export takes seconds."""
+    default = {("onnx", "bert", "cut"), ("onnx", "modernbert", "no units left"), ("torch", "bert", "cut")}
+    for name in FORMATS:
+        for family in TINY:
+            for plan in PLANS:
+                marks = () if (name, family, plan) in default else pytest.mark.slow
+                yield pytest.param(name, family, plan, id=f"{name}-{family}-{plan}", marks=marks)
 
 
-@one_implementation
-@pytest.mark.parametrize(("name", "plan"), CASES)
-def test_exported_logits_are_those_of_the_model(tiny, tmp_path, family, implementation, name, plan):
+@pytest.mark.parametrize(("name", "family", "plan"), [*cases()])
+def test_exported_logits_are_those_of_the_model(tiny, tmp_path, name, family, plan):
     if name != "torch":
         pytest.importorskip(name)
-    model = cut(tiny, family, implementation, PLANS[plan])
+    model = cut(tiny, family, "eager" if family in EAGER_ONLY else "sdpa", PLANS[plan])
     path = export_model(model, tmp_path / f"model{FORMATS[name].suffix}")
     assert largest_difference(model, read_exported(path, threads=1), family) < 1e-4
+
+
+def int8_cases():
+    everything = tuple(layer.in_int8("attention").in_int8("feed_forward") for layer in PLANS["dense"])
+    yield pytest.param("bert", "onnx", INT8, id="bert-some")
+    for family in (*LAYOUTS, "vit"):
+        yield pytest.param(family, "onnx", everything, id=f"{family}-all", marks=pytest.mark.slow)
+    yield pytest.param("bert", "openvino", INT8, id="bert-openvino", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("family", "name", "layers"), [*int8_cases()])
+def test_int8_logits_are_those_of_the_model_in_int8(tiny, tmp_path, family, name, layers):
+    """A value that lies between two steps may fall to either side: hence a bound beside what int8 itself changes."""
+    pytest.importorskip(name)
+    model = cut(tiny, family, "eager", layers)
+    path = export_model(model, tmp_path / f"model{FORMATS[name].suffix}")
+    exported = read_exported(path, threads=1)
+    by_engine = largest_difference(model, exported, family)
+    set_int8_(model, [LayerPlan()] * 3)
+    by_rounding = largest_difference(model, exported, family)
+    assert by_engine < by_rounding / 5
+
+
+def test_true_puts_all_blocks_and_the_embeddings_in_int8_unless_the_plan_says_which(tiny):
+    layers = (LayerPlan(attention="removed"), LayerPlan(heads_removed=(0, 1, 2, 3)), LayerPlan(feed_forward="removed"))
+    model = cut(tiny, "bert", "eager", layers)
+    assert len(int8_names(model, True)) == 1 + 2 + 2 + 4
+    assert "bert.embeddings.word_embeddings" in int8_names(model, True)
+    assert int8_names(model, None) == int8_names(model, False) == ()
+    model = cut(tiny, "bert", "eager", INT8)
+    assert int8_names(model, True) == int8_names(model, None) != ()
+
+
+def test_names_say_what_is_in_int8(tiny, tmp_path):
+    wanted = ["bert.encoder.layer.1.attention.self.key", "classifier", "bert.embeddings.word_embeddings"]
+    model = tiny.model("bert", "sdpa", num_hidden_layers=2)
+    path = export_model(model, tmp_path / "model.onnx", int8=wanted)
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    assert sorted(stored) == sorted(f"{name}.weight_int8" for name in wanted)
+    assert tuple(read_exported(path).notes.int8) == tuple(wanted)
+    words = onnx.numpy_helper.to_array(stored["bert.embeddings.word_embeddings.weight_int8"])
+    expected, _ = to_int8(model.get_input_embeddings().weight)
+    assert np.array_equal(words, expected.numpy())

@@ -1,0 +1,159 @@
+"""From texts to what a model says of them, with the tokenizer that its file holds; in batches."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.exporting.export import read_exported, tokenizer_in
+from axformer_lightning.exporting.formats import Arrays, Exported
+from axformer_lightning.exporting.graph import example
+from axformer_lightning.exporting.notes import notes_of
+
+Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context
+FIRST, SECOND = ("text", "question"), ("text_pair", "context")
+STRIDE, LONGEST_ANSWER = 128, 30
+
+
+def open_model(path: str | Path, threads: int | None = None) -> Exported:
+    """Return the model of an artifact's directory or of an exported file, ready to be run.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+        ValueError: if it cannot be read.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        return read_exported(directory, threads=threads)
+    model = load_pretrained(directory)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    tokenizer = tokenizer_in(directory)
+    batch = example(model, None if tokenizer is None else tokenizer.model_input_names)
+    with torch.inference_mode():
+        outputs = tuple(name for name, value in model(**batch).items() if hasattr(value, "dim"))
+    return Exported(notes_of(model, tuple(batch), outputs, (), tokenizer), lambda arrays: _run(model, arrays, outputs))
+
+
+def _run(model: PreTrainedModel, arrays: Arrays, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    with torch.inference_mode():
+        given = model(**{name: torch.from_numpy(value) for name, value in arrays.items()})
+    return {name: given[name].float().numpy() for name in outputs}
+
+
+class Predictor:
+    """Says what a model makes of texts.
+
+    Args:
+        exported: the model, with a tokenizer among its notes.
+        truncate: whether texts that are too long are cut; otherwise they are refused.
+
+    Raises:
+        ValueError: if the model has no tokenizer or neither labels nor spans to give.
+    """
+
+    def __init__(self, exported: Exported, *, truncate: bool = False) -> None:
+        from tokenizers import Tokenizer
+
+        notes = self.notes = exported.notes
+        if not notes.tokenizer:
+            raise ValueError(
+                "Expected a model with its tokenizer, got one without. Save it with `save_pretrained(model, directory,"
+                " tokenizer=tokenizer)`, or pass `tokenizer=` to `export_model`."
+            )
+        if not {"logits", "start_logits"} & {*notes.outputs}:
+            raise ValueError(
+                f"Expected a model for classification, regression or answers, got a {notes.architecture} that gives"
+                f" {[*notes.outputs]}. Run it yourself: `read_exported(path)(arrays)`."
+            )
+        self.exported = exported
+        self.finds_spans = "start_logits" in notes.outputs
+        self.tokenizer = Tokenizer.from_str(notes.tokenizer)
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        if self.finds_spans:
+            limit = min(notes.max_tokens, 384)
+            self.tokenizer.enable_truncation(limit, stride=min(STRIDE, limit // 4), strategy="only_second")
+        elif truncate:
+            self.tokenizer.enable_truncation(notes.max_tokens)
+
+    def __call__(self, samples: Iterable[Sample], batch_size: int = 32) -> Iterator[dict[str, Any]]:
+        """Yield what the model says of each sample: label and probabilities, a value, or an answer.
+
+        Raises:
+            ValueError: if a sample lacks its texts, or is longer than the model has positions for.
+        """
+        batch: list[Sample] = []
+        for sample in samples:
+            batch.append(sample)
+            if len(batch) == batch_size:
+                yield from self._of_batch(batch)
+                batch = []
+        if batch:
+            yield from self._of_batch(batch)
+
+    def _of_batch(self, samples: list[Sample]) -> list[dict[str, Any]]:
+        encoded = [self._encode(sample) for sample in samples]
+        if self.finds_spans:
+            return [self._answer(sample, one) for sample, one in zip(samples, encoded, strict=True)]
+        logits_NC = self.exported(self._arrays(encoded))["logits"].astype(np.float64)
+        if logits_NC.ndim != 2:
+            raise ValueError(
+                f"Expected one row of logits for each text, got the shape {logits_NC.shape} from a"
+                f" {self.notes.architecture}. Run it yourself: `read_exported(path)(arrays)`."
+            )
+        if len(self.notes.labels) == 1:
+            return [{"value": float(value)} for value in logits_NC[:, 0]]
+        if self.notes.multi_label:
+            shares_NC = 1 / (1 + np.exp(-logits_NC))
+            named = [dict(zip(self.notes.labels, share_C.tolist(), strict=True)) for share_C in shares_NC]
+            return [{"labels": [n for n, share in one.items() if share > 0.5], "probabilities": one} for one in named]
+        odds_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
+        shares_NC = odds_NC / odds_NC.sum(1, keepdims=True)
+        return [
+            {
+                "label": self.notes.labels[int(share_C.argmax())],
+                "probabilities": dict(zip(self.notes.labels, share_C.tolist(), strict=True)),
+            }
+            for share_C in shares_NC
+        ]
+
+    def _encode(self, sample: Sample) -> Any:
+        first, second = (next((sample[name] for name in names if name in sample), None) for names in (FIRST, SECOND))
+        if not isinstance(first, str) or not isinstance(second, str | None) or (self.finds_spans and second is None):
+            wanted = "'question' and 'context'" if self.finds_spans else "'text', and perhaps 'text_pair'"
+            raise ValueError(f"Expected a sample with {wanted}, all of them texts, got {dict(sample)!r}.")
+        return self.tokenizer.encode(first, second)
+
+    def _arrays(self, encoded: list[Any]) -> dict[str, np.ndarray]:
+        longest = max(len(one.ids) for one in encoded)
+        arrays = {"input_ids": np.full((len(encoded), longest), self.notes.pad_token_id, dtype=np.int64)}
+        arrays |= {name: np.zeros_like(arrays["input_ids"]) for name in ("attention_mask", "token_type_ids")}
+        for row, one in enumerate(encoded):
+            arrays["input_ids"][row, : len(one.ids)] = one.ids
+            arrays["attention_mask"][row, : len(one.ids)] = 1
+            arrays["token_type_ids"][row, : len(one.ids)] = one.type_ids
+        return arrays
+
+    def _answer(self, sample: Sample, encoded: Any) -> dict[str, Any]:
+        windows = [encoded, *encoded.overflowing]
+        given = self.exported(self._arrays(windows))
+        best: tuple[float, int, int] = (-np.inf, 0, 0)
+        for window, start_T, end_T in zip(windows, given["start_logits"], given["end_logits"], strict=True):
+            places = [place for place, part in enumerate(window.sequence_ids) if part == 1]
+            if not places:
+                continue
+            inside = slice(places[0], places[-1] + 1)
+            sums_SE = start_T[inside, None] + end_T[None, inside]
+            allowed_SE = np.triu(np.ones_like(sums_SE)) - np.triu(np.ones_like(sums_SE), LONGEST_ANSWER)
+            sums_SE = np.where(allowed_SE > 0, sums_SE, -np.inf)
+            start, end = np.unravel_index(sums_SE.argmax(), sums_SE.shape)
+            chars = window.offsets[places[start]][0], window.offsets[places[end]][1]
+            best = max(best, (float(sums_SE[start, end]), *chars))
+        score, first, last = best
+        context = next(sample[name] for name in SECOND if name in sample)
+        return {"answer": context[first:last], "start": first, "end": last, "score": score if last else None}

@@ -1,0 +1,80 @@
+"""What cannot be exported or read is refused with a message that says what to do, and no file is touched."""
+
+import numpy as np
+import pytest
+
+from axformer_lightning import export, export_model, read_exported, save_pretrained
+from axformer_lightning.exporting import FORMATS, Notes
+
+
+@pytest.fixture
+def model(tiny):
+    return tiny.model("bert", "eager", num_hidden_layers=1)
+
+
+def refused(error, match, model, path, **options):
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(error, match=match):
+        export_model(model, path, **options)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_file_that_exists_stays_unless_it_may_be_replaced(model, tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"mine")
+    refused(FileExistsError, "--overwrite", model, path)
+    export_model(model, path, overwrite=True)
+    assert read_exported(path).notes.architecture == type(model).__name__
+
+
+def test_unknown_formats_old_opsets_and_names_are_told_what_there_is(model, tmp_path):
+    refused(ValueError, "'onnx', 'openvino', 'torch'", model, tmp_path / "model.tflite")
+    refused(ValueError, "ends in '.onnx'", model, tmp_path / "model.pt2", format="onnx")
+    refused(ValueError, "opset of 18 or newer, got 11", model, tmp_path / "model.pt2", opset=11)
+    refused(ValueError, r"got \['bert.encoder'\]", model, tmp_path / "model.onnx", int8=["bert.encoder"])
+    refused(ValueError, r"format out of \['onnx', 'openvino'\]", model, tmp_path / "model.pt2", int8=True)
+
+
+def test_an_engine_that_is_not_installed_is_named_with_its_extra(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("axformer_lightning.exporting.formats.find_spec", lambda name: None)
+    refused(ModuleNotFoundError, r"pip install 'axformer-lightning\[export\]'", model, tmp_path / "model.onnx")
+    refused(ModuleNotFoundError, r"axformer-lightning\[openvino\]", model, tmp_path / "model.xml")
+    export_model(model, tmp_path / "model.pt2")
+
+
+def test_a_writer_that_dies_leaves_nothing(model, tmp_path, monkeypatch):
+    def dies(ready, path):
+        path.write_bytes(b"half")
+        raise MemoryError("no space left")
+
+    monkeypatch.setitem(FORMATS, "torch", FORMATS["torch"].__class__(**vars(FORMATS["torch"]) | {"write": dies}))
+    refused(MemoryError, "no space", model, tmp_path / "model.pt2")
+
+
+def test_missing_and_long_inputs_are_refused_before_the_engine_sees_them():
+    notes = Notes("A", ("input_ids", "attention_mask"), ("logits",), ("a", "b"), max_tokens=4, pad_token_id=0)
+    ids = np.ones((1, 5), dtype=np.int64)
+    with pytest.raises(ValueError, match=r"got none for \['attention_mask'\]"):
+        notes.check({"input_ids": ids})
+    with pytest.raises(ValueError, match="at most 4 tokens"):
+        notes.check({"input_ids": ids, "attention_mask": ids})
+    notes.check({"input_ids": ids[:, :4], "attention_mask": ids[:, :4]})
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        read_exported(tmp_path / "model.pt2")
+    (tmp_path / "model.pt2").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="Cannot read"):
+        read_exported(tmp_path / "model.pt2")
+    with pytest.raises(ValueError, match="Export the model again"):
+        Notes.from_text({}, "other.onnx")
+
+
+def test_the_command_writes_a_file_and_says_errors_in_a_line(model, tmp_path, capsys):
+    save_pretrained(model, tmp_path / "artifact")
+    path = tmp_path / "out" / "model.pt2"
+    assert export.main([str(tmp_path / "artifact"), str(path)]) is None
+    assert f"{path}: " in capsys.readouterr().out
+    assert "which is there" in export.main([str(tmp_path / "artifact"), str(path)])
+    assert "no such directory" in export.main([str(tmp_path / "nothing"), str(tmp_path / "other.pt2")])

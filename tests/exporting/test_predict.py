@@ -1,0 +1,114 @@
+"""What `predict` says is what the model says, from a directory and from a file."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
+
+from axformer_lightning import export_model, predict, save_pretrained
+from axformer_lightning.exporting.texts import Predictor, open_model
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
+
+
+@pytest.fixture
+def tokenizer():
+    plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=plain, model_input_names=inputs, **names)
+
+
+@pytest.fixture
+def saved(tiny, tokenizer, tmp_path):
+    model = tiny.model("bert", "eager")
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    return model, tmp_path / "artifact"
+
+
+def said(capsys, *arguments):
+    assert predict.main([*map(str, arguments)]) is None
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_probabilities_are_those_of_the_model_also_from_a_file(saved, tokenizer, tmp_path, capsys):
+    model, directory = saved
+    texts = ["w1 w2 w3", "w4", "w5 w6"]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**batch).logits.softmax(1).numpy()
+    path = export_model(directory, tmp_path / "model.pt2")
+    for source in (directory, path):
+        lines = said(capsys, source, *texts)
+        got = [[*line["probabilities"].values()] for line in lines]
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+        assert [line["label"] for line in lines] == [model.config.id2label[i] for i in expected.argmax(1).tolist()]
+
+
+def test_lines_of_json_come_from_a_file_or_standard_input(saved, tmp_path, capsys, monkeypatch):
+    _, directory = saved
+    lines = '"w1 w2"\n\n{"text": "w3", "text_pair": "w4 w5"}\n'
+    (tmp_path / "lines").write_text(lines)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    from_file, from_input = (
+        said(capsys, directory, "--file", tmp_path / "lines"),
+        said(capsys, directory, "--file", "-"),
+    )
+    assert from_file == from_input
+    alone = [*said(capsys, directory, "w1 w2"), *said(capsys, directory, "--pairs", "w3", "w4 w5")]
+    for one, other in zip(from_file, alone, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+def test_what_cannot_be_read_is_said_in_a_line(saved, tmp_path):
+    _, directory = saved
+    (tmp_path / "lines").write_bytes(b'"w1"\n"\xff"\n')
+    assert "JSON in UTF-8 in line 2" in predict.main([str(directory), "--file", str(tmp_path / "lines")])
+    assert "at most 64 tokens" in predict.main([str(directory), "w1 " * 80])
+    assert predict.main([str(directory), "w1 " * 80, "--truncate"]) is None
+    assert "even number" in predict.main([str(directory), "--pairs", "w1"])
+    (directory / "tokenizer.json").unlink()
+    assert "tokenizer=tokenizer" in predict.main([str(directory), "w1"])
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tiny, tokenizer, tmp_path):
+    model = tiny.model("bert", "eager", vocab_size=20)
+    with pytest.raises(ValueError, match="20 rows, got one with ids up to 43"):
+        export_model(model, tmp_path / "model.pt2", tokenizer=tokenizer)
+
+
+def test_one_label_gives_a_number_and_several_at_once_their_own_probabilities(tiny, tokenizer, tmp_path, capsys):
+    for settings, key in ({"num_labels": 1}, "value"), ({"problem_type": "multi_label_classification"}, "labels"):
+        save_pretrained(tiny.model("bert", "eager", **settings), tmp_path / key, tokenizer=tokenizer)
+        (line,) = said(capsys, tmp_path / key, "w1 w2")
+        assert key in line
+
+
+def test_an_answer_is_the_best_span_over_all_windows(tiny, tokenizer, tmp_path, capsys):
+    model = tiny.model("bert", "eager", auto=AutoModelForQuestionAnswering, num_labels=2)
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    words = [f"w{i % 37}" for i in range(100)]  # the model has positions for 64 tokens
+    context = " ".join(words)
+    (line,) = said(capsys, tmp_path / "artifact", "--question", "w1 w2", "--context", context)
+    assert line["answer"] == context[line["start"] : line["end"]] != ""
+    predictor = Predictor(open_model(tmp_path / "artifact"))
+    encoded = predictor.tokenizer.encode("w1 w2", context)
+    best = -np.inf
+    for window in [encoded, *encoded.overflowing]:
+        ids, types = (torch.tensor([x]) for x in (window.ids, window.type_ids))
+        with torch.no_grad():
+            out = model(input_ids=ids, token_type_ids=types, attention_mask=torch.ones_like(ids))
+        for i, part in enumerate(window.sequence_ids):
+            for j in range(i, min(i + 30, len(window.ids))):
+                if part == window.sequence_ids[j] == 1:
+                    best = max(best, float(out.start_logits[0, i] + out.end_logits[0, j]))
+    assert len(encoded.overflowing) > 0
+    assert line["score"] == pytest.approx(best, abs=1e-4)
