@@ -14,12 +14,6 @@ from axformer_lightning.search import Trial
 from tests.runs.runs import configuration
 
 SIDE = {"metrics": {"accuracy": 0.5}, "parameters": 20, "encoder_parameters": 10, "size_bytes": 80}
-    "metrics": {"accuracy": 0.5},
-    "parameters": 20,
-    "encoder_parameters": 10,
-    "size_bytes": 80,
-    "macs_per_sample": 5,
-}
 SIDE |= {"latency_ms": {"batch1": 1.0}, "macs_per_sample": 5}
 RESULTS = {"task": "mrpc", "model": "tiny", "seed": 0, "baseline": SIDE, "axformer": SIDE | {"encoder_parameters": 4}}
 RESULTS |= {"device": "cpu", "accepted": 1}
