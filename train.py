@@ -27,6 +27,7 @@ from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks import Int8Callback, ShrinkCallback
 from axformer_lightning.distillation import Distillation
+from axformer_lightning.multirun import register_launcher
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
@@ -195,6 +196,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
 
 store_groups()
+register_launcher()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -1,20 +1,16 @@
-"""Hydra finds launchers in this namespace only; what it does is in `axformer_lightning.multirun`."""
+"""The launcher as Hydra knows it; what it does is in :mod:`axformer_lightning.multirun.launching`.
+
+Hydra takes launchers from the namespace `hydra_plugins` alone, hence this folder, which `register_launcher` shows it.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-
-@dataclass
-class ProcessLauncherConf:
-    """Every job in a fresh process of its own."""
-
-    _target_: str = "hydra_plugins.axformer_lightning_launcher.ProcessLauncher"
+from axformer_lightning.multirun.launching import launch
 
 
 class ProcessLauncher(Launcher):
@@ -26,9 +22,4 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs, and return what came of each."""
-        from axformer_lightning.multirun import launch  # imported late: every Hydra app on the machine reads this file
-
         return launch(self.config, self.hydra_context.config_loader, job_overrides, initial_job_idx)
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="axformer")
