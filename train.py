@@ -166,7 +166,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         retraining = [point["retraining"] for point in points if "retraining" in point]
     if int8 is not None:
         data.train_on_all = cfg.retrain_on_all
-        own = replace(recipe, epochs=cfg.int8_retrain_epochs, how="continue")
+        epochs = cfg.int8_retrain_epochs
+        own = replace(recipe, epochs=epochs, how="continue") if epochs else Recipe(0)
         options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
         rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
         retraining += after

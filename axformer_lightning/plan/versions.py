@@ -21,7 +21,8 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: if it is no plan, or of a later version.
 
     Example:
-        >>> upgraded({"format": "axformer-plan", "version": 1, "decisions": [{"loss": 0.5}]})["decisions"]
+        >>> plan = {"format": "axformer-plan", "version": 1, "layers": [], "decisions": [{"loss": 0.5}]}
+        >>> upgraded(plan)["decisions"]
         [{'metric': None, 'metric_before': None, 'encoder_parameters': None, 'loss': 0.5}]
     """
     if data["format"] != FORMAT:
