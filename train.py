@@ -206,6 +206,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     # Four trainers and many loads per run: what they all repeat would bury what matters.
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # fonts of formulas, which no picture has
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # lightning 2.6 on torch 2.13
     directory = Path(HydraConfig.get().runtime.output_dir)
