@@ -10,7 +10,7 @@ class LengthGroups(LengthGroupedSampler):
     """Samples in an order of which every ``batch_size`` are about equally long, and the batches are in random order.
 
     The batches of the class that this extends go from long to short, over and over: where labels go with lengths, as in
-    STS-B, whose short texts are captions, training then ends on one kind of samples (docs/results.md).
+    STS-B, whose short texts are captions, training then ends on one kind of samples (docs/budgets.md).
 
     Example:
         >>> order = list(LengthGroups(2, lengths=[5, 1, 5, 1, 3], generator=torch.Generator().manual_seed(0)))
