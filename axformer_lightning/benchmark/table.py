@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import platform
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import torch
 from rich.console import Console
 
 from axformer_lightning.basics import write_atomically
+from axformer_lightning.costs import hardware_name
 from axformer_lightning.runs.environment import device_name
 
 MEBIBYTE = 2**20
@@ -32,7 +32,7 @@ def circumstances(args: argparse.Namespace) -> dict[str, Any]:
 
 def provenance(args: argparse.Namespace) -> dict[str, Any]:
     """Return the command, the commit of this code (None outside a checkout) and the processor."""
-    return {"command": args.command, "commit": _commit(), "processor": _processor()}
+    return {"command": args.command, "commit": _commit(), "processor": hardware_name(torch.device("cpu"))}
 
 
 def _commit() -> str | None:
@@ -40,13 +40,6 @@ def _commit() -> str | None:
         described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
         return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
     return None
-
-
-def _processor() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
 
 
 def show_head(console: Console, results: dict[str, Any], columns: Sequence[str]) -> None:

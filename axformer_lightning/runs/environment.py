@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from axformer_lightning.basics import write_atomically
+from axformer_lightning.costs import hardware_name
 
 FILE = "environment.json"
 PACKAGES = ("axformer-lightning", "torch", "lightning", "transformers", "torchmetrics", "datasets", "hydra-core")
@@ -35,7 +36,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": hardware_name(torch.device("cpu")),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -72,16 +73,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit.strip()}{'+' if changed.strip() else ''}"
-
-
-def _processor() -> str:
-    """Return the processor's name, which only Linux says in a file."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def device_name(device: torch.device) -> str:
