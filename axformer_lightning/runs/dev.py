@@ -34,7 +34,7 @@ class Outputs(L.Callback):
         )
 
 
-def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: Path) -> dict[str, float]:
+def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: Path | None) -> dict[str, float]:
     """Return the metrics of a model as it stands on each dev set, and keep its predictions in ``folder``.
 
     Several devices share the samples, each of which then knows only its own: predictions are kept by one alone.
@@ -43,7 +43,7 @@ def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: P
         module: holds the model.
         data: holds the dev sets.
         trainer: runs it.
-        folder: of the saved model.
+        folder: of the saved model; None keeps no predictions.
 
     Returns:
         Metrics by their official names.
@@ -51,11 +51,11 @@ def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: P
     metrics: dict[str, float] = {}
     for suffix in module.task.dev:
         outputs = Outputs()
-        alone = trainer.world_size == 1
-        trainer.callbacks += [outputs] if alone else []  # type: ignore[attr-defined]
+        keeps = folder is not None and trainer.world_size == 1
+        trainer.callbacks += [outputs] if keeps else []  # type: ignore[attr-defined]
         (values,) = trainer.test(module, data.dev_dataloader(suffix), verbose=False)
         metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
-        if alone:
+        if folder is not None and keeps:
             trainer.callbacks.remove(outputs)  # type: ignore[attr-defined]
             outputs.predictions().save(folder, suffix)
     return metrics

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.costs import count_encoder_parameters, file_bytes, sizes_of
+from axformer_lightning.runs.dev import dev_metrics
 from axformer_lightning.runs.stages import Run
 
 FILE = "stages.json"
@@ -27,16 +28,14 @@ def tell(run: Run, what: str, *, tells: bool = True) -> None:
         what: name of the row, that of the stage that has ended.
         tells: whether anything is taken down.
     """
+    if not tells or run.progress.folder is None:
+        return
     rows = told(run)
-    if not tells or run.progress.folder is None or what in (row["stage"] for row in rows):
+    if what in (row["stage"] for row in rows):
         return
     logger.info("Report: the dev set, %s.", what)
     with isolate_rng():
-        trainer = run.make_trainer("report", 0)
-        found: dict[str, float] = {}
-        for suffix in run.module.task.dev:
-            (values,) = trainer.test(run.module, run.data.dev_dataloader(suffix), verbose=False)
-            found |= {name + suffix: value for name, value in values.items() if name != "loss"}
+        found = dev_metrics(run.module, run.data, run.make_trainer("report", 0), None)
         size = file_bytes(sizes_of(run.model), layers_left(run.model))
     row = {"stage": what, "metrics": found, "encoder_parameters": count_encoder_parameters(run.model)}
     write_atomically(_file(run), json.dumps([*rows, {**row, "size_bytes": size}]))
