@@ -34,7 +34,8 @@ from axformer_lightning.surgery import Edit, cut_, joined
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
-ROUNDED: dict[str, Any] = PUBLISHED | {"majority": 0.0, "tolerance": 0.01}  # rounding moves losses both ways
+TOLERANCE = 0.01  # of rounding, which moves every loss a little, up as often as down
+ROUNDED: dict[str, Any] = PUBLISHED | {"majority": 0.0, "tolerance": TOLERANCE}
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,8 @@ def quantize(
         ('embeddings', 'attention', 'feed_forward')
     """
     small = copy.deepcopy(model)
-    transformer = find_transformer(small)
     settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings))
-    arranged = search_batches(small, batches, settings.batch_tokens, transformer.config)
-    check_agreement(small, arranged, transformer.config.problem_type)
-    search_and_cut_(small, transformer, arranged, settings)
+    search_and_cut_(small, find_transformer(small), _search_set(small, batches, settings), settings)
     return small
 
 
@@ -162,17 +160,23 @@ def in_bf16(model: M, batches: Iterable[Any], **options: Unpack[SearchOptions]) 
         True
     """
     plain, settings = copy.deepcopy(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
-    transformer = find_transformer(plain)
-    if not bf16_pays(transformer.device):
+    if not bf16_pays(find_transformer(plain).device):
         return plain
-    arranged = search_batches(plain, batches, settings.batch_tokens, transformer.config)
-    check_agreement(plain, arranged, transformer.config.problem_type)
+    arranged = _search_set(plain, batches, settings)
     halved = copy.deepcopy(plain).bfloat16()
     base, score = (score_of(one, find_transformer(one), arranged, settings) for one in (plain, halved))
     keeps = settings.rule.gains(score, base, base)
     said = "The mean loss on the search set is %.4f in bfloat16 and %.4f in float32: the copy is in %s."
     logger.info(said, score.loss, base.loss, "bfloat16" if keeps else "float32")
     return halved if keeps else plain
+
+
+def _search_set(module: nn.Module, batches: Iterable[Any], settings: SearchSettings) -> Sequence[Any]:
+    """Return the search set as it is scored; refused where it is scored by another loss than the module's."""
+    config = find_transformer(module).config
+    arranged = search_batches(module, batches, settings.batch_tokens, config)
+    check_agreement(module, arranged, config.problem_type)
+    return arranged
 
 
 def shrink_to_(

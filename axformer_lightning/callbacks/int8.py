@@ -4,9 +4,8 @@ from typing_extensions import Unpack
 
 from axformer_lightning.callbacks.agreement import SCHEDULE, SHARED, CallbackOptions
 from axformer_lightning.callbacks.base import SearchCallback
+from axformer_lightning.rounds import TOLERANCE
 from axformer_lightning.search import Int8, spelled_out
-
-TOLERANCE = 0.01  # rounding moves every loss a little, up as often as down
 
 
 @spelled_out(CallbackOptions, dict.fromkeys(SHARED) | {"tolerance": TOLERANCE} | SCHEDULE)
