@@ -31,7 +31,7 @@ class Int8Embedding(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the rows of ``ids``, rounded."""
-        return rounded_rows(super().forward(ids), self.weight)
+        return rounded_rows(super().forward(ids))
 
 
 ROUNDED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Int8Linear, nn.Embedding: Int8Embedding}

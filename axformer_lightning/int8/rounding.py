@@ -50,10 +50,9 @@ def rounded_weight(weight_OI: Tensor) -> Tensor:
     return _straight_through(weight_OI, torch.round(weight_OI.detach().float() / step_O1) * step_O1)
 
 
-def rounded_rows(values: Tensor, table_OI: Tensor) -> Tensor:
-    """Return rows of a table on their grids; ``values`` are rows, and hold the whole of each."""
-    rows = values.reshape(-1, table_OI.shape[1])
-    return rounded_weight(rows).reshape(values.shape)
+def rounded_rows(rows: Tensor) -> Tensor:
+    """Return rows of a table on their grids; the last dimension holds the whole of each."""
+    return rounded_weight(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape)
 
 
 def rounded_activations(x: Tensor) -> Tensor:
