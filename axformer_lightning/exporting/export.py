@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import IN_INT8, LayerPlan, anatomy_of, find_transformer, layers_left
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format, Ready
 from axformer_lightning.exporting.graph import example, plain_copy
-from axformer_lightning.exporting.notes import notes_of
+from axformer_lightning.exporting.notes import Notes, notes_of
 from axformer_lightning.int8 import has_embeddings, int8_modules
 
 OPSET, OLDEST_OPSET = 20, 18
@@ -137,10 +138,25 @@ def _ready(
     model: PreTrainedModel, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | None, opset: int
 ) -> Ready:
     plain = plain_copy(model)
-    batch = example(plain, None if tokenizer is None else tokenizer.model_input_names)
-    outputs = [name for name, value in plain(**batch).items() if hasattr(value, "dim")]
-    notes = notes_of(model, tuple(batch), tuple(outputs), tuple(names), tokenizer)
+    batch, notes = described(plain, model, names, tokenizer)
     return Ready(plain, batch, notes, {name: plain.get_submodule(name) for name in names}, opset)
+
+
+def described(
+    runs: PreTrainedModel, model: PreTrainedModel, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[dict[str, Tensor], Notes]:
+    """Return a batch that a model reads, and what there is to say of it.
+
+    Args:
+        runs: what is run with the batch, to see what comes out: the model itself, or a copy.
+        model: what is described.
+        names: of the modules that are in int8.
+        tokenizer: of the model, if known.
+    """
+    batch = example(runs, None if tokenizer is None else tokenizer.model_input_names)
+    with torch.no_grad():
+        outputs = [name for name, value in runs(**batch).items() if hasattr(value, "dim")]
+    return batch, notes_of(model, tuple(batch), tuple(outputs), tuple(names), tokenizer)
 
 
 def int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
@@ -155,9 +171,7 @@ def int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
             layers = _all_in_int8(model, layers)
         return tuple(int8_modules(model, layers))
     names = tuple(int8 or ())
-    can = int8_modules(model, _all_in_int8(model, layers)).keys() | {
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)
-    }
+    can = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
     if unknown := [name for name in names if name not in can]:
         raise ValueError(
             f"Expected names of linear layers and embeddings in `int8`, got {unknown[:3]}. There are {sorted(can)[:3]}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Block, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.anatomy import Block, anatomy_of, layers_left
 from axformer_lightning.costs import uniform_batch
 from axformer_lightning.gates import stand_ins
 from axformer_lightning.int8 import set_int8_
@@ -48,9 +48,9 @@ def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
     """
     plain: PreTrainedModel = copy.deepcopy(model).float().cpu().eval()
     plain.requires_grad_(False)
-    set_int8_(plain, [LayerPlan()] * anatomy_of(plain).num_layers)
-    plain.set_attn_implementation("eager")
     anatomy = anatomy_of(plain)
+    set_int8_(plain, anatomy.dense_layers())
+    plain.set_attn_implementation("eager")
     for i, layer in enumerate(layers_left(plain)):
         for block in anatomy.blocks:
             if block.left(layer) == []:

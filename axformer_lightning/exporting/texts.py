@@ -9,10 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from axformer_lightning.artifacts import load_pretrained
-from axformer_lightning.exporting.export import read_exported, tokenizer_in
+from axformer_lightning.exporting.export import described, read_exported, tokenizer_in
 from axformer_lightning.exporting.formats import Arrays, Exported
-from axformer_lightning.exporting.graph import example
-from axformer_lightning.exporting.notes import notes_of
 
 Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context
 FIRST, SECOND = ("text", "question"), ("text_pair", "context")
@@ -33,10 +31,8 @@ def open_model(path: str | Path, threads: int | None = None) -> Exported:
     if threads is not None:
         torch.set_num_threads(threads)
     tokenizer = tokenizer_in(directory)
-    batch = example(model, None if tokenizer is None else tokenizer.model_input_names)
-    with torch.inference_mode():
-        outputs = tuple(name for name, value in model(**batch).items() if hasattr(value, "dim"))
-    return Exported(notes_of(model, tuple(batch), outputs, (), tokenizer), lambda arrays: _run(model, arrays, outputs))
+    _, notes = described(model, model, (), tokenizer)
+    return Exported(notes, lambda arrays: _run(model, arrays, notes.outputs))
 
 
 def _run(model: PreTrainedModel, arrays: Arrays, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
