@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.artifacts.files import PLAN_FILE
 from axformer_lightning.benchmark.rules import split_of
 from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
 from axformer_lightning.runs.environment import device_name
@@ -25,7 +26,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     if unknown := set(engines) - set(ENGINES):
         raise ValueError(f"Expected `--engines` out of {list(ENGINES)}, got {sorted(unknown)}.")
     if missing := [name for name in args.engines or [] if not ENGINES[name].is_installed]:
-        extras = ",".join(sorted({"openvino" if "OpenVINO" in name else "export" for name in missing}))
+        extras = ",".join(sorted({ENGINES[name].extra or "" for name in missing}))
         raise ValueError(
             f"Expected the engines of {missing} to be installed, they are not. Run"
             f" `pip install 'axformer-lightning[{extras}]'`."
@@ -67,10 +68,9 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _loaded(path: str) -> Any:
-    model = load_pretrained(path) if Path(path, "axformer_plan.json").is_file() else None
-    if model is None:
+    if not Path(path, PLAN_FILE).is_file():
         raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
-    return model.float()
+    return load_pretrained(path).float()
 
 
 def _cells(point: Deployed, first: Deployed, metric: str, shapes: list[str]) -> tuple[str, ...]:

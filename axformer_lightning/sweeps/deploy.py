@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.costs.measured import uniform_batch
-from axformer_lightning.exporting import export_model, read_exported
+from axformer_lightning.exporting import FORMATS, export_model, read_exported
 from axformer_lightning.rounds import quantize
-from axformer_lightning.scoring import score_logits
+from axformer_lightning.sweeps.reports import worth
 from axformer_lightning.tasks import Task
 from axformer_lightning.timing import medians_ms
 
@@ -36,27 +36,31 @@ class Engine:
         format: row of :data:`~axformer_lightning.exporting.FORMATS`; None for PyTorch itself.
         int8: whether blocks are in int8, those whose rounding the task does not miss.
         dtype: of the weights in PyTorch.
-        needs: the module that has to be installed.
     """
 
     format: str | None = None
     int8: bool = False
     dtype: torch.dtype = torch.float32
-    needs: str = "torch"
 
     @property
     def is_installed(self) -> bool:
         """Whether it can be used here."""
-        return find_spec(self.needs) is not None
+        needs = () if self.format is None else FORMATS[self.format].needs
+        return all(find_spec(module) is not None for module in needs)
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of this package that installs it; None where the core has it."""
+        return None if self.format is None else FORMATS[self.format].extra
 
 
 ENGINES = {
     "PyTorch float": Engine(),
     "PyTorch bfloat16": Engine(dtype=torch.bfloat16),
-    "ONNX float": Engine("onnx", needs="onnxruntime"),
-    "ONNX int8": Engine("onnx", int8=True, needs="onnxruntime"),
-    "OpenVINO float": Engine("openvino", needs="openvino"),
-    "OpenVINO int8": Engine("openvino", int8=True, needs="openvino"),
+    "ONNX float": Engine("onnx"),
+    "ONNX int8": Engine("onnx", int8=True),
+    "OpenVINO float": Engine("openvino"),
+    "OpenVINO int8": Engine("openvino", int8=True),
 }
 
 
@@ -135,8 +139,9 @@ def _made(model: PreTrainedModel, way: Engine, where: Path, threads: int | None)
     """Return what runs a model, and the bytes of the file that it is read from."""
     if way.format is not None:
         where.mkdir(parents=True, exist_ok=True)
-        suffix = {"onnx": ".onnx", "openvino": ".xml"}[way.format]
-        path = export_model(model, where / f"model{suffix}", int8=None if way.int8 else False, overwrite=True)
+        path = export_model(
+            model, where / f"model{FORMATS[way.format].suffix}", int8=None if way.int8 else False, overwrite=True
+        )
         read = read_exported(path, threads=threads)
 
         def run(batch: Batch) -> Tensor:
@@ -166,7 +171,4 @@ def _seconds_of(run: Any, batch: Batch) -> float:
 
 def _worth(run: Run, task: Task, dev: Sequence[Batch], problem_type: str | None) -> tuple[dict[str, float], float]:
     logits = torch.cat([run({name: value for name, value in batch.items() if name != LEFT_OUT}) for batch in dev])
-    scored = score_logits(logits, {LEFT_OUT: torch.cat([batch[LEFT_OUT] for batch in dev])}, problem_type)
-    metrics = task.collection()
-    metrics.update(scored.preds, scored.target)
-    return {name: float(value) for name, value in metrics.compute().items()}, float(scored.loss_N.mean())
+    return worth(logits, torch.cat([batch[LEFT_OUT] for batch in dev]), task, problem_type)

@@ -42,19 +42,32 @@ def report_of(model: PreTrainedModel, task: Task, batches: Sequence[Mapping[str,
         batches: with `labels`.
     """
     logits, labels = logits_of(model, batches)
-    scored = score_logits(logits, {"labels": labels}, model.config.problem_type)
-    metrics = task.collection()
-    metrics.update(scored.preds, scored.target)
+    metrics, loss = worth(logits, labels, task, model.config.problem_type)
     calibration = None
     if task.kind == "classification":
         classes = logits.shape[-1]
         calibration = float(multiclass_calibration_error(logits.softmax(-1), labels, classes, CALIBRATION_BINS))
     return Report(
-        metrics={key: float(value) for key, value in metrics.compute().items()},
-        loss=float(scored.loss_N.mean()),
+        metrics=metrics,
+        loss=loss,
         calibration_error=calibration,
         encoder_parameters=count_encoder_parameters(model),
     )
+
+
+def worth(logits: Tensor, labels: Tensor, task: Task, problem_type: str | None) -> tuple[dict[str, float], float]:
+    """Return metrics by their official names, and the mean loss, of what a model said of some samples.
+
+    Args:
+        logits: of all samples.
+        labels: of all samples.
+        task: what the model does.
+        problem_type: ``config.problem_type`` of the model.
+    """
+    scored = score_logits(logits, {"labels": labels}, problem_type)
+    metrics = task.collection()
+    metrics.update(scored.preds, scored.target)
+    return {key: float(value) for key, value in metrics.compute().items()}, float(scored.loss_N.mean())
 
 
 @torch.no_grad()
