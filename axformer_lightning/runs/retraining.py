@@ -32,7 +32,8 @@ class Recipe:
         learning_rate: the highest; None for that of fine-tuning.
         ema: decay of a moving average of the weights, which is kept in their place; None for none.
         keep: ``"last"``, what comes out; or of the model before and after, by the search set, ``"better"``, the one
-            with the lower loss, or ``"better_metric"``, the one with the better ``headline``, if equal the lower loss.
+            with the lower loss (of a classifier the one at its best temperature), or ``"better_metric"``, the one with
+            the better ``headline``, if equal the lower loss.
         headline: the name of the metric.
         taught: whether a teacher takes part.
 
@@ -74,7 +75,7 @@ class Recipe:
         """Tell whether a retrained model is the one to keep.
 
         Args:
-            after: its loss and metrics on the search set.
+            after: its loss and metrics on the search set, and if it has one its ``calibrated_loss``, which goes first.
             before: those of the model before.
 
         Example:
@@ -83,10 +84,14 @@ class Recipe:
             False
             >>> Recipe(1, keep="better_metric").is_better(after, before)
             True
+            >>> doubtful, right = before | {"calibrated_loss": 0.43}, after | {"calibrated_loss": 0.41}
+            >>> Recipe(1, keep="better").is_better(right, doubtful)
+            True
         """
         if self.keep == "better_metric" and after[self.headline] != before[self.headline]:
             return after[self.headline] > before[self.headline]
-        return after["loss"] < before["loss"]
+        name = "calibrated_loss" if "calibrated_loss" in after else "loss"
+        return after[name] < before[name]
 
     def callbacks(self) -> list[L.Callback]:
         """Return what takes part in the training."""

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from axformer_lightning.distillation import Distillation, Logits, mixed_loss
 from axformer_lightning.scoring import score_logits
+from axformer_lightning.tasks.calibrated import CalibratedLoss
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.task_data import TEACHER_LOGITS
 from axformer_lightning.training import apply_checkpoint_plans_, follow_workers_
@@ -83,10 +84,14 @@ class TextClassifier(FineTuner):
         super().__init__(model, task, *args, **options)
         self.search_metrics = task.collection()
         self.dev_metrics = task.collection()
+        self.calibrated_loss = CalibratedLoss() if task.kind == "classification" else None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log loss and metrics on the search set."""
-        self._evaluate(batch, self.search_metrics, "search_")
+        """Log loss and metrics on the search set, and of a classifier the loss at its best temperature."""
+        scored = self._evaluate(batch, self.search_metrics, "search_")
+        if self.calibrated_loss is not None:
+            self.calibrated_loss.update(scored["logits"], scored["labels"])
+            self.log("search_calibrated_loss", self.calibrated_loss)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Log loss and metrics on the dev set, under their official names; return labels and logits."""
@@ -100,6 +105,7 @@ class TextClassifier(FineTuner):
     def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> dict[str, Tensor]:
         scored = score_logits(self(**batch).logits, batch, self.model.config.problem_type)
         metrics.update(scored.preds, scored.target)
-        self.log(f"{prefix}loss", scored.loss_N.mean(), batch_size=len(scored.loss_N), prog_bar=bool(prefix))
+        loss, size = scored.loss_N.mean(), len(scored.loss_N)
+        self.log(f"{prefix}loss", loss, batch_size=size, prog_bar=bool(prefix), sync_dist=True)
         self.log_dict({prefix + name: metric for name, metric in metrics.items()}, prog_bar=bool(prefix))
         return {"labels": scored.target, "logits": scored.logits}

@@ -70,8 +70,9 @@ def calls(monkeypatch):
 def test_a_run_is_taught_from_what_its_teacher_has_said_once(go, calls):
     results, directory = go("taught", *TAUGHT)
     (retraining,) = results["retraining"]
-    assert retraining["before"].keys() == retraining["after"].keys() == {"loss", "accuracy", "f1"}
-    assert retraining["kept"] == ("after" if retraining["after"]["loss"] < retraining["before"]["loss"] else "before")
+    assert retraining["before"].keys() == retraining["after"].keys() == {"loss", "calibrated_loss", "accuracy", "f1"}
+    losses = [retraining[when]["calibrated_loss"] for when in ("before", "after")]
+    assert retraining["kept"] == ("after" if losses[1] < losses[0] else "before")
     assert len(calls) == 1
     assert not list(directory.glob("**/teacher*"))  # a run that has ended needs it no more
 
@@ -237,6 +238,14 @@ def test_a_recipe_that_means_nothing_is_refused(options, message):
 def test_which_model_is_the_better_one(keep, loss, f1, better):
     before, after = {"loss": 0.5, "f1": 0.8}, {"loss": loss, "f1": f1}
     assert Recipe(1, keep=keep, headline="f1").is_better(after, before) == better
+
+
+def test_confidence_alone_makes_no_model_better_or_worse():
+    before = {"loss": 0.5, "calibrated_loss": 0.4, "f1": 0.8}
+    surer, wiser = before | {"loss": 0.6, "calibrated_loss": 0.39}, before | {"loss": 0.4, "calibrated_loss": 0.41}
+    for keep in ("better", "better_metric"):
+        assert Recipe(1, keep=keep, headline="f1").is_better(surer, before)
+        assert not Recipe(1, keep=keep, headline="f1").is_better(wiser, before)
 
 
 def test_without_a_teacher_what_comes_out_is_kept():

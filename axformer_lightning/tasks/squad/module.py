@@ -98,7 +98,7 @@ class QuestionAnswerer(FineTuner):
     def _evaluate(self, batch: dict[str, Tensor], metrics: MetricCollection, prefix: str) -> Answers:
         loss_N, preds, target = self.axformer_step(batch)
         metrics.update(preds, target)
-        self.log(f"{prefix}loss", loss_N.mean(), batch_size=len(loss_N), prog_bar=bool(prefix))
+        self.log(f"{prefix}loss", loss_N.mean(), batch_size=len(loss_N), prog_bar=bool(prefix), sync_dist=True)
         return preds, target
 
     def _log_metrics(self, metrics: MetricCollection, prefix: str) -> None:
