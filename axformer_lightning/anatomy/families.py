@@ -45,6 +45,10 @@ class Family:
         shifts_input: parameters, relative to the base model, that are added to the first layer's input of every
             token; the first that a model has is used.
         reads_around: module, relative to the base model, that reads the inputs of the first two layers, too.
+
+    Example:
+        >>> BERT.neuron_in_projections, BERT.attention_modules  # the row of BERT and its like
+        (('intermediate.dense',), {'attention.self': 2, 'attention.output.dense': 1})
     """
 
     layers: str

@@ -74,6 +74,15 @@ def save_pretrained(
 
     Raises:
         ValueError: if the family is unknown or the model cannot be found.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     save_pretrained(model, directory)
+        ...     type(load_pretrained(directory)).__name__
+        'BertForSequenceClassification'
     """
     transformer = find_transformer(model)
     anatomy_of(transformer)
@@ -117,6 +126,11 @@ def load_pretrained(
         FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
         ValueError: if a file is not as it was saved, or does not fit the others; the file is named. Also if
             ``first_token_only`` is asked for and the head reads more than the first token.
+
+    Example:
+        >>> load_pretrained("nowhere/at/all")
+        Traceback (most recent call last):
+        FileNotFoundError: Expected a directory or the id of a hub repository, got 'nowhere/at/all': ...
     """
     directory = _local(directory_or_hub_id)
     for name in FILES:

@@ -111,6 +111,16 @@ def read_exported(
         FileNotFoundError: if there is none.
         ValueError: if the format is unknown, or the file is not one of it.
         ModuleNotFoundError: if the engine is not installed; the extra is named.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=4, vocab_size=9)
+        >>> model = BertForSequenceClassification(BertConfig(**sizes))
+        >>> exported = read_exported(export_model(model, Path(tempfile.mkdtemp(), "model.pt2")))
+        >>> import numpy as np
+        >>> inputs = {name: np.ones((2, 3), dtype=np.int64) for name in exported.notes.inputs}
+        >>> exported(inputs)["logits"].shape
+        (2, 2)
     """
     source = Path(path)
     name, row = _row_of(source, format)

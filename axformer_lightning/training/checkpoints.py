@@ -36,6 +36,12 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
 
     Raises:
         ValueError: if a plan does not fit; the module is then unchanged.
+
+    Example:
+        >>> class Module(L.LightningModule):
+        ...     def on_load_checkpoint(self, checkpoint):
+        ...         apply_checkpoint_plans_(self, checkpoint)
+        >>> Module().on_load_checkpoint({"state_dict": {}})  # holds no plan, so nothing is to be cut
     """
     plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
     for name, plan in _plans_beside_weights(checkpoint).items():
@@ -102,6 +108,25 @@ def load_from_checkpoint(module_class: type[M], path: str | os.PathLike[str], **
 
     Raises:
         ValueError: if the file is not such a checkpoint, or its plan or weights do not fit; the message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> from axformer_lightning import apply_plan_
+        >>> from axformer_lightning.anatomy import LayerPlan
+        >>> class Module(L.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 9}
+        ...         self.model = BertForSequenceClassification(BertConfig(**sizes))
+        >>> module = Module()
+        >>> _ = apply_plan_(module.model, Plan("bert", 1, 4, 3072, (LayerPlan("removed"),)))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     path = Path(directory, "last.ckpt")  # as a Trainer writes it
+        ...     torch.save({"state_dict": module.state_dict(), "pytorch-lightning_version": L.__version__}, path)
+        ...     load_from_checkpoint(Module, path).model.axformer_plan.layers[0].attention
+        'removed'
     """
 
     def on_load_checkpoint(self: L.LightningModule, checkpoint: dict[str, Any]) -> None:
