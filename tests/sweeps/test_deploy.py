@@ -3,8 +3,9 @@ import pytest
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
-from axformer_lightning.sweeps.deploy import ENGINES, deployed
+from axformer_lightning.sweeps.deploy import deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
+from axformer_lightning.sweeps.engines import ENGINES
 from axformer_lightning.tasks import TASKS
 
 pytestmark = [pytest.mark.one_family, pytest.mark.one_implementation]
@@ -43,7 +44,7 @@ def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
 
 
 def test_what_is_not_installed_is_left_out(tiny, models, tmp_path, monkeypatch):
-    monkeypatch.setattr("axformer_lightning.sweeps.deploy.find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr("axformer_lightning.sweeps.engines.find_spec", lambda name: None if name == "openvino" else name)
     assert not ENGINES["OpenVINO int8"].is_installed
     batch = tiny.batch((9,) * 2)
     batch["labels"] = batch["labels"].clamp(max=1)
