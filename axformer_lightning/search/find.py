@@ -74,7 +74,8 @@ def find_plan(
         options: see :class:`~axformer_lightning.search.SearchOptions`.
 
     Returns:
-        The plan, with every decision in the order tried. Pass it to :func:`~axformer_lightning.apply_plan_` (an example is there).
+        The plan, with every decision in the order tried. Pass it to :func:`~axformer_lightning.apply_plan_` (an example
+        is there).
 
     Raises:
         ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
