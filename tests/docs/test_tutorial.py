@@ -18,7 +18,7 @@ from axformer_lightning import load_pretrained, predict
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-CODE = re.compile(r"```python\n(.*?)```(?:\n+```\n(.*?)```)?", re.S)  # and, where it prints something, what
+CODE = re.compile(r"```python\n(.*?)```(?:\n+```\n(.*?)```)?", re.S)  # and, where it is shown, what it prints
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -69,7 +69,7 @@ def served(tmp_path_factory):
         for code, shown in CODE.findall(PAGE):
             printed.clear()
             exec(code, names)
-            assert shapes(printed) == shapes(shown.splitlines()), code
+            assert not shown or shapes(printed) == shapes(shown.splitlines()), code
     return directory
 
 
