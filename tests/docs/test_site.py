@@ -83,8 +83,8 @@ def test_the_reference_shows_every_public_function_and_class(room, pages):
 
 
 def test_what_is_public_has_an_example_or_says_where_one_is():
-    texts = {name: inspect.getdoc(getattr(axformer_lightning, name)) for name in axformer_lightning.__all__}
-    assert [name for name, text in texts.items() if ">>>" not in text and "an example\nis there" not in text] == []
+    texts = {name: " ".join(getattr(axformer_lightning, name).__doc__.split()) for name in axformer_lightning.__all__}
+    assert [name for name, text in texts.items() if ">>>" not in text and "an example is there" not in text] == []
 
 
 def test_every_room_has_a_page():
