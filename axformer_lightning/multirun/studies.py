@@ -34,23 +34,21 @@ class Outcome:
 RunTrials = Callable[[Sequence[Trial], bool], Sequence[Outcome]]  # trials, whether they stop before retraining
 
 
-def open_study(directory: Path, name: str, better: Mapping[str, str], storage: str | None = None) -> optuna.Study:
+def open_study(directory: Path, name: str, directions: Sequence[str], storage: str | None = None) -> optuna.Study:
     """Return the study of that name, as it stands, or a new one.
 
     Args:
         directory: of the sweep, where `study.db` is unless ``storage`` is elsewhere.
         name: of the study.
-        better: of each objective whether to `maximize` or `minimize` it.
+        directions: of each objective, `maximize` or `minimize`.
         storage: address of a data base, as optuna takes it.
     """
-    study = optuna.create_study(
+    return optuna.create_study(
         study_name=name,
         storage=storage or f"sqlite:///{directory.absolute() / 'study.db'}",
-        directions=list(better.values()),
+        directions=list(directions),
         load_if_exists=True,
     )
-    study.set_metric_names(list(better))
-    return study
 
 
 def run_study(

@@ -77,7 +77,7 @@ def sweep_by_study(
     name = digest_of_configuration({"run": run_name(_root_=config), "space": space, "returned": names})
     try:
         with FileLock(directory / ".study.lock", timeout=0):
-            study = open_study(directory, name, {one: RETURNED[one] for one in names}, options.storage)
+            study = open_study(directory, name, [RETURNED[one] for one in names], options.storage)
             run_study(study, space, run, n_jobs=n_jobs, sampler=sampler, **settings)
     except Timeout:
         raise ValueError(
