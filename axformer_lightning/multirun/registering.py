@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 OPTUNA: dict[str, Any] = {
+    "_recursive_": False,  # the sampler is made for each trial
     "n_trials": 20,  # those of earlier commands among them
     "n_jobs": None,  # of a batch; as many as run at a time
     "prune": 0.5,  # share of earlier trials that dominate one whose retraining is not worth it; null retrains all

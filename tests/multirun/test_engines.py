@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.multirun.sweeping import jobs, outcomes, processes_of, start, states, sweep
+from tests.multirun.sweeping import jobs, outcomes, processes_of, start, sweep
 
 pytestmark = pytest.mark.slow
 STUDY = [
