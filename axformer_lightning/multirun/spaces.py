@@ -41,6 +41,6 @@ def _question(override: Override) -> Question:
         kind = type(value.start)
         return NUMBERS[kind], {"low": value.start, "high": value.end, "log": "log" in value.tags}
     if isinstance(value, RangeSweep) and not value.shuffle:
-        found: list[Any] = sorted(override.sweep_iterator())  # type: ignore[type-var]
+        found: list[Any] = sorted(override.sweep_iterator())
         return NUMBERS[type(found[0])], {"low": found[0], "high": found[-1], "step": abs(value.step)}
     return "suggest_categorical", {"choices": list(override.sweep_string_iterator())}

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from optuna.trial import Trial, TrialState
 
 from axformer_lightning.multirun.spaces import Question
+from axformer_lightning.runs.configured import Better
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STOOD = "stood"  # name of what a trial's values were when it stopped before its retraining
@@ -34,7 +35,7 @@ class Outcome:
 RunTrials = Callable[[Sequence[Trial], bool], Sequence[Outcome]]  # trials, whether they stop before retraining
 
 
-def open_study(directory: Path, name: str, directions: Sequence[str], storage: str | None = None) -> optuna.Study:
+def open_study(directory: Path, name: str, directions: Sequence[Better], storage: str | None = None) -> optuna.Study:
     """Return the study of that name, as it stands, or a new one.
 
     Args:

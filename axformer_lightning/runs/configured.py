@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
@@ -21,7 +21,8 @@ from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_d
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
-RETURNED = {"headline": "maximize", "removed": "maximize", "latency": "minimize"}  # to a sweeper, and what is better
+Better = Literal["maximize", "minimize"]
+RETURNED: dict[str, Better] = {"headline": "maximize", "removed": "maximize", "latency": "minimize"}  # to a sweeper
 DENSE_DIR = ".dense"  # in a sweep's directory
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",

@@ -7,15 +7,15 @@ from typing import Any
 
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.basics import write_atomically
-from axformer_lightning.costs import count_encoder_parameters
-from axformer_lightning.runs import stages
+from axformer_lightning.costs import count_encoder_parameters, latencies_ms
 from axformer_lightning.runs.retraining import search_metrics
+from axformer_lightning.runs.stages import Run
 from axformer_lightning.runs.state import HALTED, Halted, read_state
 
 HALT = "halted.json"
 
 
-def halting(run: stages.Run, on_stage: Callable[[str], None], *, length: int | None = None) -> Callable[[str], None]:
+def halting(run: Run, on_stage: Callable[[str], None], *, length: int | None = None) -> Callable[[str], None]:
     """Return what tells of a new stage, and stops the run before the first one that retrains.
 
     What the cut model is then is left in `halted.json`, with the metrics of the search set, as the dev set may choose
@@ -48,10 +48,10 @@ def read_halted(directory: Path) -> dict[str, Any] | None:
     return found
 
 
-def _standing(run: stages.Run, length: int | None) -> dict[str, Any]:
+def _standing(run: Run, length: int | None) -> dict[str, Any]:
     metrics = search_metrics(run.module, run.data, run.make_trainer("search", 0))
     dense = load_pretrained(run.directory / "finetuned", dtype="float32")
     now: dict[str, Any] = {"metrics": metrics, "encoder_parameters": count_encoder_parameters(run.model)}
     if length is not None:
-        now |= {"latency_ms": stages.latencies_ms({"now": run.model}, length=length)["now"]}
+        now |= {"latency_ms": latencies_ms({"now": run.model}, length=length)["now"]}
     return {"baseline": {"encoder_parameters": count_encoder_parameters(dense)}, "axformer": now}

@@ -36,9 +36,7 @@ def torment(directory, kills, rng, seconds, *overrides):
         with start(place, *overrides) as driver:
             while len(killed) < kills and not _ended(driver, rng.uniform(0, seconds)):
                 found = [driver.pid] if victim == "driver" else processes_of(place)
-                if (
-                    not found
-                ):  # no job has begun: another moment, the same victim, else the driver would be it most times
+                if not found:  # no job yet: another moment, but the same victim, else it is a driver most times
                     continue
                 signum = rng.choice(SIGNALS)
                 try:

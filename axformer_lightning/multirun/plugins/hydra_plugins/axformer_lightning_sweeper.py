@@ -15,10 +15,10 @@ class StudySweeper(Sweeper):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """Remember what Hydra knows of the sweep."""
-        self.config, self.loader = config, hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        self.given = config, hydra_context.config_loader, launcher
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the sweep."""
@@ -28,4 +28,4 @@ class StudySweeper(Sweeper):
             raise ModuleNotFoundError(
                 f"Expected optuna to be installed, got: {error}. Run pip install 'axformer-lightning[sweeps]'."
             ) from error
-        sweep_by_study(self.config, self.loader, self.launcher, arguments, self.options)
+        sweep_by_study(*self.given, arguments, self.options)
