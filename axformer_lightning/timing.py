@@ -41,13 +41,17 @@ def seconds_of(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
 
     On one thread of a CPU it is the time that the process has computed, which others who use the machine disturb less.
     """
-    alone = model.device.type == "cpu" and torch.get_num_threads() == 1
-    clock = process_time if alone else perf_counter
+    clock = clock_on(model.device)
     _wait_for(model.device)
     start = clock()
     model(**batch)
     _wait_for(model.device)
     return clock() - start
+
+
+def clock_on(device: torch.device) -> Callable[[], float]:
+    """Return what tells the seconds of work on a device."""
+    return process_time if device.type == "cpu" and torch.get_num_threads() == 1 else perf_counter
 
 
 def medians_ms(
@@ -58,7 +62,25 @@ def medians_ms(
     seconds: float = 20.0,
     timer: Timer = seconds_of,
 ) -> dict[K, float]:
-    """Return the median milliseconds of a pass of each model, timed in turns.
+    """Return the median milliseconds of a pass of each model, timed in turns as in :func:`times_ms`.
+
+    Example:
+        >>> medians_ms({"dense": None, "cut": None}, {}, timer=lambda model, batch: 0.25)
+        {'dense': 250.0, 'cut': 250.0}
+    """
+    times = times_ms(models, batch, rounds=rounds, seconds=seconds, timer=timer)
+    return {case: median(turns) for case, turns in times.items()}
+
+
+def times_ms(
+    models: Mapping[K, PreTrainedModel],
+    batch: Mapping[str, Tensor],
+    *,
+    rounds: int = 7,
+    seconds: float = 20.0,
+    timer: Timer = seconds_of,
+) -> dict[K, list[float]]:
+    """Return the milliseconds of a pass of each model in every round, in which all of them take turns.
 
     Args:
         models: by whatever tells them apart.
@@ -68,8 +90,8 @@ def medians_ms(
         timer: returns the seconds of one pass.
 
     Example:
-        >>> medians_ms({"dense": None, "cut": None}, {}, timer=lambda model, batch: 0.25)
-        {'dense': 250.0, 'cut': 250.0}
+        >>> times_ms({"dense": None}, {}, rounds=3, timer=lambda model, batch: 0.25)
+        {'dense': [250.0, 250.0, 250.0]}
     """
     numbers: dict[K, int] = {}
     for name, model in models.items():
@@ -83,9 +105,7 @@ def medians_ms(
     # What slows most of the models in a round slows the machine, and is taken out of that round.
     typical = {case: median(turn[case] for turn in turns) for case in models}
     slowness = [median(turn[case] / typical[case] for case in models) for turn in turns]
-    return {
-        case: 1000 * median(turn[case] / slow for turn, slow in zip(turns, slowness, strict=True)) for case in models
-    }
+    return {case: [1000 * turn[case] / slow for turn, slow in zip(turns, slowness, strict=True)] for case in models}
 
 
 def measure_latency(

@@ -25,7 +25,7 @@ from axformer_lightning.budgets import Effort
 from axformer_lightning.criteria import Rule
 from axformer_lightning.scoring import BATCH_TOKENS
 from axformer_lightning.sweeps import METHODS, RULES
-from axformer_lightning.sweeps.deploy import ENGINES
+from axformer_lightning.sweeps.engines import ENGINES
 
 SHAPES = "1x128,8x128,4x384,4x512"
 DEPLOYED = "1x32,1x128,8x128,32x128"
@@ -126,12 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
     comparing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
     comparing.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")
-    timing.add_argument("models", nargs="+", metavar="DIR", help="artifact; the others are compared with the first")
-    timing.add_argument("--length", type=_number, default=128, help="tokens of a sample")
-    timing.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples in a batch, such as 1,32")
-    timing.add_argument(
-        "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
-    )
+    _add_latency(timing)
     _add_prediction(predicting)
     _add_hard_attention(hard)
     for command in commands.choices.values():
@@ -186,12 +181,30 @@ def _add_deploying(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture: metric against time and bytes")
 
 
+def _add_latency(command: argparse.ArgumentParser) -> None:
+    command.add_argument("models", nargs="+", metavar="DIR", help="artifact; the others are compared with the first")
+    command.add_argument("--engines", type=_names, help=f"some of {','.join(ENGINES)}; by default PyTorch float")
+    command.add_argument("--length", type=_number, default=128, help="tokens of a sample")
+    command.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples in a batch, such as 1,32")
+    command.add_argument("--rounds", type=_number, default=7, help="how often each model is timed at a batch size")
+    command.add_argument("--seconds", type=float, default=20.0, help="after so many no further round begins")
+    command.add_argument(
+        "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
+    )
+
+
 def _add_prediction(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="DIR", help="model of which nothing was cut: directory or hub id")
     command.add_argument("--length", type=_number, default=128, help="tokens of a sample")
     command.add_argument("--batch-size", type=_number, default=32, help="samples read at once")
     command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     command.add_argument("--plans", type=_number, default=6, help="how many random plans are timed")
+    command.add_argument(
+        "--engine", help=f"one of {','.join(ENGINES)}: a line fitted to whole models instead of a table of blocks"
+    )
+    command.add_argument(
+        "--fitted", type=_number, default=12, help="with --engine, the plans that the line is fitted to"
+    )
     command.add_argument("--seed", type=int, default=0, help="of the plans")
     command.add_argument("--seconds", type=float, default=20.0, help="of timing the blocks, and again the plans")
     command.add_argument("--table", type=Path, metavar="FILE.json", help="where the latency table goes")

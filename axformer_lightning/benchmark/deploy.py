@@ -15,22 +15,16 @@ from axformer_lightning.benchmark.rules import split_of
 from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps import batches_of, labelled_rows
-from axformer_lightning.sweeps.deploy import ENGINES, Deployed, deployed
+from axformer_lightning.sweeps.deploy import Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
+from axformer_lightning.sweeps.engines import ENGINES, check_engines
 from axformer_lightning.tasks import TASKS, draw, load_model
 
 
 def deploy(args: argparse.Namespace) -> dict[str, Any]:
     """Show what each model is worth, weighs and takes in each engine; ratios are to the first row."""
     engines = args.engines or list(ENGINES)
-    if unknown := set(engines) - set(ENGINES):
-        raise ValueError(f"Expected `--engines` out of {list(ENGINES)}, got {sorted(unknown)}.")
-    if missing := [name for name in args.engines or [] if not ENGINES[name].is_installed]:
-        extras = ",".join(sorted({ENGINES[name].extra or "" for name in missing}))
-        raise ValueError(
-            f"Expected the engines of {missing} to be installed, they are not. Run"
-            f" `pip install 'axformer-lightning[{extras}]'`."
-        )
+    check_engines(args.engines or [])
     task, rows = TASKS[args.task], labelled_rows(args.task, args.data_dir)
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)

@@ -42,8 +42,8 @@ def shrink_to_budget(
 
     Returns:
         What `pareto.json` holds: a point for the dense model and for every cut, with its sizes as shares of the dense
-        model's and the `search_loss`; those that are models also have `metrics` on the dev set, an `artifact`, and what
-        came of `retraining`.
+        model's and the `search_loss`; those that are models also have `metrics` on the dev set, an `artifact`, and
+        where they are retrained `metrics_as_cut` and what came of `retraining`.
 
     Raises:
         ValueError: if a target cannot be reached, or the latency table of this run was measured elsewhere.
@@ -99,11 +99,15 @@ def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list
 def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] | None) -> dict[str, Any]:
     """Retrain a model, save and evaluate it, and go back to what it was as cut unless it is the last."""
     is_last = artifact == "model"
+    reporter = run.make_trainer("report", 0)
+    with isolate_rng():  # what is only reported changes no training
+        as_cut_metrics = {} if retrain is None else dev_metrics(run.module, run.data, reporter, None)
+    cut_only = {"metrics_as_cut": as_cut_metrics} if as_cut_metrics else {}
     as_cut = {} if is_last else {name: value.clone() for name, value in run.module.state_dict().items()}
     retraining = {} if retrain is None else {"retraining": retrain(stage)}
     save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
-    metrics = dev_metrics(run.module, run.data, run.make_trainer("report", 0), run.directory / artifact)
-    found = {"metrics": metrics, "artifact": artifact, **retraining}
+    metrics = dev_metrics(run.module, run.data, reporter, run.directory / artifact)
+    found = {"metrics": metrics, **cut_only, "artifact": artifact, **retraining}
     if not is_last:
         run.module.load_state_dict(as_cut)
     return found

@@ -1,67 +1,23 @@
 """Models by engine and precision: what each is worth on the dev set, weighs on disk, and takes."""
 
-import copy
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.costs.measured import uniform_batch
-from axformer_lightning.exporting import FORMATS, export_model, read_exported
 from axformer_lightning.rounds import quantize
+from axformer_lightning.sweeps.engines import ENGINES, Batch, Run, put_into, seconds_of_run
 from axformer_lightning.sweeps.reports import worth
 from axformer_lightning.tasks import Task
 from axformer_lightning.timing import medians_ms
 
-Batch = Mapping[str, Tensor]
-Run = Callable[[Batch], Tensor]
 Shape = tuple[int, int]
 LEFT_OUT = "labels"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What runs a model, and in which precision.
-
-    Args:
-        format: row of :data:`~axformer_lightning.exporting.FORMATS`; None for PyTorch itself.
-        int8: whether blocks are in int8, those whose rounding the task does not miss.
-        dtype: of the weights in PyTorch.
-    """
-
-    format: str | None = None
-    int8: bool = False
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether it can be used here."""
-        needs = () if self.format is None else FORMATS[self.format].needs
-        return all(find_spec(module) is not None for module in needs)
-
-    @property
-    def extra(self) -> str | None:
-        """The extra of this package that installs it; None where the core has it."""
-        return None if self.format is None else FORMATS[self.format].extra
-
-
-ENGINES = {
-    "PyTorch float": Engine(),
-    "PyTorch bfloat16": Engine(dtype=torch.bfloat16),
-    "ONNX float": Engine("onnx"),
-    "ONNX int8": Engine("onnx", int8=True),
-    "OpenVINO float": Engine("openvino"),
-    "OpenVINO int8": Engine("openvino", int8=True),
-}
 
 
 @dataclass(frozen=True)
@@ -123,50 +79,16 @@ def deployed(
             given = rounded if way.int8 and rounded is not None else model
             count = sum(len(layer.int8) for layer in layers_left(given)) if way.int8 else 0
             where = directory / f"{name}-{engine}".replace(" ", "-").lower()
-            runs[name, engine] = (*_made(given, way, where, threads), count)
+            runs[name, engine] = (*put_into(way, given, where, threads=threads), count)
     times: dict[tuple[str, str], dict[str, float]] = {key: {} for key in runs}
     for samples, tokens in shapes:
         batch = uniform_batch(next(iter(models.values())), samples, tokens)
         every: Any = {key: run for key, (run, *_) in runs.items()}
-        for key, ms in medians_ms(every, batch, rounds=rounds, seconds=seconds, timer=_seconds_of).items():
+        for key, ms in medians_ms(every, batch, rounds=rounds, seconds=seconds, timer=seconds_of_run).items():
             times[key][f"{samples}x{tokens}"] = ms
     for (name, engine), (run, size, count) in runs.items():
         metrics, loss = _worth(run, task, dev, models[name].config.problem_type)
         yield Deployed(name, engine, metrics, loss, size, times[name, engine], count)
-
-
-def _made(model: PreTrainedModel, way: Engine, where: Path, threads: int | None) -> tuple[Run, int]:
-    """Return what runs a model, and the bytes of the file that it is read from."""
-    if way.format is not None:
-        where.mkdir(parents=True, exist_ok=True)
-        path = export_model(
-            model, where / f"model{FORMATS[way.format].suffix}", int8=None if way.int8 else False, overwrite=True
-        )
-        read = read_exported(path, threads=threads)
-
-        def run(batch: Batch) -> Tensor:
-            ids = batch["input_ids"]
-            implied = {"attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-            arrays = {name: value.numpy() for name, value in {**implied, **batch}.items()}
-            return torch.from_numpy(np.asarray(read(arrays)["logits"]))
-
-        return run, sum(file.stat().st_size for file in where.iterdir())
-    own = copy.deepcopy(model).eval()
-    own.to(dtype=way.dtype)
-    save_pretrained(own, where)
-
-    def run_torch(batch: Batch) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = own(**batch).logits
-            return logits.float()
-
-    return run_torch, (where / "model.safetensors").stat().st_size
-
-
-def _seconds_of(run: Any, batch: Batch) -> float:
-    start = time.perf_counter()
-    run(batch)
-    return time.perf_counter() - start
 
 
 def _worth(run: Run, task: Task, dev: Sequence[Batch], problem_type: str | None) -> tuple[dict[str, float], float]:

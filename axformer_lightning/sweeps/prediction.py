@@ -4,15 +4,19 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, LayerPlan, anatomy_of
-from axformer_lightning.costs import LatencyTable
+from axformer_lightning.costs import Conditions, LatencyTable
 from axformer_lightning.costs.measured import uniform_batch
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.sweeps.engines import ENGINES, put_into, seconds_of_run
+from axformer_lightning.sweeps.latency_line import fit_latency_line
 from axformer_lightning.timing import medians_ms
 
 Layers = tuple[LayerPlan, ...]
@@ -53,6 +57,45 @@ def compare_predictions(
     with torch.inference_mode():
         measured = medians_ms(copies, batch, seconds=seconds)
     return [Predicted(table.predict_ms(layers), measured[layers]) for layers in plans]
+
+
+def compare_line(
+    model: PreTrainedModel,
+    engine: str,
+    fitted: Sequence[Layers],
+    plans: Sequence[Layers],
+    directory: Path,
+    *,
+    batch_size: int,
+    tokens: int,
+    seconds: float,
+) -> tuple[LatencyTable, list[Predicted]]:
+    """Fit the latency line of an engine to some plans, and return it with what it predicts of others.
+
+    All models take turns, so that a machine that gets slower meanwhile does so for all of them.
+
+    Args:
+        model: a model of which nothing was cut, in float32.
+        engine: a key of :data:`~axformer_lightning.sweeps.engines.ENGINES`; in int8, all blocks are.
+        fitted: what is left of each layer in the models that the line is fitted to.
+        plans: the same of those that it predicts; dense may be among them.
+        directory: where files are written.
+        batch_size: samples of a batch.
+        tokens: of a sample.
+        seconds: after so many no further round of turns begins.
+    """
+    row, threads = ENGINES[engine], torch.get_num_threads()
+    runs: Any = {}
+    for layers in dict.fromkeys([*fitted, *plans]):
+        where = directory / str(len(runs))
+        runs[layers], _ = put_into(row, _cut_copy(model, layers), where, threads=threads, int8=True)
+    batch = uniform_batch(model, batch_size, tokens)
+    measured = medians_ms(runs, batch, seconds=seconds, timer=seconds_of_run)
+    conditions = replace(Conditions.of(model, batch_size, tokens), dtype=str(row.dtype))
+    if row.format is not None:
+        conditions = replace(conditions, engine=engine)
+    table = fit_latency_line(conditions, {layers: measured[layers] for layers in fitted})
+    return table, [Predicted(table.predict_ms(layers), measured[layers]) for layers in plans]
 
 
 def random_layers(anatomy: Anatomy, draw: random.Random) -> Layers:

@@ -2,12 +2,9 @@
 
 import gc
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +17,12 @@ from axformer_lightning.basics import eval_mode
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import BATCH_TOKENS, batches_by_length, to_device
 from axformer_lightning.search import SearchSettings, Shortcuts, search_plan
+from axformer_lightning.sweeps.memory import forget_peak, resident_bytes
 
 REFERENCE_BATCH_SIZE = 32
 GROWTH = SearchSettings(
     HardAttention(), pruning=None, full_scores=True
 )  # one candidate for each layer, none left early
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 MEASURES = {"layer_tokens": "layer-tokens", "seconds": "seconds", "kept_bytes": "bytes kept"}  # what is drawn
 COLOUR, PROPORTIONAL = "#0072B2", {"color": "#777777", "linestyle": "--", "linewidth": 1}  # Okabe and Ito's blue
 
@@ -167,7 +164,7 @@ def measure(step: str, model: PreTrainedModel, batches: Sequence[Any], settings:
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(model.device)
-    is_counted_anew = _forget_peak_rss()
+    is_counted_anew = forget_peak()
     began = time.process_time()
     plan, counts = search_plan(model, model, batches, settings)
     return plan, Cost(
@@ -180,7 +177,7 @@ def measure(step: str, model: PreTrainedModel, batches: Sequence[Any], settings:
         seconds=counts.seconds,
         cpu_seconds=time.process_time() - began,
         kept_bytes=counts.kept_bytes,
-        peak_rss=_peak_rss() if is_counted_anew else None,
+        peak_rss=resident_bytes(peak=True) if is_counted_anew else None,
         device_bytes=torch.cuda.max_memory_allocated(model.device) if on_gpu else None,
     )
 
@@ -231,18 +228,3 @@ def _warm_up(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
     """Run a batch, lest the first search pay for what a process does once."""
     with eval_mode(model), torch.no_grad():
         model(**to_device(dict(batch), model.device))
-
-
-def _forget_peak_rss() -> bool:
-    """Let the kernel count the peak of this process's memory from now on, and tell whether it does."""
-    with suppress(OSError):
-        CLEAR_REFS.write_text("5")
-        return True
-    return False
-
-
-def _peak_rss() -> int | None:
-    with suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        return int(found[1]) * 1024 if found else None
-    return None

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-from functools import partial
 from itertools import islice
 
 import pytest
@@ -12,7 +11,7 @@ from matplotlib.image import imread
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.benchmark import costs, main
-from axformer_lightning.costs import LatencyTable, latencies_ms
+from axformer_lightning.costs import LatencyTable
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.sweeps.search_cost import search_costs
@@ -216,23 +215,42 @@ def artifacts(directory, tmp_path):
     return str(tmp_path / "dense"), str(tmp_path / "cut")
 
 
-def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("axformer_lightning.benchmark.latency.latencies_ms", partial(latencies_ms, min_seconds=1e-6))
-    options = ["--length", "32", "--batch-sizes", "1,2", "--threads", "1"]
+def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys):
+    options = ["--length", "32", "--batch-sizes", "1,2", "--threads", "1", "--rounds", "2", "--seconds", "0"]
     whole = main(["latency", *artifacts, *options, "--out", str(tmp_path / "latency.json")])
-    assert json.loads((tmp_path / "latency.json").read_text()) == whole
+    assert json.loads((tmp_path / "latency.json").read_text()) == json.loads(json.dumps(whole))
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [row.split(" | ")[0] for row in rows] == [f"| {path}" for path in artifacts]
     assert {row.count("|") for row in rows} == {head.count("|")}
     first_token = main(["latency", *artifacts, *options, "--first-token-only"])
     for results in (whole, first_token):
         dense, cut = results["models"]
-        assert dense["times_faster"] == {"batch1": 1.0, "batch2": 1.0}
+        assert dense["times_faster"] == dense["of_ideal"] == {"batch1": 1.0, "batch2": 1.0}
         assert cut["times_faster"]["batch2"] == dense["latency_ms"]["batch2"] / cut["latency_ms"]["batch2"]
         assert cut["macs_per_sample"] < dense["macs_per_sample"]
+        for one in (dense, cut):
+            for batch, (low, high) in one["spread_ms"].items():
+                assert low <= one["latency_ms"][batch] <= high
     for less, more in zip(first_token["models"], whole["models"], strict=True):
         assert less["macs_per_sample"] < more["macs_per_sample"]
         assert less["encoder_parameters"] == more["encoder_parameters"]
+
+
+def test_engines_are_timed_beside_each_other(artifacts, capsys):
+    pytest.importorskip("onnxruntime")
+    options = ["--length", "8", "--batch-sizes", "2", "--threads", "1", "--rounds", "2", "--seconds", "0"]
+    results = main(["latency", *artifacts, *options, "--engines", "PyTorch float,ONNX float"])
+    engines = [(one["engine"], one["model"]) for one in results["models"]]
+    assert engines == [(engine, path) for engine in ("PyTorch float", "ONNX float") for path in artifacts]
+    for one in (results["models"][0], results["models"][2]):
+        assert one["of_ideal"] == {"batch2": 1.0}  # the dense model of each engine
+    assert results["twice"].keys() == {"PyTorch float", "ONNX float"}
+    # Two or four samples of eight tokens are no work for anybody.
+    assert "The device has room for more" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"with\s`--first-token-only` or a GPU, got \['ONNX float'\]"):
+        main(["latency", *artifacts, "--engines", "ONNX float", "--first-token-only"])
+    with pytest.raises(ValueError, match=r"Expected engines out of \['PyTorch float', .*\], got \['TensorRT'\]"):
+        main(["latency", *artifacts, "--engines", "TensorRT"])
 
 
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
@@ -247,6 +265,21 @@ def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     table = LatencyTable.load(tmp_path / "table.json")
     assert table.predict_ms([LayerPlan()] * 2) == dense["predicted_ms"]
     assert capsys.readouterr().out.count("\n| ") == 5
+
+
+def test_the_line_of_an_engine_predicts_other_plans(directory, tmp_path, capsys):
+    """Only that it does: how well is no matter of a test."""
+    pytest.importorskip("onnxruntime")
+    options = ["--length", "4", "--batch-size", "2", "--plans", "2", "--fitted", "9", "--seconds", "0"]
+    options += ["--engine", "ONNX float", "--table", str(tmp_path / "table.json")]
+    results = main(["prediction", str(directory / "model"), *options])
+    assert (results["engine"], results["fitted"], len(results["plans"])) == ("ONNX float", 9, 3)
+    table = LatencyTable.load(tmp_path / "table.json")
+    assert table.conditions.engine == "ONNX float"
+    assert table.predict_ms([LayerPlan()] * 2) == results["plans"][0]["predicted_ms"]
+    off = [abs(ran["predicted_ms"] / ran["measured_ms"] - 1) for ran in results["plans"]]
+    assert results["worst_off"] == max(off)
+    assert "on average" in capsys.readouterr().out
 
 
 def test_hard_layers_are_timed_beside_soft_ones(directory, tmp_path, capsys):

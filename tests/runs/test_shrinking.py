@@ -9,6 +9,7 @@ from axformer_lightning import load_pretrained
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.costs import LatencyTable, count_encoder_parameters
 from axformer_lightning.evidence import Predictions
+from axformer_lightning.runs import shrinking
 from tests.runs.runs import QUIET, SMALL, configuration, outcome
 
 OPTIONS = ["task=mrpc", *(option for option in SMALL if not option.startswith("pruning."))]
@@ -38,6 +39,9 @@ def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
     assert points[0]["metrics"] == results["baseline"]["metrics"]
     assert points[-1]["artifact"] == "model"
     assert points[-1]["metrics"] == results["axformer"]["metrics"]
+    assert points[-1]["metrics_as_cut"].keys() == points[-1]["metrics"].keys()
+    if points[-1]["retraining"]["kept"] == "before":
+        assert points[-1]["metrics_as_cut"] == points[-1]["metrics"]
     assert (directory / "pareto.png").read_bytes()[1:4] == b"PNG"
     tables = json.loads((directory / "damage.json").read_text())
     assert len(tables) == len(points) - 1
@@ -46,6 +50,22 @@ def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
         assert row["widths"][-1] is None
     assert {(row["layer"], row["block"]) for row in tables[0]} == {(0, "attention"), (0, "feed_forward")}
     assert not any("table" in point for point in points)
+
+
+@QUIET
+def test_what_is_reported_of_a_cut_model_changes_no_training(go, monkeypatch):
+    options = ["retrain_keep=last"]
+    _, one = go(*options, name="one")
+    seen, report = [], shrinking.dev_metrics
+
+    def unseen(module, data, trainer, folder):
+        seen.append(folder)
+        return {} if folder is None else report(module, data, trainer, folder)
+
+    monkeypatch.setattr(shrinking, "dev_metrics", unseen)
+    _, other = go(*options, name="other")
+    assert seen == [None, other / "model"]
+    assert (one / "model" / "model.safetensors").read_bytes() == (other / "model" / "model.safetensors").read_bytes()
 
 
 @QUIET

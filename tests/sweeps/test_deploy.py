@@ -3,8 +3,9 @@ import pytest
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
-from axformer_lightning.sweeps.deploy import ENGINES, deployed
+from axformer_lightning.sweeps.deploy import deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
+from axformer_lightning.sweeps.engines import ENGINES
 from axformer_lightning.tasks import TASKS
 
 pytestmark = [pytest.mark.one_family, pytest.mark.one_implementation]
@@ -21,10 +22,10 @@ def models(tiny):
 def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
     batch = tiny.batch((9,) * 8)
     batch["labels"] = batch["labels"].clamp(max=1)
-    engines = ("PyTorch float", "PyTorch bfloat16", "ONNX float", "ONNX int8")
-    options = {"shapes": [(1, 8), (2, 16)], "engines": engines, "rounds": 1, "seconds": 0.0, "threads": 1}
+    chosen = ("PyTorch float", "PyTorch bfloat16", "ONNX float", "ONNX int8")
+    options = {"shapes": [(1, 8), (2, 16)], "engines": chosen, "rounds": 1, "seconds": 0.0, "threads": 1}
     points = list(deployed(models, TASKS["demo"], [batch], [batch], tmp_path, **options))
-    assert [(point.model, point.engine) for point in points] == [(m, e) for m in models for e in engines]
+    assert [(point.model, point.engine) for point in points] == [(m, e) for m in models for e in chosen]
     by = {(point.model, point.engine): point for point in points}
     for name in models:
         assert by[name, "ONNX float"].loss == pytest.approx(by[name, "PyTorch float"].loss, abs=1e-5)
@@ -43,7 +44,9 @@ def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
 
 
 def test_what_is_not_installed_is_left_out(tiny, models, tmp_path, monkeypatch):
-    monkeypatch.setattr("axformer_lightning.sweeps.deploy.find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr(
+        "axformer_lightning.sweeps.engines.find_spec", lambda name: None if name == "openvino" else name
+    )
     assert not ENGINES["OpenVINO int8"].is_installed
     batch = tiny.batch((9,) * 2)
     batch["labels"] = batch["labels"].clamp(max=1)

@@ -11,7 +11,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.scoring import batches_by_length
 from axformer_lightning.search import Pruning, SearchSettings, find_plan
-from axformer_lightning.sweeps import search_cost
+from axformer_lightning.sweeps import memory, search_cost
 from axformer_lightning.sweeps.search_cost import Cost, draw_growth, growth_cost, growth_figure, measure
 
 LENGTHS = (12, 3, 7, 11, 5, 9, 4, 11, 2, 8, 10, 6)
@@ -130,7 +130,7 @@ def test_memory_that_was_freed_before_is_not_counted(model, samples):
 
 
 def test_where_the_kernel_does_not_count_the_peak_is_unknown(model, samples, monkeypatch, tmp_path):
-    monkeypatch.setattr(search_cost, "CLEAR_REFS", tmp_path / "not_there" / "clear_refs")
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "not_there" / "clear_refs")
     assert measure("first", model, by_length(samples), HARD_ONLY)[1].peak_rss is None
 
 

@@ -1,0 +1,130 @@
+"""What runs a model: a row for each engine and precision."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from axformer_lightning.artifacts import save_pretrained
+from axformer_lightning.exporting import FORMATS, export_model, read_exported
+from axformer_lightning.timing import clock_on
+
+Batch = Mapping[str, Tensor]
+Run = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs a model, and in which precision.
+
+    Args:
+        format: row of :data:`~axformer_lightning.exporting.FORMATS`; None for PyTorch itself.
+        int8: whether blocks are in int8.
+        dtype: of the weights in PyTorch.
+    """
+
+    format: str | None = None
+    int8: bool = False
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can be used here."""
+        needs = () if self.format is None else FORMATS[self.format].needs
+        return all(find_spec(module) is not None for module in needs)
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of this package that installs it; None where the core has it."""
+        return None if self.format is None else FORMATS[self.format].extra
+
+
+ENGINES = {
+    "PyTorch float": Engine(),
+    "PyTorch bfloat16": Engine(dtype=torch.bfloat16),
+    "ONNX float": Engine("onnx"),
+    "ONNX int8": Engine("onnx", int8=True),
+    "OpenVINO float": Engine("openvino"),
+    "OpenVINO int8": Engine("openvino", int8=True),
+}
+
+
+def check_engines(names: list[str]) -> None:
+    """Raise unless these are engines that can be used here.
+
+    Raises:
+        ValueError: naming those that are unknown, or how to install those that are not.
+
+    Example:
+        >>> check_engines(["PyTorch float", "TensorRT"])
+        Traceback (most recent call last):
+        ValueError: Expected engines out of ['PyTorch float', ..., 'OpenVINO int8'], got ['TensorRT'].
+    """
+    if unknown := sorted(set(names) - set(ENGINES)):
+        raise ValueError(f"Expected engines out of {list(ENGINES)}, got {unknown}.")
+    if missing := [name for name in names if not ENGINES[name].is_installed]:
+        extras = ",".join(sorted({ENGINES[name].extra or "" for name in missing}))
+        raise ValueError(
+            f"Expected the engines of {missing} to be installed, they are not. Run"
+            f" `pip install 'axformer-lightning[{extras}]'`."
+        )
+
+
+def put_into(
+    engine: Engine, model: PreTrainedModel, where: Path, *, threads: int | None = None, int8: bool | None = None
+) -> tuple[Run, int]:
+    """Return what runs a model in an engine, and the bytes of the file that it is read from.
+
+    Args:
+        engine: what runs it.
+        model: in float32; it stays as it is.
+        where: a directory, which is made, for the file.
+        threads: of ONNX Runtime and OpenVINO; PyTorch has its own setting.
+        int8: of an engine in int8, as :func:`~axformer_lightning.exporting.export_model` takes it.
+
+    Returns:
+        A function of a batch, which returns the first output in float32, and the bytes.
+    """
+    if engine.format is None:
+        return _in_torch(model, engine.dtype, where)
+    where.mkdir(parents=True, exist_ok=True)
+    path = where / f"model{FORMATS[engine.format].suffix}"
+    read = read_exported(
+        export_model(model, path, int8=int8 if engine.int8 else False, overwrite=True), threads=threads
+    )
+
+    def run(batch: Batch) -> Tensor:
+        ids = batch["input_ids"]
+        implied = {"attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+        arrays = {name: value.numpy() for name, value in {**implied, **batch}.items()}
+        return torch.from_numpy(np.asarray(next(iter(read(arrays).values()))))
+
+    return run, sum(file.stat().st_size for file in where.iterdir())
+
+
+def seconds_of_run(run: Any, batch: Batch) -> float:
+    """Return the seconds of one call, as :func:`axformer_lightning.timing.seconds_of` does of a model's."""
+    clock = clock_on(batch["input_ids"].device)
+    start = clock()
+    run(batch)
+    return clock() - start
+
+
+def _in_torch(model: PreTrainedModel, dtype: torch.dtype, where: Path) -> tuple[Run, int]:
+    own = copy.deepcopy(model).eval()
+    own.to(dtype=dtype)
+    save_pretrained(own, where)
+
+    def run(batch: Batch) -> Tensor:
+        with torch.inference_mode():
+            first: Tensor = own(**batch)[0]
+            return first.float().cpu()  # waits for the device
+
+    return run, (where / "model.safetensors").stat().st_size

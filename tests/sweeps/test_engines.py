@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_
+from axformer_lightning.sweeps import engines
+from axformer_lightning.sweeps.engines import ENGINES, check_engines, put_into
+
+pytestmark = [pytest.mark.one_family, pytest.mark.one_implementation]
+
+
+@pytest.mark.parametrize("name", [name for name, engine in ENGINES.items() if "openvino" not in str(engine.format)])
+def test_a_cut_model_says_the_same_in_every_engine(tiny, tmp_path, name):
+    engine = ENGINES[name]
+    if not engine.is_installed:
+        pytest.skip(f"{name} is not installed")
+    layers = LayerPlan(heads_removed=(1,)), LayerPlan("removed"), LayerPlan(neurons_removed=((0, 24),))
+    model = apply_plan_(tiny.model("bert", "sdpa", num_labels=2), Plan("bert", 3, 4, 48, layers)).eval()
+    batch = tiny.batch((9,) * 3)
+    batch.pop("labels")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    run, size = put_into(engine, model, tmp_path / "there", threads=1)
+    with torch.no_grad():
+        expected = model(**batch).logits
+    rough = engine.int8 or engine.dtype == torch.bfloat16
+    torch.testing.assert_close(run(batch), expected, rtol=0, atol=0.2 if rough else 1e-4)
+    assert size == sum(file.stat().st_size for file in (tmp_path / "there").glob("model.*"))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_how_to_install_an_engine_is_said(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"\['ONNX float'\] to be installed, they are not. Run\s`pip install"):
+        check_engines(["PyTorch float", "ONNX float"])
