@@ -27,7 +27,7 @@ from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks import Int8Callback, ShrinkCallback
 from axformer_lightning.distillation import Distillation
-from axformer_lightning.multirun import register_launcher
+from axformer_lightning.multirun import register_plugins
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
@@ -41,6 +41,7 @@ from axformer_lightning.runs.configured import (
     loggers_of,
     options_of,
     precision_of,
+    returned_names,
     returned_value,
     rows_of,
     shared_directory,
@@ -48,11 +49,12 @@ from axformer_lightning.runs.configured import (
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.groups import callbacks_of, store_groups
+from axformer_lightning.runs.halting import halting
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.resume import RESULTS, Progress
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
-from axformer_lightning.runs.state import DONE, State, read_state, sigterm_raises, telling
+from axformer_lightning.runs.state import DONE, Halted, State, read_state, sigterm_raises, telling
 from axformer_lightning.runs.teaching import Teacher
 from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
@@ -139,6 +141,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     make_loggers = partial(loggers_for, cfg.logger, directory)
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
     tell = partial(milestones.tell, run, tells=cfg.report_stages)
+    if cfg.sweep.halt:
+        length = min(stages.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None
+        progress.on_stage = halting(run, progress.on_stage, length=length)
     baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
     tell("fine-tuned")
     search, retraining = stages.search_and_cut(
@@ -197,11 +202,11 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
 
 store_groups()
-register_launcher()
+register_plugins()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float | tuple[float, ...]:
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run one configuration in Hydra's output directory, show what came of it, and return what sweepers go by."""
     # Four trainers and many loads per run: what they all repeat would bury what matters.
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):
@@ -218,6 +223,9 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or several:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
+    except Halted as halt:
+        Console().print(str(halt))
+        return None
     except SIGTERMException:
         sys.stderr.write(f"Interrupted. The same command with hydra.run.dir='{directory}' resume=true goes on.\n")
         sys.exit(128 + signal.SIGTERM)

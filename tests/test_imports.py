@@ -21,6 +21,7 @@ HOSTS = {
     "transformers": {*ORDER} - {"basics", "criteria", "plan", "evidence", "report"},
     "lightning": LIGHTNING,
     "hydra": {"runs", "multirun", "sweeps"},
+    "optuna": {"multirun"},
     "torch_pruning": {"sweeps"},
     "scipy": {"evidence", "sweeps"},
     "jinja2": {"report"},

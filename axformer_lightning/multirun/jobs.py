@@ -18,7 +18,15 @@ from axformer_lightning.runs.resume import RESULTS
 from axformer_lightning.runs.state import DONE, FAILED, INTERRUPTED, RUNNING, State, last_line, read_state
 
 LOG = "job.log"
-OWN = ("hydra.run.dir=", "hydra.sweep.", "hydra.mode=", "hydra/launcher=", "hydra.launcher.")  # of the sweep, not a job
+OWN = (
+    "hydra.run.dir=",
+    "hydra.sweep.",
+    "hydra.mode=",
+    "hydra/launcher=",
+    "hydra.launcher.",
+    "hydra/sweeper=",
+    "hydra.sweeper.",
+)  # of the sweep, not a job
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from axformer_lightning.multirun.driver import Sweep
 from axformer_lightning.multirun.jobs import Job
-from axformer_lightning.runs.state import DONE, FAILED, INTERRUPTED, RUNNING
+from axformer_lightning.runs.state import DONE, FAILED, HALTED, INTERRUPTED, RUNNING
 
-COLOURS = {DONE: "green", FAILED: "red", INTERRUPTED: "yellow", RUNNING: "cyan"}
+COLOURS = {DONE: "green", FAILED: "red", INTERRUPTED: "yellow", HALTED: "blue", RUNNING: "cyan"}
 WAITING = "waiting"
 
 

@@ -2,10 +2,10 @@
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +21,8 @@ from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_d
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
+Better = Literal["maximize", "minimize"]
+RETURNED: dict[str, Better] = {"headline": "maximize", "removed": "maximize", "latency": "minimize"}  # to a sweeper
 DENSE_DIR = ".dense"  # in a sweep's directory
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
@@ -123,8 +125,8 @@ def check_configuration(cfg: DictConfig) -> None:
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
-    if unknown := {*_returned(cfg)} - {"headline", "removed"}:
-        raise ValueError(f"Expected `returned` to name 'headline', 'removed' or both, got {sorted(map(str, unknown))}.")
+    if unknown := {*returned_names(cfg)} - {*RETURNED}:
+        raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
 
 
 def precision_of(cfg: DictConfig) -> Any:
@@ -158,19 +160,21 @@ def loggers_for(cfg: Any, directory: Path, stage: str) -> Sequence[Logger]:
     return made if isinstance(made, list) else [made] if made else []
 
 
-def _returned(cfg: DictConfig) -> list[str]:
+def returned_names(cfg: DictConfig) -> list[str]:
+    """Return the names of what a sweeper gets."""
     names = cfg.get("returned", "headline")
     return [names] if isinstance(names, str) else list(names)
 
 
 def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:
-    """Return what a sweeper goes by."""
+    """Return what a sweeper goes by, each as :data:`RETURNED` says; of a run that has halted, as it stood then."""
     dense, cut = results["baseline"], results["axformer"]
-    found = {
-        "headline": float(cut["metrics"][cfg.task.headline]),
-        "removed": 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
+    found: dict[str, Callable[[], float]] = {
+        "headline": lambda: float(cut["metrics"][cfg.task.headline]),
+        "removed": lambda: 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
+        "latency": lambda: float(cut["latency_ms"]["batch1"]),
     }
-    values = tuple(found[name] for name in _returned(cfg))
+    values = tuple(found[name]() for name in returned_names(cfg))
     return values[0] if len(values) == 1 else values
 
 

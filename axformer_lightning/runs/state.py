@@ -16,8 +16,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from axformer_lightning.basics import write_atomically
 
 STATE = "state.json"
-RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
-STATES = (RUNNING, DONE, FAILED, INTERRUPTED)
+RUNNING, DONE, FAILED, INTERRUPTED, HALTED = "running", "done", "failed", "interrupted", "halted"
+STATES = (RUNNING, DONE, FAILED, INTERRUPTED, HALTED)
+
+
+class Halted(Exception):  # noqa: N818 - nothing went wrong
+    """A run stops before it is done, as its sweep asked for: the sweep decides whether it goes on."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ def telling(directory: Path) -> Iterator[Callable[[str], None]]:
     except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:  # Lightning makes the second of the first
         stopped = "Stopped by SIGTERM." if isinstance(error, SIGTERMException) else "Stopped by the keyboard."
         end(INTERRUPTED, stopped)
+        raise
+    except Halted as halt:
+        end(HALTED, str(halt))
         raise
     except BaseException as error:
         end(FAILED, last_line("".join(traceback.format_exception_only(error))))

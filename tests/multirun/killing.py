@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.multirun.sweeping import GRID, outcomes, processes_of, start, sweep
 
 SIGNALS = signal.SIGKILL, signal.SIGTERM
+VICTIMS = "driver", "job"
 MOST = 45.0  # seconds between two kills
 
 
@@ -29,20 +30,22 @@ def torment(directory, kills, rng, seconds, *overrides):
         seconds: the longest time between two kills.
         overrides: of the sweep.
     """
-    killed, round_ = [], 0
+    killed, round_, victim = [], 0, rng.choice(VICTIMS)
     while len(killed) < kills:
         place = directory / str(round_)
         with start(place, *overrides) as driver:
             while len(killed) < kills and not _ended(driver, rng.uniform(0, seconds)):
-                jobs = processes_of(place)
-                victim = rng.choice(["driver", "job"]) if jobs else "driver"
+                found = [driver.pid] if victim == "driver" else processes_of(place)
+                if not found:  # no job yet: another moment, but the same victim, else it is a driver most times
+                    continue
                 signum = rng.choice(SIGNALS)
                 try:
-                    os.kill(driver.pid if victim == "driver" else rng.choice(jobs), signum)
+                    os.kill(rng.choice(found), signum)
                 except ProcessLookupError:  # it ended meanwhile
                     continue
                 killed.append((victim, signum.name))
-                if victim == "driver":
+                hit, victim = victim, rng.choice(VICTIMS)
+                if hit == "driver":
                     break
             driver.communicate()
         round_ += driver.returncode == 0

@@ -44,9 +44,9 @@ def states(directory):
 
 
 def outcomes(directory):
-    """Return what a sweep that was killed has to share with an undisturbed one, by job."""
+    """Return what a sweep that was killed has to share with an undisturbed one, by job that is done."""
     found = {}
-    for job in jobs(directory):
+    for job in (path for path in jobs(directory) if (path / "results.json").exists()):
         results = json.loads((job / "results.json").read_text())
         del results["search"]["seconds"]
         del results["search"]["layer_tokens"]  # what had been kept is lost with a process

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.multirun.killing import compare
-from tests.multirun.sweeping import jobs, outcomes, states, sweep
+from tests.multirun.sweeping import states, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +25,3 @@ def test_several_devices_are_refused_with_the_reason(tmp_path):
     status, said = sweep(tmp_path, "seed=0", "trainer.devices=2")
     assert status == 1
     assert "jobs of a sweep always resume" in said
-
-
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_other_launchers_skip_what_is_done(tmp_path, launcher):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    sweep(tmp_path, "seed=0")
-    before = outcomes(tmp_path), (jobs(tmp_path)[0] / "results.json").stat().st_mtime_ns
-    status, said = sweep(tmp_path, "seed=0", f"hydra/launcher={launcher}")
-    assert status == 0, said
-    assert (outcomes(tmp_path), (jobs(tmp_path)[0] / "results.json").stat().st_mtime_ns) == before

@@ -1,6 +1,6 @@
 """The launcher as Hydra knows it; what it does is in :mod:`axformer_lightning.multirun.launching`.
 
-Hydra takes launchers from the namespace `hydra_plugins` alone, hence this folder, which `register_launcher` shows it.
+Hydra takes launchers from the namespace `hydra_plugins` alone, hence this folder, which `register_plugins` shows it.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,107 @@
+"""Between Hydra and a study: overrides in, jobs, a table of trials out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.multirun.jobs import Job, job_of
+from axformer_lightning.multirun.slots import make_slots, usable_cores, visible_devices
+from axformer_lightning.multirun.spaces import space_of
+from axformer_lightning.multirun.studies import Outcome, open_study, run_study
+from axformer_lightning.runs.configured import (
+    RETURNED,
+    digest_of_configuration,
+    returned_names,
+    returned_value,
+    run_name,
+)
+from axformer_lightning.runs.halting import read_halted
+
+SOLUTIONS = "optimization_results.yaml"  # as Hydra's sweepers call it
+
+
+def sweep_by_study(
+    config: DictConfig, loader: Any, launcher: Launcher, arguments: Sequence[str], options: DictConfig
+) -> None:
+    """Run a study to its end, in the sweep's directory, and show its trials.
+
+    Args:
+        config: of the sweep, with `hydra`.
+        loader: Hydra's, which composes the configuration of a job.
+        launcher: runs jobs.
+        arguments: the overrides of the command line.
+        options: of `hydra.sweeper`.
+
+    Raises:
+        ValueError: if nothing is swept over, or another process works on the study.
+        SystemExit: if a trial has failed.
+    """
+    params = [f"{name}={value}" for name, value in (options.params or {}).items()]
+    fixed, space = space_of([*params, *arguments], loader)
+    if not space:
+        raise ValueError(
+            "Expected a setting to search over, got none. Give one, for example 'pruning.tolerance=interval(0, 0.2)'."
+        )
+    names = returned_names(config)
+    directory = Path(str(config.hydra.sweep.dir))
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def job(words: Sequence[str]) -> tuple[Job, DictConfig]:
+        made = loader.load_sweep_config(config, list(words))
+        return job_of(made, words), made
+
+    def outcome(words: Sequence[str]) -> Outcome:
+        one, made = job(words)
+        standing = None if one.is_done else read_halted(one.directory)
+        if not one.is_done and standing is None:
+            return Outcome(None, reason="" if one.state is None else one.state.reason)
+        values = returned_value(made, standing or one.results)
+        return Outcome(values if isinstance(values, tuple) else (values,), halted=standing is not None)
+
+    def run(trials: Sequence[Any], halt: bool) -> list[Outcome]:
+        words = [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials]
+        launcher.launch([[*one, f"sweep.halt={str(halt).lower()}"] for one in words], trials[0].number)
+        return [outcome(one) for one in words]
+
+    settings = {name: options[name] for name in ("n_trials", "prune", "prune_after")}
+    n_jobs = options.n_jobs or len(make_slots(config.sweep.jobs, visible_devices(), usable_cores()))
+    sampler: Any = OmegaConf.to_container(options.sampler, resolve=True)
+    name = digest_of_configuration({"run": run_name(_root_=config), "space": space, "returned": names})
+    try:
+        with FileLock(directory / ".study.lock", timeout=0):
+            study = open_study(directory, name, [RETURNED[one] for one in names], options.storage)
+            run_study(study, space, run, n_jobs=n_jobs, sampler=sampler, **settings)
+    except Timeout:
+        raise ValueError(
+            f"Expected a study on which nobody works, got that of {str(directory)!r}, which another process runs."
+            " Wait until it has ended, or choose another `hydra.sweep.dir`."
+        ) from None
+    best = [trial.number for trial in study.best_trials]
+    solutions = [{"params": trial.params, "values": trial.values} for trial in study.best_trials]
+    found = OmegaConf.create({"name": "optuna", "returned": names, "solutions": solutions})
+    write_atomically(directory / SOLUTIONS, OmegaConf.to_yaml(found))
+    Console().print(_table(study.trials, names, best))
+    if failed := sum(trial.state.name == "FAIL" for trial in study.trials):
+        sys.stderr.write(f"{failed} of {len(study.trials)} trials have failed: see job.log in their directories.\n")
+        sys.exit(1)
+
+
+def _table(trials: Sequence[Any], names: Sequence[str], best: Sequence[int]) -> Table:
+    table = Table(title="Trials; * is beaten by none in everything", box=None)
+    for name in ("", "trial", "settings", "state", *names):
+        table.add_column(name, overflow="fold")
+    for trial in trials:
+        settings = " ".join(f"{name}={value}" for name, value in trial.params.items())
+        values = [f"{value:.4f}" for value in trial.values or ()]
+        reason = trial.user_attrs.get("reason", "").replace("[", r"\[")
+        state = f"{trial.state.name.lower()} {reason}".strip()
+        table.add_row("*" if trial.number in best else "", str(trial.number), settings, state, *values)
+    return table

@@ -1,0 +1,115 @@
+"""Studies with trials that take no time in the place of jobs."""
+
+import pytest
+
+optuna = pytest.importorskip("optuna")
+
+from axformer_lightning.multirun.spaces import space_of  # noqa: E402
+from axformer_lightning.multirun.studies import STOOD, Outcome, is_hopeless, open_study, run_study  # noqa: E402
+
+BETTER = "maximize", "minimize"
+SPACE = {"x": ("suggest_float", {"low": 0.0, "high": 1.0}), "kind": ("suggest_categorical", {"choices": ["a", "b"]})}
+SAMPLER = {"_target_": "optuna.samplers.TPESampler", "seed": 0}
+OPTIONS = {"n_trials": 8, "n_jobs": 2, "sampler": SAMPLER, "prune": None, "prune_after": 2}
+
+
+def values_of(trial):
+    return trial.params["x"], 1.0 + trial.params["x"] - (trial.params["kind"] == "a")
+
+
+def run(trials, halt):
+    return [Outcome(values_of(trial)) for trial in trials]
+
+
+def trials_of(study):
+    return [(trial.params, trial.values, trial.state.name) for trial in study.trials]
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(directions=BETTER)
+
+
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        ("x=interval(0, 0.5)", ("suggest_float", {"low": 0.0, "high": 0.5, "log": False})),
+        ("x=int(interval(1, 5))", ("suggest_int", {"low": 1, "high": 5, "log": False})),
+        ("x=tag(log, interval(1e-5, 1e-3))", ("suggest_float", {"low": 1e-5, "high": 1e-3, "log": True})),
+        ("x=range(1, 9, 2)", ("suggest_int", {"low": 1, "high": 7, "step": 2})),
+        ("x=range(0, 1, 0.25)", ("suggest_float", {"low": 0.0, "high": 0.75, "step": 0.25})),
+        ("x=mrpc,rte", ("suggest_categorical", {"choices": ["mrpc", "rte"]})),
+        ("x=[1,2],[3]", ("suggest_categorical", {"choices": ["[1,2]", "[3]"]})),
+    ],
+)
+def test_what_sweeps_becomes_a_question(study, words, question):
+    assert space_of(["seed=0", words]) == (["seed=0"], {"x": question})
+    method, options = question
+    assert getattr(study.ask(), method)("x", **options) is not None
+
+
+def test_a_study_ends_after_so_many_trials_and_more_can_be_added(study):
+    run_study(study, SPACE, run, **OPTIONS)
+    before = trials_of(study)
+    assert len({params["x"] for params, *_ in before}) == 8  # none is proposed twice
+    run_study(study, SPACE, lambda *_: pytest.fail("nothing is left to run"), **OPTIONS)
+    run_study(study, SPACE, run, **OPTIONS | {"n_trials": 10})
+    assert trials_of(study)[:8] == before
+    assert len(study.trials) == 10
+
+
+@pytest.mark.parametrize("dies_at", [1, 4, 7])
+def test_a_study_that_is_killed_ends_as_an_undisturbed_one(tmp_path, dies_at):
+    run_study(whole := open_study(tmp_path, "whole", BETTER), SPACE, run, **OPTIONS)
+    asked = []
+
+    def dying(trials, halt):
+        asked.extend(trials)
+        if len(asked) >= dies_at:
+            raise KeyboardInterrupt
+        return run(trials, halt)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(open_study(tmp_path, "killed", BETTER), SPACE, dying, **OPTIONS)
+    run_study(again := open_study(tmp_path, "killed", BETTER), SPACE, run, **OPTIONS)
+    assert trials_of(again) == trials_of(whole)
+
+
+def test_a_trial_that_fails_stops_no_other_and_says_why(study):
+    def failing(trials, halt):
+        return [Outcome(None, reason="no disk") if trial.number == 1 else Outcome(values_of(trial)) for trial in trials]
+
+    run_study(study, SPACE, failing, **OPTIONS)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", *["COMPLETE"] * 6]
+    assert study.trials[1].user_attrs["reason"] == "no disk"
+
+
+def test_hopeless_trials_are_not_retrained_and_the_others_are(study):
+    retrained = []
+
+    def stopping(trials, halt):
+        retrained.extend([] if halt else [trial.number for trial in trials])
+        worse = [1.0 if trial.number < 4 else 0.1 for trial in trials]
+        return [Outcome((value, 1 / value), halted=halt) for value in worse]
+
+    run_study(study, SPACE, stopping, **OPTIONS | {"prune": 0.5, "prune_after": 4})
+    assert retrained == [0, 1, 2, 3]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4 + ["PRUNED"] * 4
+
+
+@pytest.mark.parametrize(
+    ("stood", "hopeless"),
+    [
+        ((0.5, 1.0), True),  # both of the others are better in everything
+        ((0.9, 9.0), False),  # nothing is as accurate
+        ((0.1, 0.1), False),  # nothing is as fast
+        ((0.75, 0.75), True),  # one of two
+        ((0.8, 0.5), False),  # as good as the best
+    ],
+)
+def test_hopeless_is_what_a_share_of_the_earlier_trials_beats_in_everything(study, stood, hopeless):
+    for values in ((0.8, 0.5), (0.7, 0.6), stood):
+        trial = study.ask()
+        trial.set_user_attr(STOOD, list(values))
+    assert is_hopeless(study, trial, share=0.5, after=2) == hopeless
+    assert not is_hopeless(study, trial, share=0.5, after=3)
