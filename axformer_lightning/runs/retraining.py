@@ -32,8 +32,8 @@ class Recipe:
         learning_rate: the highest; None for that of fine-tuning.
         ema: decay of a moving average of the weights, which is kept in their place; None for none.
         keep: ``"last"``, what comes out; or of the model before and after, by the search set, ``"better"``, the one
-            with the lower loss (of a classifier the one at its best temperature), or ``"better_metric"``, the one with
-            the better ``headline``, if equal the lower loss.
+            with the lower loss (at the best temperature of a classifier, on the best scale of numbers), or
+            ``"better_metric"``, the one with the better ``headline``, if equal the lower loss.
         headline: the name of the metric.
         taught: whether a teacher takes part.
 

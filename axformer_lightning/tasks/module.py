@@ -84,14 +84,13 @@ class TextClassifier(FineTuner):
         super().__init__(model, task, *args, **options)
         self.search_metrics = task.collection()
         self.dev_metrics = task.collection()
-        self.calibrated_loss = CalibratedLoss() if task.kind == "classification" else None
+        self.calibrated_loss = CalibratedLoss()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log loss and metrics on the search set, and of a classifier the loss at its best temperature."""
+        """Log loss and metrics on the search set, and the loss at the best temperature or scale."""
         scored = self._evaluate(batch, self.search_metrics, "search_")
-        if self.calibrated_loss is not None:
-            self.calibrated_loss.update(scored["logits"], scored["labels"])
-            self.log("search_calibrated_loss", self.calibrated_loss)
+        self.calibrated_loss.update(scored["logits"], scored["labels"])
+        self.log("search_calibrated_loss", self.calibrated_loss)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Log loss and metrics on the dev set, under their official names; return labels and logits."""

@@ -27,3 +27,15 @@ def test_it_does_not_depend_on_confidence_or_batches():
 def test_logits_that_are_no_numbers_have_no_loss():
     logits = torch.tensor([[0.0, torch.nan], [1.0, 0.0]])
     assert loss_of(logits, torch.tensor([0, 1])) != loss_of(logits, torch.tensor([0, 1]))
+
+
+def test_of_numbers_scale_and_shift_do_not_matter_but_direction_does():
+    torch.manual_seed(1)
+    target = torch.rand(30)
+    numbers = target + 0.3 * torch.randn(30)
+    expected = loss_of(numbers, target)
+    variance = float(target.var(correction=0))
+    assert abs(expected - variance * (1 - float(torch.corrcoef(torch.stack([numbers, target]))[0, 1]) ** 2)) < 1e-6
+    assert abs(loss_of(3 * numbers[:, None] - 2, target) - expected) < 1e-6
+    for useless in (-numbers, torch.ones(30)):
+        assert abs(loss_of(useless, target, 30) - variance) < 1e-6
