@@ -53,6 +53,13 @@ def test_a_latency_table_of_another_model_is_refused(model):
         targets_of(model, Budget({"speedup": 1.2, "latency_table": other}))
 
 
+def test_the_table_of_an_engine_or_machine_elsewhere_is_taken(model):
+    at = Conditions(**{**vars(Conditions.of(model, 1, 8)), "engine": "ONNX float", "device": "another", "threads": 4})
+    table = LatencyTable(at, 3.0, {"attention": ((0, 0.0), (4, 1.0)), "feed_forward": ((0, 0.0), (48, 0.0))})
+    (target,) = targets_of(model, Budget({"speedup": 1.5, "latency_table": table}))
+    assert "speedup" in str(target)
+
+
 def test_a_latency_is_measured_where_no_table_is_given(model, monkeypatch):
     asked = []
 
