@@ -31,7 +31,7 @@ from axformer_lightning.multirun import register_plugins
 from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
-from axformer_lightning.runs import milestones, shrinking, stages
+from axformer_lightning.runs import milestones, reporting, shrinking, stages
 from axformer_lightning.runs.configured import (
     check_configuration,
     claimed,
@@ -142,7 +142,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
     tell = partial(milestones.tell, run, tells=cfg.report_stages)
     if cfg.sweep.halt:
-        length = min(stages.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None
+        length = min(reporting.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None
         progress.on_stage = halting(run, progress.on_stage, length=length)
     baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
     tell("fine-tuned")
@@ -177,19 +177,21 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
         retraining += after
         tell("in int8")
-    stages.save_model(run)
+    reporting.save_model(run)
     reporter = make_trainer("report", 0)
-    metrics = {"baseline": baseline, "axformer": stages.evaluate(run, reporter, rows.test)}
+    metrics = {"baseline": baseline, "axformer": reporting.evaluate(run, reporter, rows.test)}
+    judged = reporting.judged(run)
     if start is not None:
         start.path.unlink()
-    costs = stages.costs(run, cfg.data.max_length)
+    costs = reporting.costs(run, cfg.data.max_length)
     results = {
         "task": cfg.task.name,
         "model": cfg.model.pretrained or "tiny",
         "seed": cfg.seed,
         "device": device_name(reporter.strategy.root_device),
         "accepted": search["accepted"],
-        **{name: {"metrics": metrics[name], **costs[name]} for name in ("baseline", "axformer")},
+        "baseline": {"metrics": metrics["baseline"], **costs["baseline"]},
+        "axformer": {"metrics": metrics["axformer"], "search_metrics": judged, **costs["axformer"]},
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),
@@ -197,7 +199,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "plan": "plan.json",
         "artifact": "model",
     }
-    stages.save_results(run, results)
+    reporting.save_results(run, results)
     log_results(make_loggers("report"), results, directory / "plan.png")
 
 

@@ -167,10 +167,14 @@ def returned_names(cfg: DictConfig) -> list[str]:
 
 
 def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:
-    """Return what a sweeper goes by, each as :data:`RETURNED` says; of a run that has halted, as it stood then."""
+    """Return what a sweeper goes by, each as :data:`RETURNED` says; of a run that has halted, as it stood then.
+
+    The headline is that of the search set, as what chooses may not be what reports; of a run that trained on the search
+    set it is that of dev.
+    """
     dense, cut = results["baseline"], results["axformer"]
     found: dict[str, Callable[[], float]] = {
-        "headline": lambda: float(cut["metrics"][cfg.task.headline]),
+        "headline": lambda: float((cut.get("search_metrics") or cut["metrics"])[cfg.task.headline]),
         "removed": lambda: 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
         "latency": lambda: float(cut["latency_ms"]["batch1"]),
     }

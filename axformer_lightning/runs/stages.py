@@ -1,9 +1,8 @@
 """The stages of a run: fine-tune, search and cut, retrain, report. Each leaves its output on disk."""
 
 import copy
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -11,30 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from datasets import Dataset
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, layers_left
-from axformer_lightning.artifacts import load_pretrained, save_pretrained
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.callbacks import SearchCallback, settings_of
-from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
-from axformer_lightning.plan import plan_of
-from axformer_lightning.report import SearchProgress, draw_plan
+from axformer_lightning.report import SearchProgress
 from axformer_lightning.rounds import search_and_cut_
 from axformer_lightning.runs.dev import dev_metrics
-from axformer_lightning.runs.environment import keep_environment
 from axformer_lightning.runs.logged import told_of_search
-from axformer_lightning.runs.resume import RESULTS, LastEpoch, Progress, epochs_done
+from axformer_lightning.runs.resume import LastEpoch, Progress, epochs_done
 from axformer_lightning.runs.retraining import Recipe, retrain, search_metrics
 from axformer_lightning.runs.teaching import Teacher, taught
 from axformer_lightning.scoring import check_agreement, search_batches
 from axformer_lightning.search import SearchCounts, SearchSettings, count_wholes
-from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.module import FineTuner
-from axformer_lightning.tasks.predictions import write_predictions
 from axformer_lightning.tasks.random_states import RandomStates
 from axformer_lightning.tasks.task_data import TaskData
 from axformer_lightning.training import StartingPoint
@@ -133,14 +125,6 @@ def search_and_cut(
     return total, retraining
 
 
-def save_model(run: Run) -> None:
-    """Write the model as it stands: `model/`, `plan.json` and `plan.png`."""
-    save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
-    plan = plan_of(run.model)
-    plan.save(run.directory / "plan.json")
-    draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
-
-
 def _fit(
     run: Run, stage: str, epochs: int, start: StartingPoint | None = None, callbacks: Sequence[L.Callback] = ()
 ) -> L.Trainer:
@@ -207,51 +191,3 @@ def retrain_model(
 
 def _epochs(number: int) -> str:
     return "1 epoch" if number == 1 else f"{number} epochs"
-
-
-def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[str, float]:
-    """Return the metrics of the model as it stands on the dev set, and write its predictions for each test set."""
-
-    def stage() -> dict[str, float]:
-        logger.info("Report: the dev set, sizes and latencies of the dense and the cut model.")
-        metrics = dev_metrics(run.module, run.data, trainer, run.directory / "model")
-        predict_test(run, trainer, test)
-        return metrics
-
-    return run.progress.once("evaluate", run.module, stage)
-
-
-def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
-    """Write the predictions of the model as it stands for each test set, in the GLUE server's layout."""
-    for stem, rows in test.items():
-        assert isinstance(run.data, TextData)  # no other task has a test set
-        batches: Any = trainer.predict(run.module, run.data.rows_dataloader(rows))
-        predictions = [value for batch in batches for value in batch.tolist()]
-        write_predictions(run.directory / "predictions" / f"{stem}.tsv", run.module.task, predictions)
-
-
-def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
-    """Return what the dense model and the artifact, both loaded from disk, cost on this device."""
-    length = min(REPORT_LENGTH, max_length)
-    device = run.make_trainer("report", 0).strategy.root_device
-    models = {
-        name: load_pretrained(run.directory / folder, dtype="float32").to(device)  # type: ignore[arg-type]
-        for name, folder in (("baseline", "finetuned"), ("axformer", "model"))
-    }
-    times = latencies_ms(models, length=length)
-    return {
-        name: {
-            "parameters": count_parameters(model),
-            "encoder_parameters": count_encoder_parameters(model),
-            "size_bytes": (run.directory / folder / "model.safetensors").stat().st_size,
-            "macs_per_sample": macs_per_sample(model, length),
-            "latency_ms": times[name],
-        }
-        for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
-    }
-
-
-def save_results(run: Run, results: dict[str, Any]) -> None:
-    """Write `environment.json`, and then `results.json`."""
-    keep_environment(run.directory, run.progress.seconds)
-    write_atomically(run.directory / RESULTS, json.dumps(results, indent=2) + "\n")

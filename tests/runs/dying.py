@@ -34,10 +34,10 @@ def main(last):
         sys.stdout.flush()
 
     sys.path.insert(0, str(ROOT))
-    from axformer_lightning.runs import stages
+    from axformer_lightning.runs import reporting
 
     os.fsync, fcntl.flock = dying_fsync, telling_flock
-    stages.latencies_ms = lambda models, length: {name: {"batch1": 1.0} for name in models}
+    reporting.latencies_ms = lambda models, length: {name: {"batch1": 1.0} for name in models}
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     sys.stdout.write(f"\nfsyncs {next(count) - 1}\n")
 

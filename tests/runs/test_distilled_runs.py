@@ -16,7 +16,7 @@ from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher
 from axformer_lightning.training import StartingPoint
-from tests.runs.runs import QUIET, SMALL, configuration, outcome, run
+from tests.runs.runs import QUIET, SMALL, configuration, no_latencies, outcome, run
 from tests.tasks.squad.official import write_squad
 
 BERT = {
@@ -41,7 +41,7 @@ def same(one, other):
 @pytest.fixture
 def go(write_glue, tmp_path, monkeypatch):
     """Runs train.py in this process, in a directory of its own or in one that exists."""
-    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     data = f"data_dir={write_glue('mrpc')}"
 
     def run(name, *overrides):

@@ -10,7 +10,7 @@ import torch
 
 import train
 from axformer_lightning.runs.resume import claim
-from tests.runs.runs import DYING, QUIET, SMALL, configuration, finish, outcome, process, times
+from tests.runs.runs import DYING, QUIET, SMALL, configuration, finish, no_latencies, outcome, process, times
 
 OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]
 OPTIONS += ["pruning.tolerance=0", "pruning.inspection_factor=2", "pruning.rounds=2"]
@@ -24,7 +24,7 @@ def options(write_glue):
 
 @QUIET
 def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     with process(DYING, MID_SEARCH, *options, f"hydra.run.dir={killed}") as dying:
@@ -47,7 +47,7 @@ def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp
 @pytest.fixture
 def go(options, tmp_path, monkeypatch):
     """Runs train.py in this process."""
-    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     directory = tmp_path / "run"
     directory.mkdir()
 

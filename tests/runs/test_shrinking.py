@@ -10,7 +10,7 @@ from axformer_lightning.anatomy import layers_left
 from axformer_lightning.costs import LatencyTable, count_encoder_parameters
 from axformer_lightning.evidence import Predictions
 from axformer_lightning.runs import shrinking
-from tests.runs.runs import QUIET, SMALL, configuration, outcome
+from tests.runs.runs import QUIET, SMALL, configuration, no_latencies, outcome
 
 OPTIONS = ["task=mrpc", *(option for option in SMALL if not option.startswith("pruning."))]
 OPTIONS += ["pruning=budget", "pruning.tries=1", "pruning.table_samples=8", "retrain_epochs=1"]
@@ -19,7 +19,7 @@ OPTIONS += ["pruning=budget", "pruning.tries=1", "pruning.table_samples=8", "ret
 @pytest.fixture
 def go(write_glue, tmp_path, monkeypatch):
     """Runs train.py in this process."""
-    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     data = write_glue("mrpc")
 
     def run(*overrides, name="run"):

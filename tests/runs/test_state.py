@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import train
 from axformer_lightning.runs.state import State, read_state, sigterm_raises, telling
-from tests.runs.runs import QUIET, SMALL, configuration
+from tests.runs.runs import QUIET, SMALL, configuration, no_latencies
 
 
 def test_it_runs_in_a_stage_and_is_done(tmp_path):
@@ -60,7 +60,7 @@ def test_sigterm_raises_in_the_block_only_and_leaves_the_handlers_of_others(tmp_
 
 @QUIET
 def test_a_run_that_died_after_its_last_file_is_done_at_the_next_start(write_glue, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.stages, "latencies_ms", lambda models, length: {key: {"batch1": 1.0} for key in models})
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     cfg = configuration("task=mrpc", *SMALL, f"data_dir={write_glue('mrpc')}", "resume=true")
     train.train(cfg, tmp_path)
     State("running", began=1.0).write(tmp_path)

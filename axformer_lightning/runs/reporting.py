@@ -1,0 +1,92 @@
+"""The end of a run: what the dense and the final model are worth and cost, and the files that say so."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from datasets import Dataset
+
+from axformer_lightning.artifacts import load_pretrained, save_pretrained
+from axformer_lightning.basics import write_atomically
+from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
+from axformer_lightning.plan import plan_of
+from axformer_lightning.report import draw_plan
+from axformer_lightning.runs.dev import dev_metrics
+from axformer_lightning.runs.environment import keep_environment
+from axformer_lightning.runs.resume import RESULTS
+from axformer_lightning.runs.retraining import search_metrics
+from axformer_lightning.runs.stages import Run
+from axformer_lightning.tasks.data import TextData
+from axformer_lightning.tasks.predictions import write_predictions
+
+REPORT_LENGTH = 128
+logger = logging.getLogger(__name__)
+
+
+def save_model(run: Run) -> None:
+    """Write the model as it stands: `model/`, `plan.json` and `plan.png`."""
+    save_pretrained(run.model, run.directory / "model", tokenizer=run.tokenizer)
+    plan = plan_of(run.model)
+    plan.save(run.directory / "plan.json")
+    draw_plan(plan, run.directory / "plan.png", title=f"What is left of {run.model.config.model_type}")
+
+
+def evaluate(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> dict[str, float]:
+    """Return the metrics of the model as it stands on the dev set, and write its predictions for each test set."""
+
+    def stage() -> dict[str, float]:
+        logger.info("Report: the dev set, sizes and latencies of the dense and the cut model.")
+        metrics = dev_metrics(run.module, run.data, trainer, run.directory / "model")
+        predict_test(run, trainer, test)
+        return metrics
+
+    return run.progress.once("evaluate", run.module, stage)
+
+
+def judged(run: Run) -> dict[str, float] | None:
+    """Return loss and metrics of the final model on the search set; None if it was trained on that."""
+    if run.data.train_on_all:
+        return None
+    judge = run.make_trainer("search", 0)
+    found: dict[str, float] = run.progress.once(
+        "judge", run.module, lambda: search_metrics(run.module, run.data, judge)
+    )
+    return found
+
+
+def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
+    """Write the predictions of the model as it stands for each test set, in the GLUE server's layout."""
+    for stem, rows in test.items():
+        assert isinstance(run.data, TextData)  # no other task has a test set
+        batches: Any = trainer.predict(run.module, run.data.rows_dataloader(rows))
+        predictions = [value for batch in batches for value in batch.tolist()]
+        write_predictions(run.directory / "predictions" / f"{stem}.tsv", run.module.task, predictions)
+
+
+def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
+    """Return what the dense model and the artifact, both loaded from disk, cost on this device."""
+    length = min(REPORT_LENGTH, max_length)
+    device = run.make_trainer("report", 0).strategy.root_device
+    models = {
+        name: load_pretrained(run.directory / folder, dtype="float32").to(device)  # type: ignore[arg-type]
+        for name, folder in (("baseline", "finetuned"), ("axformer", "model"))
+    }
+    times = latencies_ms(models, length=length)
+    return {
+        name: {
+            "parameters": count_parameters(model),
+            "encoder_parameters": count_encoder_parameters(model),
+            "size_bytes": (run.directory / folder / "model.safetensors").stat().st_size,
+            "macs_per_sample": macs_per_sample(model, length),
+            "latency_ms": times[name],
+        }
+        for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
+    }
+
+
+def save_results(run: Run, results: dict[str, Any]) -> None:
+    """Write `environment.json`, and then `results.json`."""
+    keep_environment(run.directory, run.progress.seconds)
+    write_atomically(run.directory / RESULTS, json.dumps(results, indent=2) + "\n")
