@@ -2,7 +2,7 @@
 
 from axformer_lightning.budgets.budget import NO_TARGETS, TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser, Tried
-from axformer_lightning.budgets.damage import Damage, divergence
+from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.floor import Floor, most_lost, split_floor
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.program import least_damage
@@ -27,7 +27,6 @@ __all__ = [
     "Target",
     "TargetOptions",
     "Tried",
-    "divergence",
     "layers_of",
     "least_damage",
     "measure_table",

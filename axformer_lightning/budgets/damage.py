@@ -1,9 +1,9 @@
-"""What a cut does to a model: how its loss and its logits change.
+"""What a cut does to a model: how its loss changes.
 
 A fine-tuned classifier is too sure of itself, and a cut that merely makes it less sure lowers the loss without making
 one prediction better. So losses are compared at the temperature that calibrates the model before the cut.
 
-Shape suffixes: ``N`` samples, ``L`` labels, ``T`` tokens.
+Shape suffixes: ``N`` samples, ``L`` labels.
 """
 
 import math
@@ -28,21 +28,18 @@ class Damage:
         loss: the mean loss, less that of the model as it is.
         calibrated: the same with both at the temperature that calibrates the model as it is.
         error: standard error of ``calibrated`` over samples.
-        divergence: from the outputs of the dense model: the mean Kullback-Leibler divergence, or for numbers the
-            squared error; None where a module scores its batches itself.
         samples: how many were measured; not all where the pass was stopped early.
     """
 
     loss: float
     calibrated: float
     error: float
-    divergence: float | None
     samples: int
 
     @property
     def is_finite(self) -> bool:
         """Whether it is a number."""
-        return math.isfinite(self.calibrated) and math.isfinite(self.divergence or 0.0)
+        return math.isfinite(self.calibrated)
 
 
 @dataclass(frozen=True)
@@ -53,23 +50,21 @@ class Sums:
     loss: float = 0.0
     calibrated: float = 0.0
     squares: float = 0.0
-    divergence: float = 0.0
 
     def plus(self, others: Sequence[Sequence[float]]) -> "Sums":
         """Return the sums with those of every process added."""
         return Sums(*(sum(values) for values in zip(self.values(), *others, strict=True)))
 
-    def damage(self, has_logits: bool) -> Damage:
+    def damage(self) -> Damage:
         """Return the means."""
         n = max(1.0, self.samples)
         mean = self.calibrated / n
         variance = max(0.0, self.squares / n - mean**2)
-        divergence = self.divergence / n if has_logits else None
-        return Damage(self.loss / n, mean, math.sqrt(variance / n), divergence, int(self.samples))
+        return Damage(self.loss / n, mean, math.sqrt(variance / n), int(self.samples))
 
     def values(self) -> tuple[float, ...]:
         """Return all of them."""
-        return self.samples, self.loss, self.calibrated, self.squares, self.divergence
+        return self.samples, self.loss, self.calibrated, self.squares
 
 
 def temperature_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> float:
@@ -117,30 +112,6 @@ def _is_of_classes(scored: Scored) -> bool:
         return False
     losses_N = functional.cross_entropy(logits.float(), target, reduction="none")
     return torch.allclose(losses_N, scored.loss_N.float(), rtol=1e-3, atol=1e-3)
-
-
-def divergence(logits: Any, dense: Any) -> float:
-    """Return how far outputs are from those of the dense model: a mean over samples.
-
-    For classes the Kullback-Leibler divergence from the dense model's distribution, for one number the squared error;
-    for start and end the mean of both.
-
-    Args:
-        logits: shape ``(N, L)`` or ``(N, T, L)``, or a pair of ``(N, T)``.
-        dense: likewise.
-
-    Example:
-        >>> divergence(torch.zeros(2, 3), torch.zeros(2, 3)), divergence(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
-        (0.0, 4.0)
-    """
-    if isinstance(logits, tuple | list):
-        return sum(divergence(mine, theirs) for mine, theirs in zip(logits, dense, strict=True)) / len(logits)
-    logits, dense = logits.double(), dense.double()
-    if logits.dim() == 1 or logits.shape[-1] == 1:
-        return float((logits - dense).square().mean())
-    log_probs, targets = functional.log_softmax(logits, -1), functional.log_softmax(dense, -1)
-    apart: Tensor = functional.kl_div(log_probs, targets, reduction="none", log_target=True).sum(-1)
-    return float(apart.mean())
 
 
 def logits_of(scored: Scored) -> Any:

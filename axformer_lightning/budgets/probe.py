@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
-from axformer_lightning.budgets.damage import Damage, Sums, calibrated, divergence, logits_of, temperature_of
+from axformer_lightning.budgets.damage import Damage, Sums, calibrated, temperature_of
 from axformer_lightning.repair import AsLeft, Layers, Moments, Repair
 from axformer_lightning.replay import (
     ALONE,
@@ -46,7 +46,6 @@ class Probe:
         batches: the search set of this process.
         step: scores one batch.
         results: what each batch comes to as the model is.
-        dense: the logits of the dense model on each batch; of a model that has been cut already those from before.
         ranks: the processes that share the search set.
         temperature: that calibrates the model as it is.
     """
@@ -55,7 +54,6 @@ class Probe:
     batches: Sequence[Any]
     step: Callable[[Any], Scored]
     results: Sequence[Scored]
-    dense: Sequence[Any]
     ranks: Ranks = ALONE
     temperature: float = 1.0
 
@@ -67,7 +65,6 @@ class Probe:
         batches: Sequence[Any],
         moments: Moments,
         *,
-        dense: Sequence[Any] | None = None,
         ranks: Ranks = ALONE,
         cache_memory: int | None = None,
         repairs: bool = True,
@@ -80,7 +77,6 @@ class Probe:
             transformer: what is cut.
             batches: the search set of this process, shuffled.
             moments: of the model as it is.
-            dense: the logits of the dense model, by default those that the model gives now.
             ranks: the processes that share the search set.
             cache_memory: bytes for what is kept, by default a quarter of what is free.
             repairs: see :class:`~axformer_lightning.repair.AsLeft`.
@@ -101,10 +97,8 @@ class Probe:
         space = SearchSpace(anatomy.num_heads, ((0, anatomy.intermediate_size),))
         whole = Replay(transformer, anatomy, before, space, records, Work(), shares_blocks=False)
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
-        logits = [logits_of(result) for result in found.results]
-        dense = logits if dense is None else dense
         left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
-        return cls(left, batches, step, found.results, dense, ranks, temperature)
+        return cls(left, batches, step, found.results, ranks, temperature)
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is, as it stands."""
@@ -138,24 +132,23 @@ class Probe:
                 up, or kept for the next time. By default those of the model as it is.
             most: batches to measure, by default all.
         """
-        sums, has_logits = Sums(), all(logits is not None for logits in self.dense)
+        sums = Sums()
         num_batches = len(self.batches) if most is None else min(most, len(self.batches))
         steps = int(max(count for (count,) in self.ranks.gather([num_batches])))
         with self.left.running(layers, like) as model:
             for i in range(steps):
                 own = Sums()
                 if i < num_batches:
-                    own = self._sums(i, model.step(i, partial(self.step, self.batches[i])), has_logits)
+                    own = self._sums(i, model.step(i, partial(self.step, self.batches[i])))
                 sums = sums.plus(self.ranks.gather(own.values()))
-                damage = sums.damage(has_logits)
+                damage = sums.damage()
                 if not damage.is_finite or ends(damage):
                     break
-        return sums.damage(has_logits)
+        return sums.damage()
 
-    def _sums(self, i: int, scored: Scored, has_logits: bool) -> Sums:
+    def _sums(self, i: int, scored: Scored) -> Sums:
         before = self.results[i]
         change_N = (calibrated(scored, self.temperature) - calibrated(before, self.temperature)).double()
-        apart = divergence(logits_of(scored), self.dense[i]) if has_logits else 0.0
         raw_N = (scored.loss_N - before.loss_N).double()
         loss, mean, squares = torch.stack([raw_N.sum(), change_N.sum(), change_N.square().sum()]).tolist()
-        return Sums(len(change_N), loss, mean, squares, apart * len(change_N))
+        return Sums(len(change_N), loss, mean, squares)

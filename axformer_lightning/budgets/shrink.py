@@ -137,13 +137,13 @@ def shrink_(
         ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
             were yielded stay cut.
     """
-    targets, dense, step = targets_of(transformer, budget), None, STEP
+    targets, step = targets_of(transformer, budget), STEP
     bf16 = all(bool(pays) for (pays,) in ranks.gather([budget.effort.bf16 and bf16_pays(transformer.device)]))
     choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            options: dict[str, Any] = {"dense": dense, "ranks": ranks, "repairs": repairs, "bf16": bf16}
+            options: dict[str, Any] = {"ranks": ranks, "repairs": repairs, "bf16": bf16}
             probe = Probe.of(module, transformer, choosing, moments, **options)
             chooser = _chooser(probe, target, budget.effort)
             while True:
@@ -162,7 +162,6 @@ def shrink_(
                         " confidence).", step, lost,
                     )  # fmt: skip
                     return
-        dense = probe.dense
         edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers, repaired=probe.left.repairs))
         apply_repair_(transformer, repair)
         widths = _widths(transformer)

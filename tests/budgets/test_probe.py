@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from axformer_lightning.anatomy import LayerPlan
-from axformer_lightning.budgets.damage import divergence, temperature_of
+from axformer_lightning.budgets.damage import temperature_of
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.criteria import fit_temperature
 from axformer_lightning.plan import plan_of
@@ -117,14 +117,6 @@ def test_a_pass_ends_when_it_is_told_to(probe, model):
     with scoring(model, model):
         damage = probe().measure(LAYERS["top"], ends)
     assert damage.samples == seen[-1] < len(LENGTHS)
-
-
-def test_the_divergence_of_classes_is_that_of_kullback_and_leibler():
-    logits, dense = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
-    expected = functional.kl_div(logits.log_softmax(-1), dense.softmax(-1), reduction="batchmean").item()
-    assert divergence(logits, dense) == pytest.approx(expected)
-    assert divergence((logits, dense), (dense, dense)) == pytest.approx(expected / 2)
-    assert divergence(logits[:, 0], dense[:, 0]) == pytest.approx((logits - dense)[:, 0].square().mean().item())
 
 
 def test_losses_that_are_no_cross_entropies_are_left_as_they_are():
