@@ -158,6 +158,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     )
     if callbacks:
         tell("searched and cut" if budget is None else "searched for hard attention")
+    points: list[Any] = []
     if budget is not None:
         data.train_on_all = recipe.on_all
 
@@ -183,15 +184,17 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     judged = reporting.judged(run)
     if start is not None:
         start.path.unlink()
-    costs = reporting.costs(run, cfg.data.max_length)
+    others = [point["artifact"] for point in points if point.get("artifact", "").startswith("model-")]
+    costs = reporting.costs(run, cfg.data.max_length, others)
     results = {
         "task": cfg.task.name,
         "model": cfg.model.pretrained or "tiny",
         "seed": cfg.seed,
         "device": device_name(reporter.strategy.root_device),
         "accepted": search["accepted"],
-        "baseline": {"metrics": metrics["baseline"], **costs["baseline"]},
-        "axformer": {"metrics": metrics["axformer"], "search_metrics": judged, **costs["axformer"]},
+        "baseline": {"metrics": metrics["baseline"], **costs["finetuned"]},
+        "axformer": {"metrics": metrics["axformer"], "search_metrics": judged, **costs["model"]},
+        **({"models": {folder: costs[folder] for folder in others}} if others else {}),
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),

@@ -22,7 +22,8 @@ BESIDE = (
     "sweep",
 )
 NOT_OF_THE_RECIPE = {*BESIDE, "pruning", "hard_attention", "int8", "predict_test"}
-DENSE, ONLY, DEFAULT = "dense, same recipe", "AxFormer", "default settings"
+OF_FINE_TUNING = ("data.", "finetune_epochs=", "trim_vocabulary=", "corpus=")  # how overrides begin that cut nothing
+PLAIN, DENSE, ONLY, DEFAULT = "dense, plain", "dense, same recipe", "AxFormer", "default settings"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Cell:
         return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0].is_dense
 
     @property
+    def is_plain(self) -> bool:
+        """Whether these are what others are cut from, and nothing else."""
+        return self.setting == PLAIN
+
+    @property
     def values(self) -> list[float]:
         """The metric of each model, as fractions."""
         return [float(outcome.model.metrics[self.headline]) for outcome in self.outcomes]
@@ -91,7 +97,7 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
         made = dict.fromkeys(record.expected) | {model.label: model for model in record.models}
         for suffix, model in made.items():
             label = " ".join(filter(None, (names[record.name], suffix)))
-            key = (record.task, record.model, not record.is_dense, label, recipe_of(record))
+            key = (record.task, record.model, not (record.is_dense or record.is_plain), label, recipe_of(record))
             grouped.setdefault(key, []).append((record, model))
     cells, notes = [], []
     for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: str(item[0][:4])):
@@ -112,24 +118,27 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
 def setting_names(records: Sequence[Record]) -> dict[str, str]:
     """Return what tells the setting of each run from others, by the run's name.
 
-    These are the overrides that not all runs share; where overrides were not kept, the values that differ; where the
-    configuration was not kept either, the run's name.
+    These are the overrides that not all runs share, less those by which all runs of a task are fine-tuned; where
+    overrides were not kept, the values that differ; where the configuration was not kept either, the run's name.
 
     Args:
         records: of runs.
     """
     given = {record.name: _given(record) for record in records}
-    cut = [given[record.name] for record in records if not record.is_dense] or list(given.values())
-    shared = set.intersection(*map(set, cut))
+    cut = [given[record.name] for record in records if not (record.is_dense or record.is_plain)] or list(given.values())
+    shared, tasks = set.intersection(*map(set, cut)), _of_tasks(records)
     if not any(given.values()):
         given, shared = _differing(records), set()
     dense = [given[record.name] for record in records if record.is_dense]
     alike: set[str] = dense[0].intersection(*dense) if dense else set()
     names = {}
     for record in records:
-        own = " ".join(sorted(given[record.name] - shared))
-        if record.is_dense:
-            own = " ".join(sorted(given[record.name] - alike))
+        left = given[record.name] - tasks[record.task, record.model]
+        own = " ".join(sorted(left - shared))
+        if record.is_plain:
+            names[record.name] = PLAIN
+        elif record.is_dense:
+            own = " ".join(sorted(left - alike))
             names[record.name] = f"{DENSE} ({own})" if own else DENSE
         elif not record.config and not record.overrides and len(records) > 1:
             names[record.name] = record.name  # nothing says what it is, so it is no seed of another
@@ -138,10 +147,23 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
     return names
 
 
-def shared_overrides(records: Sequence[Record]) -> list[str]:
-    """Return the overrides that all runs which cut a model share."""
-    cut = [_given(record) for record in records if not record.is_dense]
-    return sorted(set.intersection(*cut)) if cut else []
+def shared_overrides(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Return the overrides that no setting names: of all runs that cut a model, and those of a single task's runs."""
+    cut = [_given(record) for record in records if not (record.is_dense or record.is_plain)]
+    every = set.intersection(*cut) if cut else set()
+    found = {"All runs share": sorted(every)}
+    for (task, model), own in _of_tasks(records).items():
+        found[f"All runs of {task}, {model} share"] = sorted(own - every)
+    return {words: overrides for words, overrides in found.items() if overrides}
+
+
+def _of_tasks(records: Sequence[Record]) -> dict[tuple[str, str], set[str]]:
+    """Return, by task and model, the overrides that all runs share and that say how the dense model is made."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        own = {words for words in _given(record) if words.startswith(OF_FINE_TUNING)}
+        found[record.task, record.model] = found.get((record.task, record.model), own) & own
+    return found
 
 
 def recipe_of(record: Record) -> tuple[Any, ...]:

@@ -79,18 +79,19 @@ def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:
     tasks = ", ".join(dict.fromkeys(record.task for record in records))
     title = f"{tasks}: {f'{len(records)} runs' if len(records) > 1 else f'seed {records[0].seed}'}"
     notes += more
-    if (shared := shared_overrides(records)) and len(records) > 1:
-        notes.insert(0, f"All runs share: {' '.join(shared)}.")
+    if len(records) > 1:
+        notes[:0] = [f"{words}: {' '.join(overrides)}." for words, overrides in shared_overrides(records).items()]
+    cut = [cell for cell in cells if not cell.is_plain]
     search = search_sections
     return title, list(
         sections.each(
             sections.overview(rows, records),
             sections.results(cells, numbers),
             sections.evidence(rows, floor),
-            sections.fronts(cells, numbers),
-            search.removed(cells),
-            search.timelines(cells),
-            search.damages(cells),
+            sections.fronts(cut, [numbers_of(cell) for cell in cut]),
+            search.removed(cut),
+            search.timelines(cut),
+            search.damages(cut),
             search.costs(cells),
             search.calibration(cells),
             search.runs(records, notes),

@@ -104,6 +104,12 @@ class Record:
         """Whether nothing was cut, and the dense model trained on by the recipe of the others."""
         return bool(self.config.get("retrain_dense"))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was to be done after fine-tuning: what others are cut from, and no setting to compare."""
+        cuts = ("pruning", "hard_attention", "int8")
+        return not self.is_dense and all(self.config.get(name, "unknown") is None for name in cuts)
+
 
 def read_records(directory: Path) -> list[Record]:
     """Return the runs in a directory, or the one that it is of, in the order of their names.
@@ -186,7 +192,8 @@ def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Ma
         labels = [f"{ratio:g}x" for ratio in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
         for point, label in zip(made, labels, strict=True):
             costs = {"encoder": point["encoder_size"], "file": point["file_size"]}
-            latency = {"latency_ms": last.get("latency_ms", {})} if point is made[-1] else {}
+            timed = last if point is made[-1] else results.get("models", {}).get(point["artifact"], {})
+            latency = {"latency_ms": timed.get("latency_ms", {})}
             yield Model(label, directory / point["artifact"], point["metrics"], costs | latency)
         return
     costs = {

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -22,6 +22,7 @@ from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.predictions import write_predictions
 
 REPORT_LENGTH = 128
+DENSE, MODEL = "finetuned", "model"  # directories of the two models of every run
 logger = logging.getLogger(__name__)
 
 
@@ -65,24 +66,33 @@ def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> N
         write_predictions(run.directory / "predictions" / f"{stem}.tsv", run.module.task, predictions)
 
 
-def costs(run: Run, max_length: int) -> dict[str, dict[str, Any]]:
-    """Return what the dense model and the artifact, both loaded from disk, cost on this device."""
+def costs(run: Run, max_length: int, others: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return what the models of a run, all of them loaded from disk, cost on this device, timed in turns.
+
+    Args:
+        run: the run, which has saved its models.
+        max_length: tokens of its longest sample.
+        others: directories of models besides the dense one and the last.
+
+    Returns:
+        By directory: parameters, bytes of the file, multiply-adds of a sample, and milliseconds by batch size.
+    """
     length = min(REPORT_LENGTH, max_length)
-    device = run.make_trainer("report", 0).strategy.root_device
+    device: Any = run.make_trainer("report", 0).strategy.root_device
     models = {
-        name: load_pretrained(run.directory / folder, dtype="float32").to(device)  # type: ignore[arg-type]
-        for name, folder in (("baseline", "finetuned"), ("axformer", "model"))
+        folder: load_pretrained(run.directory / folder, dtype="float32").to(device)
+        for folder in (DENSE, *others, MODEL)
     }
     times = latencies_ms(models, length=length)
     return {
-        name: {
+        folder: {
             "parameters": count_parameters(model),
             "encoder_parameters": count_encoder_parameters(model),
             "size_bytes": (run.directory / folder / "model.safetensors").stat().st_size,
             "macs_per_sample": macs_per_sample(model, length),
-            "latency_ms": times[name],
+            "latency_ms": times[folder],
         }
-        for (name, model), folder in zip(models.items(), ("finetuned", "model"), strict=True)
+        for folder, model in models.items()
     }
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -10,7 +11,7 @@ from PIL import Image
 
 from axformer_lightning.evidence import Predictions, compare, gains_resampled
 from axformer_lightning.report.__main__ import main
-from axformer_lightning.report.cells import cells_of
+from axformer_lightning.report.cells import cells_of, shared_overrides
 from axformer_lightning.report.charts import front
 from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
@@ -172,6 +173,37 @@ def test_over_all_tasks_stands_the_mean_of_the_tasks(sweep, tmp_path):
     assert ("all tasks", "tolerance=0.05") not in {(row.task, row.setting) for row in rows}  # one task lacks it
 
 
+def test_how_the_models_of_a_task_are_fine_tuned_names_no_setting(tmp_path):
+    for task, epochs in (("mrpc", 4), ("rte", 5)):
+        for seed in range(2):
+            for words in ("tolerance=0", "tolerance=0.1"):
+                directory = tmp_path / task / words / str(seed)
+                write_run(directory, words, seed=seed, task=task)
+                listed = directory / ".hydra" / "overrides.yaml"
+                listed.write_text(f"{listed.read_text()}\n- finetune_epochs={epochs}")
+    records = read_records(tmp_path)
+    assert {cell.setting for cell in cells_of(records)[0]} == {"tolerance=0", "tolerance=0.1"}
+    shared = shared_overrides(records)
+    assert shared["All runs of rte, some/model share"] == ["finetune_epochs=5"]
+    rows, _ = compare_cells(cells_of(records)[0])
+    assert ("all tasks", "tolerance=0") in {(row.task, row.setting) for row in rows}
+
+
+def test_dense_models_alone_are_shown_and_compared_with_nothing(sweep):
+    write_run(sweep / "plain", seed=0)
+    path = sweep / "plain" / ".resume" / "run.json"
+    kept = json.loads(path.read_text())
+    kept["configuration"] |= {"pruning": None, "hard_attention": None, "int8": None}
+    write_json(path, kept)
+    found = cells(sweep)
+    assert found["dense, plain"].is_plain
+    assert "tolerance=0" in found
+    rows, _ = compare_cells(list(found.values()))
+    assert "dense, plain" not in {row.setting for row in rows}
+    write_report(sweep)
+    assert "| dense, plain |" in (sweep / "report.md").read_text()
+
+
 def test_of_many_comparisons_those_get_a_sentence_that_say_something(sweep):
     (better,) = [row for row in compare_cells([*cells(sweep).values()])[0] if row.comparison.verdict == "better"][:1]
     neither = replace(better, comparison=compare([(0.8, 0.8)], "accuracy"))
@@ -238,6 +270,10 @@ def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     assert {*found} == {"AxFormer 1.5x", "AxFormer 3x"}
     assert numbers_of(found["AxFormer 3x"]).smaller.mean == pytest.approx(3)
     assert numbers_of(found["AxFormer 1.5x"]).faster is None
+    results = json.loads((tmp_path / "0" / "results.json").read_text())
+    results["models"] = {"model-1.5x": {"latency_ms": {"batch32": results["baseline"]["latency_ms"]["batch32"] / 1.25}}}
+    write_json(tmp_path / "0" / "results.json", results)
+    assert numbers_of(cells(tmp_path)["AxFormer 1.5x"]).faster.mean == pytest.approx(1.25)
 
 
 def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):

@@ -70,9 +70,11 @@ def test_what_is_reported_of_a_cut_model_changes_no_training(go, monkeypatch):
 
 @QUIET
 def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
-    _, directory = go("pruning.ratios=[2,1.3]")
+    results, directory = go("pruning.ratios=[2,1.3]")
     models = [load_pretrained(directory / name) for name in ("finetuned", "model-1.3x", "model")]
     dense, first, last = map(count_encoder_parameters, models)
+    assert {name: found["encoder_parameters"] for name, found in results["models"].items()} == {"model-1.3x": first}
+    assert results["models"]["model-1.3x"]["latency_ms"] == {"batch1": 1.0}
     for point in json.loads((directory / "pareto.json").read_text()):
         if "artifact" in point:
             said = Predictions.load(directory / point["artifact"])
