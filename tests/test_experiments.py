@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 import train
 from axformer_lightning.callbacks import ShrinkCallback
@@ -58,6 +59,7 @@ def test_what_the_experiments_are_about_comes_through():
 
 def test_help_names_tasks_models_groups_and_settings(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config-path", str(ROOT / "conf"), "--help"])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what Hydra sets there goes with this test
     with pytest.raises(SystemExit, match="0"):
         train.main()
     said = capsys.readouterr().out
