@@ -16,6 +16,7 @@ from axformer_lightning.multirun.driver import Sweep, run_jobs
 from axformer_lightning.multirun.jobs import Job, job_of
 from axformer_lightning.multirun.slots import make_slots, usable_cores, visible_devices
 from axformer_lightning.multirun.table import detail, jobs_table, state_of, told
+from axformer_lightning.report.page import try_report
 from axformer_lightning.runs.configured import returned_value
 
 
@@ -47,7 +48,10 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
         sys.stderr.write(f"Stopped by {name}, and the jobs with it. The same command goes on where they were.\n")
         sys.exit(128 + sweep.signum)
     unfinished = [job for job in unique if not job.is_done]
-    if unfinished and str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+    is_last = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")  # other sweepers go by what comes back
+    if is_last:
+        show_page(console, directory)
+    if unfinished and is_last:
         logs = "job.log in its directory"
         sys.stderr.write(
             f"{len(unfinished)} of {len(unique)} jobs have not ended well: see {logs}. The same command resumes"
@@ -55,6 +59,12 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
         )
         sys.exit(1)
     return [_returned(sweep, job, one) for job, one in zip(jobs, configs, strict=True)]
+
+
+def show_page(console: Console, directory: Path) -> None:
+    """Write the page of a sweep, and say where it is."""
+    if (page := try_report(directory)) is not None:
+        console.print(f"All runs on one page: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _configuration(config: DictConfig, loader: Any, overrides: Sequence[str], number: int) -> DictConfig:

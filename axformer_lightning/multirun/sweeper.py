@@ -13,6 +13,7 @@ from rich.table import Table
 
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.multirun.jobs import Job, job_of
+from axformer_lightning.multirun.launching import show_page
 from axformer_lightning.multirun.slots import make_slots, usable_cores, visible_devices
 from axformer_lightning.multirun.spaces import space_of
 from axformer_lightning.multirun.studies import Outcome, open_study, run_study
@@ -88,7 +89,9 @@ def sweep_by_study(
     solutions = [{"params": trial.params, "values": trial.values} for trial in study.best_trials]
     found = OmegaConf.create({"name": "optuna", "returned": names, "solutions": solutions})
     write_atomically(directory / SOLUTIONS, OmegaConf.to_yaml(found))
-    Console().print(_table(study.trials, names, best))
+    console = Console()
+    console.print(_table(study.trials, names, best))
+    show_page(console, directory)
     if failed := sum(trial.state.name == "FAIL" for trial in study.trials):
         sys.stderr.write(f"{failed} of {len(study.trials)} trials have failed: see job.log in their directories.\n")
         sys.exit(1)

@@ -59,16 +59,20 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
     return directory / PAGE
 
 
-def try_report(directory: Path) -> None:
-    """Write the report of a run that has ended; what that fails by is said, and never fails the run.
+def try_report(directory: Path) -> Path | None:
+    """Write the report of a run or a sweep that has ended; what that fails by is said, and never fails the run.
 
     Args:
-        directory: of the run.
+        directory: of the run or the sweep.
+
+    Returns:
+        The page; None if there is none.
     """
     try:
-        write_report(directory)
+        return write_report(directory)
     except Exception as error:
-        logger.warning("The page of this run could not be written: %s: %s", type(error).__name__, error)
+        logger.warning("The page of %s could not be written: %s: %s", directory, type(error).__name__, error)
+    return None
 
 
 def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:

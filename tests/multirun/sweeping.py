@@ -34,7 +34,8 @@ def sweep(directory, *overrides):
 
 def jobs(directory):
     """Return the directories of a sweep's jobs, in order."""
-    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    beside = ("report", ".")  # the pictures of the page, and the dense models
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(beside))
 
 
 def states(directory):

@@ -18,6 +18,8 @@ def test_one_failure_stops_no_other_and_shows_in_table_and_status(tmp_path):
     assert status == 1
     assert {state["state"] for state in states(tmp_path).values()} == {"done", "failed"}
     assert "1 of 2 jobs done" in said
+    assert f"All runs on one page: {tmp_path / 'report.html'}" in said
+    assert "1 done, 1 failed" in (tmp_path / "report.md").read_text()
     assert "1 of 2 jobs have not ended well" in said
 
 

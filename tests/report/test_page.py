@@ -348,4 +348,4 @@ def test_the_command_says_where_the_page_is(tmp_path, capsys):
 
 def test_a_page_that_cannot_be_written_is_said_and_raises_nothing(tmp_path, caplog):
     try_report(tmp_path / "nowhere")
-    assert "The page of this run could not be written: FileNotFoundError" in caplog.text
+    assert "could not be written: FileNotFoundError" in caplog.text
