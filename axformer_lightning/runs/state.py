@@ -113,11 +113,29 @@ def telling(directory: Path) -> Iterator[Callable[[str], None]]:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something: no remark in brackets, as train.py makes after the reason.
+    r"""Return the last line of a text that says anything: no remark in brackets, as train.py makes after the reason.
 
     Example:
         >>> last_line("Traceback\nValueError: no\n(HYDRA_FULL_ERROR=1 shows where this was raised.)\n\n")
         'ValueError: no'
     """
-    lines = [line.strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("(")), "")
+    lines = map(str.strip, reversed(text.splitlines()))
+    return next((line for line in lines if line and not line.startswith("(")), "")
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise `SIGTERMException` in the block, so that it is cleaned up; handlers of others stay."""
+
+    def stop(*_: object) -> None:
+        raise SIGTERMException(os.getpid())
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
