@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from rich.console import Console
 
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.costs import hardware_name
-from axformer_lightning.runs.environment import device_name
+from axformer_lightning.runs.environment import commit_of_code, device_name
 
 MEBIBYTE = 2**20
 
@@ -31,15 +29,8 @@ def circumstances(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def provenance(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the command, the commit of this code (None outside a checkout) and the processor."""
-    return {"command": args.command, "commit": _commit(), "processor": hardware_name(torch.device("cpu"))}
-
-
-def _commit() -> str | None:
-    with suppress(OSError, subprocess.CalledProcessError):
-        described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-        return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
-    return None
+    """Return the command, the commit of this code (`+`: with changes; None outside a checkout) and the processor."""
+    return {"command": args.command, "commit": commit_of_code(), "processor": hardware_name(torch.device("cpu"))}
 
 
 def show_head(console: Console, results: dict[str, Any], columns: Sequence[str]) -> None:

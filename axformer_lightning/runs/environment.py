@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit_of_code(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "system": platform.platform(),
@@ -61,7 +61,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit_of_code() -> str | None:
     """Return the commit of this checkout, with a plus where files differ from it; None outside one."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
