@@ -57,6 +57,18 @@ def test_what_the_experiments_are_about_comes_through():
     assert (of["paper"].pruning.retrain, of["paper"].retrain_epochs) == ("rewind", of["paper"].finetune_epochs)
 
 
+@pytest.mark.parametrize("task", ["demo", "mrpc", "squad"])
+def test_a_way_to_prune_brings_its_hard_attention_whatever_the_task(task):
+    def choices(*words):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("config", overrides=[f"task={task}", *words], return_hydra_config=True)
+        return [cfg.hydra.runtime.choices[name] for name in ("pruning", "hard_attention", "distillation")]
+
+    assert choices("pruning=budget") == ["budget", "none", "self"]
+    assert choices("pruning=tolerant") == ["tolerant", "strict", "none"]
+    assert choices("pruning=budget", "hard_attention=default", "distillation=none") == ["budget", "default", "none"]
+
+
 def test_help_names_tasks_models_groups_and_settings(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config-path", str(ROOT / "conf"), "--help"])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what Hydra sets there goes with this test
