@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -149,7 +150,10 @@ def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:
         "id" not in takes and "name" in takes
     )  # others take the version for the id of a run, which has to be its own
     own = f"{directory.name}_{stage}"
-    place = directory / "mlruns" if "tracking_uri" in takes else directory
+    place = directory
+    if "tracking_uri" in takes:  # MLflow, whose newer versions write files only where they are allowed to
+        place = directory / "mlruns"
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     given = {"save_dir": str(place), "version": stage if local else own, "run_name": own}
     return instantiate(cfg, **{name: value for name, value in given.items() if name in takes and cfg.get(name) is None})
 
