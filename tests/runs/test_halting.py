@@ -12,7 +12,7 @@ from tests.runs.runs import QUIET, SMALL, configuration, outcome
 
 @pytest.fixture
 def options(write_glue, monkeypatch):
-    for module in (train.stages, halting):
+    for module in (train.reporting, halting):
         monkeypatch.setattr(module, "latencies_ms", lambda models, length: {key: {"batch1": 2.5} for key in models})
     return ["task=mrpc", *SMALL, f"data_dir={write_glue('mrpc')}"]
 
