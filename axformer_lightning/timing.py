@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, median
 from time import perf_counter, process_time
 from typing import TypeVar
@@ -41,17 +42,17 @@ def seconds_of(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
 
     On one thread of a CPU it is the time that the process has computed, which others who use the machine disturb less.
     """
-    clock = clock_on(model.device)
-    _wait_for(model.device)
+    return seconds_of_call(partial(model, **batch), model.device)
+
+
+def seconds_of_call(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that a call keeps a device busy, by the clock of :func:`seconds_of`."""
+    clock = process_time if device.type == "cpu" and torch.get_num_threads() == 1 else perf_counter
+    _wait_for(device)
     start = clock()
-    model(**batch)
-    _wait_for(model.device)
+    call()
+    _wait_for(device)
     return clock() - start
-
-
-def clock_on(device: torch.device) -> Callable[[], float]:
-    """Return what tells the seconds of work on a device."""
-    return process_time if device.type == "cpu" and torch.get_num_threads() == 1 else perf_counter
 
 
 def medians_ms(

@@ -48,16 +48,15 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
         sys.stderr.write(f"Stopped by {name}, and the jobs with it. The same command goes on where they were.\n")
         sys.exit(128 + sweep.signum)
     unfinished = [job for job in unique if not job.is_done]
-    is_last = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")  # other sweepers go by what comes back
-    if is_last:
+    if str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):  # other sweepers go by what comes back
         show_page(console, directory)
-    if unfinished and is_last:
-        logs = "job.log in its directory"
-        sys.stderr.write(
-            f"{len(unfinished)} of {len(unique)} jobs have not ended well: see {logs}. The same command resumes"
-            " what was interrupted, and with sweep.retry=true tries again what failed.\n"
-        )
-        sys.exit(1)
+        if unfinished:
+            logs = "job.log in its directory"
+            sys.stderr.write(
+                f"{len(unfinished)} of {len(unique)} jobs have not ended well: see {logs}. The same command resumes"
+                " what was interrupted, and with sweep.retry=true tries again what failed.\n"
+            )
+            sys.exit(1)
     return [_returned(sweep, job, one) for job, one in zip(jobs, configs, strict=True)]
 
 

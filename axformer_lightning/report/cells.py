@@ -62,17 +62,26 @@ class Cell:
     @property
     def headline(self) -> str:
         """The metric that counts."""
-        return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0].headline
+        return self._first.headline
 
     @property
     def is_dense(self) -> bool:
-        """Whether these are baselines."""
-        return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0].is_dense
+        """Whether these are baselines of the same recipe."""
+        return self._first.is_dense
 
     @property
     def is_plain(self) -> bool:
         """Whether these are what others are cut from, and nothing else."""
-        return self.setting == PLAIN
+        return self._first.is_plain
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was to be cut."""
+        return self._first.is_baseline
+
+    @property
+    def _first(self) -> Record:
+        return (*(outcome.record for outcome in self.outcomes), *self.unfinished)[0]
 
     @property
     def values(self) -> list[float]:
@@ -97,7 +106,7 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
         made = dict.fromkeys(record.expected) | {model.label: model for model in record.models}
         for suffix, model in made.items():
             label = " ".join(filter(None, (names[record.name], suffix)))
-            key = (record.task, record.model, not (record.is_dense or record.is_plain), label, recipe_of(record))
+            key = (record.task, record.model, not record.is_baseline, label, recipe_of(record))
             grouped.setdefault(key, []).append((record, model))
     cells, notes = [], []
     for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: str(item[0][:4])):
@@ -125,7 +134,7 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
         records: of runs.
     """
     given = {record.name: _given(record) for record in records}
-    cut = [given[record.name] for record in records if not (record.is_dense or record.is_plain)] or list(given.values())
+    cut = [given[record.name] for record in records if not record.is_baseline] or list(given.values())
     shared, tasks = set.intersection(*map(set, cut)), _of_tasks(records)
     if not any(given.values()):
         given, shared = _differing(records), set()
@@ -149,7 +158,7 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
 
 def shared_overrides(records: Sequence[Record]) -> dict[str, list[str]]:
     """Return the overrides that no setting names: of all runs that cut a model, and those of a single task's runs."""
-    cut = [_given(record) for record in records if not (record.is_dense or record.is_plain)]
+    cut = [_given(record) for record in records if not record.is_baseline]
     every = set.intersection(*cut) if cut else set()
     found = {"All runs share": sorted(every)}
     for (task, model), own in _of_tasks(records).items():

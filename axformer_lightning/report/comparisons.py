@@ -53,7 +53,7 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
     dense = {(cell.task, cell.model, cell.recipe): cell for cell in cells if cell.is_dense and cell.recipe}
     rows, by_setting = [], dict[tuple[str, str], list[_Paired]]()
     for cell in cells:
-        if cell.is_dense or cell.is_plain or not cell.outcomes:
+        if cell.is_baseline or not cell.outcomes:
             continue
         for baseline, other in ((PLAIN, None), (SAME, dense.get((cell.task, cell.model, cell.recipe)))):
             if baseline == SAME and other is None:
@@ -69,7 +69,7 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
                 notes.append(f"{cell.task}, {cell.setting}: {error}")
                 comparison = compare(list(paired.values.values()), paired.metric)
             rows.append(Row(cell.task, cell.setting, baseline, comparison))
-    num_tasks = len({cell.task for cell in cells if not (cell.is_dense or cell.is_plain)})
+    num_tasks = len({cell.task for cell in cells if not cell.is_baseline})
     for (setting, baseline), parts in by_setting.items():
         if num_tasks > 1 and len(parts) == num_tasks and (together := _together(parts)) is not None:
             rows.append(Row(ALL_TASKS, setting, baseline, together))

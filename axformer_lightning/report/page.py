@@ -85,14 +85,15 @@ def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:
     notes += more
     if len(records) > 1:
         notes[:0] = [f"{words}: {' '.join(overrides)}." for words, overrides in shared_overrides(records).items()]
-    cut = [cell for cell in cells if not cell.is_plain]
+    shown = [(cell, one) for cell, one in zip(cells, numbers, strict=True) if not cell.is_plain]
+    cut = [cell for cell, _ in shown]
     search = search_sections
     return title, list(
         sections.each(
             sections.overview(rows, records),
             sections.results(cells, numbers),
             sections.evidence(rows, floor),
-            sections.fronts(cut, [numbers_of(cell) for cell in cut]),
+            sections.fronts(cut, [one for _, one in shown]),
             search.removed(cut),
             search.timelines(cut),
             search.damages(cut),

@@ -110,6 +110,11 @@ class Record:
         cuts = ("pruning", "hard_attention", "int8")
         return not self.is_dense and all(self.config.get(name, "unknown") is None for name in cuts)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was to be cut."""
+        return self.is_dense or self.is_plain
+
 
 def read_records(directory: Path) -> list[Record]:
     """Return the runs in a directory, or the one that it is of, in the order of their names.

@@ -100,14 +100,14 @@ def _finish(run: Run, stage: str, artifact: str, retrain: Callable[[str], Any] |
     """Retrain a model, save and evaluate it, and go back to what it was as cut unless it is the last."""
     is_last = artifact == "model"
     reporter = run.make_trainer("report", 0)
-    with isolate_rng():  # what is only reported changes no training
-        as_cut_metrics = {} if retrain is None else dev_metrics(run.module, run.data, reporter, None)
-    cut_only = {"metrics_as_cut": as_cut_metrics} if as_cut_metrics else {}
     as_cut = {} if is_last else {name: value.clone() for name, value in run.module.state_dict().items()}
-    retraining = {} if retrain is None else {"retraining": retrain(stage)}
+    found: dict[str, Any] = {}
+    if retrain is not None:
+        with isolate_rng():  # what is only reported changes no training
+            found["metrics_as_cut"] = dev_metrics(run.module, run.data, reporter, None)
+        found["retraining"] = retrain(stage)
     save_pretrained(run.model, run.directory / artifact, tokenizer=run.tokenizer)
-    metrics = dev_metrics(run.module, run.data, reporter, run.directory / artifact)
-    found = {"metrics": metrics, **cut_only, "artifact": artifact, **retraining}
+    found |= {"metrics": dev_metrics(run.module, run.data, reporter, run.directory / artifact), "artifact": artifact}
     if not is_last:
         run.module.load_state_dict(as_cut)
     return found

@@ -31,7 +31,6 @@ from axformer_lightning.tasks.random_states import RandomStates
 from axformer_lightning.tasks.task_data import TaskData
 from axformer_lightning.training import StartingPoint
 
-REPORT_LENGTH = 128
 logger = logging.getLogger(__name__)
 
 MakeTrainer = Callable[[str, int], L.Trainer]  # stage, epochs -> trainer

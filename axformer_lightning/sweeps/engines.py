@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.exporting import FORMATS, export_model, read_exported
-from axformer_lightning.timing import clock_on
+from axformer_lightning.timing import seconds_of_call
 
 Batch = Mapping[str, Tensor]
 Run = Callable[[Batch], Tensor]
@@ -111,10 +112,7 @@ def put_into(
 
 def seconds_of_run(run: Any, batch: Batch) -> float:
     """Return the seconds of one call, as :func:`axformer_lightning.timing.seconds_of` does of a model's."""
-    clock = clock_on(batch["input_ids"].device)
-    start = clock()
-    run(batch)
-    return clock() - start
+    return seconds_of_call(partial(run, batch), batch["input_ids"].device)
 
 
 def _in_torch(model: PreTrainedModel, dtype: torch.dtype, where: Path) -> tuple[Run, int]:
@@ -125,6 +123,6 @@ def _in_torch(model: PreTrainedModel, dtype: torch.dtype, where: Path) -> tuple[
     def run(batch: Batch) -> Tensor:
         with torch.inference_mode():
             first: Tensor = own(**batch)[0]
-            return first.float().cpu()  # waits for the device
+            return first.float()
 
     return run, (where / "model.safetensors").stat().st_size

@@ -105,10 +105,9 @@ def compare_latencies(
     for name, model in models.items():
         if model.dtype != torch.float32:
             raise ValueError(f"Expected float32 weights in {name!r}, got {model.dtype}. Call `model.float()` first.")
-    batches = {
-        name: {size: uniform_batch(model, size, length) for size in {*batch_sizes, *(2 * n for n in batch_sizes)}}
-        for name, model in models.items()
-    }
+    macs = {name: macs_per_sample(model, length) for name, model in models.items()}
+    first = next(iter(models))
+    batches = {n: uniform_batch(models[first], n, length) for size in batch_sizes for n in (size, 2 * size)}
     runs: dict[tuple[str, str], Any] = {}
     memory = {}
     for engine in engines:
@@ -116,24 +115,23 @@ def compare_latencies(
             counts, before = forget_peak(), resident_bytes()
             where = directory / f"{len(runs)}"
             runs[engine, name], _ = put_into(ENGINES[engine], model, where, threads=torch.get_num_threads(), int8=True)
-            runs[engine, name](batches[name][max(batch_sizes)])
+            runs[engine, name](batches[max(batch_sizes)])
             peak = resident_bytes(peak=True)
             memory[engine, name] = peak - before if counts and peak is not None and before is not None else None
     options: Any = {"rounds": rounds, "seconds": seconds, "timer": seconds_of_run}
-    first = next(iter(models))
     times: dict[int, dict[tuple[str, str], list[float]]] = {}
     twice: dict[str, dict[str, float]] = {engine: {} for engine in engines}
     for size in batch_sizes:
-        times[size] = times_ms(runs, batches[first][size], **options)
+        times[size] = times_ms(runs, batches[size], **options)
         firsts = {engine: runs[engine, first] for engine in engines}
-        for engine, doubled in times_ms(firsts, batches[first][2 * size], **options).items():
+        for engine, doubled in times_ms(firsts, batches[2 * size], **options).items():
             twice[engine][f"batch{size}"] = median(doubled) / median(times[size][engine, first])
     rows = [
         Latency(
             name,
             engine,
             count_encoder_parameters(models[name]),
-            macs_per_sample(models[name], length),
+            macs[name],
             {f"batch{size}": median(times[size][engine, name]) for size in batch_sizes},
             {f"batch{size}": _quartiles(times[size][engine, name]) for size in batch_sizes},
             memory[engine, name],
