@@ -104,6 +104,7 @@ def quantize(
     batches: Iterable[Any],
     *,
     embeddings: bool = Int8.embeddings,
+    static: bool = Int8.static,
     **options: Unpack[SearchOptions],
 ) -> M:
     """Return a copy of a model with those blocks in int8 that the task does not miss in floats; nothing is trained.
@@ -116,6 +117,7 @@ def quantize(
         model: a fine-tuned model, cut or not, as of :func:`~axformer_lightning.find_plan`.
         batches: the search set, as of `find_plan`.
         embeddings: whether the embeddings of words are tried, too.
+        static: see :class:`~axformer_lightning.search.Int8`.
         options: see :class:`~axformer_lightning.search.SearchOptions`.
 
     Raises:
@@ -131,7 +133,7 @@ def quantize(
         ('embeddings', 'attention', 'feed_forward')
     """
     small = copy.deepcopy(model)
-    settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings))
+    settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings, static))
     search_and_cut_(small, find_transformer(small), _search_set(small, batches, settings), settings)
     return small
 

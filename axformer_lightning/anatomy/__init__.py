@@ -7,6 +7,7 @@ numbers, and a :class:`LayerPlan` says what is left of one layer. Names are reso
 from axformer_lightning.anatomy.blocks import Block
 from axformer_lightning.anatomy.families import BERT, FAMILIES, Family, register_family
 from axformer_lightning.anatomy.kinds import (
+    BLOCKS,
     KINDS,
     Candidate,
     Kind,
@@ -15,7 +16,7 @@ from axformer_lightning.anatomy.kinds import (
     neuron_groups,
     with_candidates,
 )
-from axformer_lightning.anatomy.layers import IN_INT8, WORD_EMBEDDINGS, HardAttention, LayerPlan
+from axformer_lightning.anatomy.layers import IN_INT8, WORD_EMBEDDINGS, BlockRanges, HardAttention, LayerPlan
 from axformer_lightning.anatomy.models import (
     ORIGINAL,
     Anatomy,
@@ -28,6 +29,7 @@ from axformer_lightning.anatomy.models import (
 
 __all__ = [
     "BERT",
+    "BLOCKS",
     "FAMILIES",
     "IN_INT8",
     "KINDS",
@@ -35,6 +37,7 @@ __all__ = [
     "WORD_EMBEDDINGS",
     "Anatomy",
     "Block",
+    "BlockRanges",
     "Candidate",
     "Family",
     "HardAttention",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from axformer_lightning.anatomy.layers import WORD_EMBEDDINGS, HardAttention, LayerPlan
+from axformer_lightning.anatomy.layers import WORD_EMBEDDINGS, BlockRanges, HardAttention, LayerPlan
 
 BLOCKS = ("attention", "feed_forward")  # of a layer, in the order in which they run
 PhaseName = Literal["hard_attention", "pruning", "int8"]
@@ -22,6 +22,7 @@ class SearchSpace:
         int8_embeddings: whether the embeddings may be tried in int8.
         ladders: for each layer, by kind of block and number of units, what is left of the block. Where there are any,
             blocks are tried at these widths instead of without single parts.
+        int8_ranges: for each layer, by kind of block, its ranges. Where there are any, int8 is static.
         layer: the layer that is looked at.
     """
 
@@ -30,6 +31,7 @@ class SearchSpace:
     hard_attention: HardAttention | None = None
     int8_embeddings: bool = False
     ladders: tuple[Mapping[str, Mapping[int, LayerPlan]], ...] = field(default=(), hash=False)
+    int8_ranges: tuple[Mapping[str, BlockRanges], ...] = field(default=(), hash=False)
     layer: int = 0
 
     @property
@@ -44,6 +46,10 @@ class SearchSpace:
     def ladder(self, kind: str) -> Mapping[int, LayerPlan]:
         """Return the widths of one block of the layer that is looked at."""
         return self.ladders[self.layer].get(kind, {}) if self.ladders else {}
+
+    def ranges(self, kind: str) -> BlockRanges | None:
+        """Return the ranges of one block of the layer that is looked at; None where int8 is dynamic."""
+        return self.int8_ranges[self.layer].get(kind) if self.int8_ranges else None
 
 
 @dataclass(frozen=True)
@@ -198,13 +204,13 @@ KINDS: dict[str, Kind] = {
     "int8_feed_forward": Kind(
         block="feed_forward",
         offers=lambda layer, space: _in_floats(layer, "feed_forward", layer.kept_neurons(space.intermediate_size)),
-        apply=lambda layer, index, space: layer.in_int8("feed_forward"),
+        apply=lambda layer, index, space: layer.in_int8("feed_forward", space.ranges("feed_forward")),
         phase="int8",
     ),
     "int8_attention": Kind(
         block="attention",
         offers=lambda layer, space: _in_floats(layer, "attention", layer.kept_heads(space.num_heads)),
-        apply=lambda layer, index, space: layer.in_int8("attention"),
+        apply=lambda layer, index, space: layer.in_int8("attention", space.ranges("attention")),
         phase="int8",
     ),
 }

@@ -42,6 +42,21 @@ class HardAttention:
 
 
 @dataclass(frozen=True)
+class BlockRanges:
+    """The ranges of a block in static int8: of what its linear layers read, measured beforehand.
+
+    Args:
+        block: attention or feed_forward.
+        outer: the least and the largest of what its in-projections read, zero among them.
+        inner: the same of what its out-projection reads.
+    """
+
+    block: str
+    outer: tuple[float, float]
+    inner: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class LayerPlan:
     """What is left of one transformer layer, in indices of the original model.
 
@@ -52,6 +67,7 @@ class LayerPlan:
         neurons_removed: removed half-open ranges of the intermediate dimension, ascending and disjoint.
         hard_attention: settings of hard attention, or None for soft attention.
         int8: which blocks are in int8, in the order in which they run; in the first layer also ``"embeddings"``.
+        int8_ranges: of those blocks that are in static int8; the others find their ranges anew in each call.
     """
 
     attention: BlockState = "kept"
@@ -60,6 +76,7 @@ class LayerPlan:
     neurons_removed: tuple[tuple[int, int], ...] = ()
     hard_attention: HardAttention | None = None
     int8: tuple[str, ...] = ()
+    int8_ranges: tuple[BlockRanges, ...] = ()
 
     @property
     def is_hard(self) -> bool:
@@ -82,7 +99,7 @@ class LayerPlan:
 
     def without_attention(self) -> "LayerPlan":
         """Return this layer without its attention block."""
-        return replace(self, attention="removed", heads_removed=(), int8=self._int8_without("attention"))
+        return replace(self.in_floats("attention"), attention="removed", heads_removed=())
 
     def without_head(self, head: int) -> "LayerPlan":
         """Return this layer without one more head."""
@@ -90,19 +107,33 @@ class LayerPlan:
 
     def without_feed_forward(self) -> "LayerPlan":
         """Return this layer without its feed-forward block."""
-        return replace(self, feed_forward="removed", neurons_removed=(), int8=self._int8_without("feed_forward"))
+        return replace(self.in_floats("feed_forward"), feed_forward="removed", neurons_removed=())
 
-    def in_int8(self, part: str) -> "LayerPlan":
-        """Return this layer with one more of :data:`IN_INT8` in int8.
+    def in_int8(self, part: str, ranges: BlockRanges | None = None) -> "LayerPlan":
+        """Return this layer with one more of :data:`IN_INT8` in int8; with ``ranges``, in static int8.
 
         Example:
             >>> LayerPlan().in_int8("feed_forward").in_int8("attention").int8
             ('attention', 'feed_forward')
         """
-        return replace(self, int8=tuple(name for name in IN_INT8 if name in (*self.int8, part)))
+        kept = [*self.in_floats(part).int8_ranges, *([] if ranges is None else [ranges])]
+        return replace(
+            self,
+            int8=tuple(name for name in IN_INT8 if name in (*self.int8, part)),
+            int8_ranges=tuple(sorted(kept, key=lambda known: IN_INT8.index(known.block))),
+        )
 
-    def _int8_without(self, part: str) -> tuple[str, ...]:
-        return tuple(name for name in self.int8 if name != part)
+    def in_floats(self, part: str) -> "LayerPlan":
+        """Return this layer with one of :data:`IN_INT8` in floats."""
+        return replace(
+            self,
+            int8=tuple(name for name in self.int8 if name != part),
+            int8_ranges=tuple(ranges for ranges in self.int8_ranges if ranges.block != part),
+        )
+
+    def ranges_of(self, block: str) -> BlockRanges | None:
+        """Return the ranges of a block; None where it has none."""
+        return next((ranges for ranges in self.int8_ranges if ranges.block == block), None)
 
     def without_neurons(self, start: int, stop: int) -> "LayerPlan":
         """Return this layer without the neurons of one more half-open range; touching ranges are joined.

@@ -19,6 +19,7 @@ class Int8Callback(SearchCallback):
 
     Args:
         embeddings: whether the embeddings of words are tried, too.
+        static: see :class:`~axformer_lightning.search.Int8`.
         options: see :class:`~axformer_lightning.callbacks.agreement.CallbackOptions`.
 
     Raises:
@@ -26,8 +27,10 @@ class Int8Callback(SearchCallback):
 
     Example:
         >>> Int8Callback(embeddings=False).settings
-        Int8(embeddings=False)
+        Int8(embeddings=False, static=False)
     """
 
-    def __init__(self, embeddings: bool = Int8.embeddings, **options: Unpack[CallbackOptions]) -> None:
-        super().__init__(Int8(embeddings), {"tolerance": TOLERANCE, **options})
+    def __init__(
+        self, embeddings: bool = Int8.embeddings, static: bool = Int8.static, **options: Unpack[CallbackOptions]
+    ) -> None:
+        super().__init__(Int8(embeddings, static), {"tolerance": TOLERANCE, **options})

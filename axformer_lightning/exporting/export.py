@@ -15,7 +15,7 @@ from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format, Ready
 from axformer_lightning.exporting.graph import example, plain_copy
 from axformer_lightning.exporting.notes import Notes, notes_of
-from axformer_lightning.int8 import has_embeddings, int8_modules
+from axformer_lightning.int8 import has_embeddings, int8_modules, int8_ranges
 
 OPSET, OLDEST_OPSET = 20, 18
 Int8 = bool | Iterable[str] | None
@@ -149,7 +149,8 @@ def _ready(
 ) -> Ready:
     plain = plain_copy(model)
     batch, notes = described(plain, model, names, tokenizer)
-    return Ready(plain, batch, notes, {name: plain.get_submodule(name) for name in names}, opset)
+    modules = {name: plain.get_submodule(name) for name in names}
+    return Ready(plain, batch, notes, modules, int8_ranges(model, layers_left(model)), opset)
 
 
 def described(

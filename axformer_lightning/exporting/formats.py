@@ -50,6 +50,7 @@ class Ready:
         batch: to trace it with.
         notes: to be kept in the file.
         int8: the modules to be in int8, by name.
+        ranges: of those that are in static int8, by name.
         opset: version of ONNX's operators.
     """
 
@@ -57,6 +58,7 @@ class Ready:
     batch: dict[str, Any]
     notes: Notes
     int8: dict[str, nn.Module]
+    ranges: dict[str, tuple[float, float]]
     opset: int
 
 
@@ -102,7 +104,7 @@ def _onnx_model(ready: Ready, *, fused: bool) -> Any:
     config = OnnxConfig(dynamic_shapes=dynamic_shapes(ready.batch), opset_version=ready.opset)
     with quietly(), torch.no_grad():
         model = OnnxExporter().export(ready.model, ready.batch, config=config).program
-        round_graph_(model, ready.int8)
+        round_graph_(model, ready.int8, ready.ranges)
         if fused:
             fuse_for_onnxruntime(model, "cpu")
     model.metadata_props.update(ready.notes.to_text())

@@ -3,33 +3,42 @@
 `onnxruntime.quantization` would round the same products to the same grids, but a table of embeddings to one step
 for all rows, and it does not say which module of torch a product came from. The exporter does.
 
+Static int8 is a product in floats of what `QuantizeLinear` and `DequantizeLinear` give: engines make one product of
+whole numbers of it, OpenVINO among them, which knows no fast form of the dynamic one.
+
 Shape suffixes: ``O`` rows of a weight, ``I`` its columns.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from axformer_lightning.int8.rounding import to_int8
+from axformer_lightning.int8.rounding import grid_of, to_int8
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules around an operator
 
 
-def round_graph_(model: Any, modules: Mapping[str, nn.Module]) -> None:
+def round_graph_(
+    model: Any, modules: Mapping[str, nn.Module], ranges: Mapping[str, tuple[float, float]] = MappingProxyType({})
+) -> None:
     """Put products and look-ups of ``modules`` in int8, in place.
 
     Args:
         model: an `onnx_ir.Model`, as exported and before operators are fused.
         modules: linear layers and embeddings, by their names in the model that was exported.
+        ranges: of what those linear layers read that are in static int8, by name.
 
     Raises:
         ValueError: if the graph has no product or look-up of a module.
     """
     import onnx_ir as ir
 
-    graph, read, found = model.graph, {}, set()
+    graph, found = model.graph, set()
+    read: dict[tuple[Any, Any], Any] = {}
     tables: dict[str, tuple[Any, Any]] = {}
     for node in [node for node in graph if node.op_type in ("MatMul", "Gemm", "Gather")]:
         name = _module_of(node)
@@ -41,11 +50,13 @@ def round_graph_(model: Any, modules: Mapping[str, nn.Module]) -> None:
         if node.op_type == "Gather":
             new = _look_up(tape, node.inputs[1], *tables[name])
         else:
-            x = node.inputs[0]
-            if x not in read:  # query, key and value read the same
-                read[x] = tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3)
-            bias = node.inputs[2] if node.op_type == "Gemm" else None
-            new = _product(tape, read[x], *tables[name], bias)
+            key = node.inputs[0], ranges.get(name)
+            if key not in read:  # query, key and value read the same
+                read[key] = _dynamic(tape, key[0]) if key[1] is None else _static(tape, graph, *key)
+            product = _product if key[1] is None else _product_of_floats
+            new = product(tape, read[key], *tables[name])
+            if node.op_type == "Gemm":
+                new = tape.op("Add", [new, node.inputs[2]])
         old = node.outputs[0]
         new.shape, new.dtype = old.shape, old.dtype
         graph.insert_before(node, tape.nodes)
@@ -88,12 +99,26 @@ def _look_up(tape: Any, ids: Any, weight_OI: Any, step_O1: Any) -> Any:
     return tape.op("Mul", [whole, tape.op("Gather", [step_O1, ids])])
 
 
-def _product(tape: Any, read: Any, weight_IO: Any, step_O: Any, bias: Any) -> Any:
+def _dynamic(tape: Any, x: Any) -> Any:
+    return tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3)
+
+
+def _static(tape: Any, graph: Any, x: Any, range_: tuple[float, float]) -> Any:
+    step, zero = (value.numpy() for value in grid_of(*torch.tensor(range_)))
+    grid = [_put(graph, f"{x.name}.step", step), _put(graph, f"{x.name}.zero", zero.astype(np.uint8))]
+    return tape.op("DequantizeLinear", [tape.op("QuantizeLinear", [x, *grid]), *grid])
+
+
+def _product_of_floats(tape: Any, read: Any, weight_IO: Any, step_O: Any) -> Any:
+    weight = tape.op("DequantizeLinear", [weight_IO, step_O], attributes={"axis": 1})
+    return tape.op("MatMul", [read, weight])
+
+
+def _product(tape: Any, read: Any, weight_IO: Any, step_O: Any) -> Any:
     import onnx_ir as ir
 
     whole, step, zero = read  # in the order that ONNX Runtime makes one operator of
     product = tape.op(
         "Cast", [tape.op("MatMulInteger", [whole, weight_IO, zero])], attributes={"to": ir.DataType.FLOAT}
     )
-    scaled = tape.op("Mul", [product, tape.op("Mul", [step, step_O])])
-    return scaled if bias is None else tape.op("Add", [scaled, bias])
+    return tape.op("Mul", [product, tape.op("Mul", [step, step_O])])

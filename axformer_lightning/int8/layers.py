@@ -13,6 +13,9 @@ from axformer_lightning.int8.rounding import rounded_activations, rounded_rows, 
 class Int8Linear(nn.Linear):
     """A linear layer whose weights, and what it reads, are rounded to 8 bits.
 
+    Attributes:
+        int8_range: of what it reads, zero among it; None where each call finds its own.
+
     Example:
         >>> import torch
         >>> layer = Int8Linear(2, 1, bias=False)
@@ -21,9 +24,11 @@ class Int8Linear(nn.Linear):
         tensor([[-0.7650]], grad_fn=<MmBackward0>)
     """
 
+    int8_range: tuple[float, float] | None = None
+
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer gives, both factors rounded."""
-        return functional.linear(rounded_activations(x), rounded_weight(self.weight), self.bias)
+        return functional.linear(rounded_activations(x, self.int8_range), rounded_weight(self.weight), self.bias)
 
 
 class Int8Embedding(nn.Embedding):

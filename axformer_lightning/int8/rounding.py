@@ -1,7 +1,7 @@
 """The grids of int8: symmetric for weights, with a step for each row; asymmetric for activations, with one for all.
 
-They are those of ONNX Runtime (dynamic quantization, weights per channel), so that a search decides on what the
-exported model computes, but for the rounding of sums.
+They are those of ONNX Runtime (dynamic or static quantization, weights per channel), so that a search decides on what
+the exported model computes, but for the rounding of sums.
 
 Shape suffixes: ``O`` rows of a weight, ``I`` its columns.
 """
@@ -55,24 +55,39 @@ def rounded_rows(rows: Tensor) -> Tensor:
     return rounded_weight(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape)
 
 
-def rounded_activations(x: Tensor) -> Tensor:
-    """Return activations on a grid of 256 values from their least to their largest, zero included.
+def rounded_activations(x: Tensor, range_: tuple[float, float] | None = None) -> Tensor:
+    """Return activations on a grid of 256 values from the least to the largest, zero included.
 
-    As `DynamicQuantizeLinear` of ONNX: the range is that of the whole tensor, so what else is in a batch counts.
+    Args:
+        x: of any shape.
+        range_: the least and the largest, zero between them, as of `QuantizeLinear` of ONNX: what is outside becomes
+            one of the two. By default those of the whole tensor, as of `DynamicQuantizeLinear`, so what else is in a
+            batch counts.
 
     Example:
         >>> rounded_activations(torch.tensor([-1.0, 0.0, 0.5, 1.55]))
         tensor([-1.0000,  0.0000,  0.5000,  1.5500])
+        >>> rounded_activations(torch.tensor([-1.0, 0.0, 0.5, 1.55]), (0.0, 1.275))
+        tensor([0.0000, 0.0000, 0.5000, 1.2750])
     """
     now = x.detach().float()
     if not now.numel():
         return x
-    least, most = torch.aminmax(now)
+    step, zero = grid_of(*(torch.aminmax(now) if range_ is None else now.new_tensor(range_)))
+    return _straight_through(x, (torch.clamp(torch.round(now / step) + zero, 0, STEPS) - zero) * step)
+
+
+def grid_of(least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the step of the grid of activations of a range, and which of its 256 values is zero.
+
+    Example:
+        >>> grid_of(torch.tensor(-1.0), torch.tensor(1.55))
+        (tensor(0.0100), tensor(100.))
+    """
     least, most = least.clamp(max=0), most.clamp(min=0)
     step = (most - least) / STEPS
     step = torch.where(step == 0, torch.ones_like(step), step)
-    zero = torch.round(-least / step).clamp(0, STEPS)
-    return _straight_through(x, (torch.clamp(torch.round(now / step) + zero, 0, STEPS) - zero) * step)
+    return step, torch.round(-least / step).clamp(0, STEPS)
 
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:

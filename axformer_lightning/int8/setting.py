@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import WORD_EMBEDDINGS, LayerPlan, anatomy_of
+from axformer_lightning.anatomy import WORD_EMBEDDINGS, Block, LayerPlan, anatomy_of
 from axformer_lightning.int8.layers import PLAIN, ROUNDED
 
 
@@ -30,13 +30,30 @@ def int8_modules(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[st
         if WORD_EMBEDDINGS in layer.int8:
             words = model.get_input_embeddings()
             found |= {name: module for name, module in model.named_modules() if module is words}
-        for block in anatomy.blocks:
-            if block.kind not in layer.int8 or not block.left(layer):
-                continue
-            inside = dict(model.get_submodule(anatomy.layers[i]).named_modules())
-            parts = [part for part in (*block.in_projections, block.out_projection) if part in inside]
-            found |= {anatomy.name(i, part): inside[part] for part in parts}
+        for _, parts in blocks_in_int8(model, i, layer):
+            found |= {anatomy.name(i, part): module for part, module in parts.items()}
     return {name: module for name, module in found.items() if type(module) in kinds}
+
+
+def int8_ranges(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the linear layers that ``layers`` want in static int8, by name relative to the model."""
+    anatomy, found = anatomy_of(model), dict[str, tuple[float, float]]()
+    for i, layer in enumerate(layers):
+        for block, parts in blocks_in_int8(model, i, layer):
+            if ranges := layer.ranges_of(block.kind):
+                for part in parts:
+                    found[anatomy.name(i, part)] = ranges.inner if part == block.out_projection else ranges.outer
+    return found
+
+
+def blocks_in_int8(model: PreTrainedModel, i: int, layer: LayerPlan) -> Iterator[tuple[Block, dict[str, nn.Module]]]:
+    """Yield the blocks of a layer that are to be in int8, each with its linear layers by name in the layer."""
+    anatomy = anatomy_of(model)
+    for block in anatomy.blocks:
+        if block.kind in layer.int8 and block.left(layer):
+            inside = dict(model.get_submodule(anatomy.layers[i]).named_modules())
+            parts = (*block.in_projections, block.out_projection)
+            yield block, {part: inside[part] for part in parts if part in inside}
 
 
 def check_can_be_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
@@ -71,16 +88,20 @@ def set_int8_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
     wanted = set(map(id, int8_modules(model, layers).values()))
     for module in model.modules():
         kind = type(module)
-        if id(module) in wanted:
-            module.__class__ = ROUNDED.get(kind, kind)
-        elif kind in PLAIN:
+        if kind in PLAIN:
+            module.__dict__.pop("int8_range", None)
             module.__class__ = PLAIN[kind]
+        if id(module) in wanted:
+            module.__class__ = ROUNDED[type(module)]
+    for name, range_ in int8_ranges(model, layers).items():
+        model.get_submodule(name).int8_range = range_
 
 
 @contextmanager
 def rounding(model: PreTrainedModel, layers: Sequence[LayerPlan], before: Sequence[LayerPlan]) -> Iterator[None]:
     """Run ``model`` with what ``layers`` want in int8, and restore that of ``before`` afterwards."""
-    if all(layer.int8 == was.int8 for layer, was in zip(layers, before, strict=True)):
+    pairs = zip(layers, before, strict=True)
+    if all((layer.int8, layer.int8_ranges) == (was.int8, was.int8_ranges) for layer, was in pairs):
         yield
         return
     set_int8_(model, layers)

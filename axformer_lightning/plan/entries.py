@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any
 
-from axformer_lightning.anatomy import IN_INT8, KINDS, WORD_EMBEDDINGS, HardAttention, LayerPlan
+from axformer_lightning.anatomy import IN_INT8, KINDS, WORD_EMBEDDINGS, BlockRanges, HardAttention, LayerPlan
 from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_list, read_number, read_typed
 
 
@@ -70,10 +70,21 @@ def check_layer(layer: LayerPlan, where: str, num_heads: int, intermediate_size:
 
 
 def check_int8(layer: LayerPlan, where: str, *, is_first: bool) -> None:
-    """Raise unless what a layer has in int8 is there."""
+    """Raise unless what a layer has in int8 is there, and its ranges are those of such blocks."""
     possible = [name for name in IN_INT8 if (is_first if name == WORD_EMBEDDINGS else getattr(layer, name) == "kept")]
     if list(layer.int8) != [name for name in possible if name in layer.int8]:
         raise ValueError(f"Expected {where}.int8 to hold some of {possible}, in this order, got {list(layer.int8)}.")
+    ranged = [ranges.block for ranges in layer.int8_ranges]
+    can = [name for name in layer.int8 if name != WORD_EMBEDDINGS]
+    if ranged != [name for name in can if name in ranged]:
+        raise ValueError(f"Expected {where}.int8_ranges to hold some of {can}, in this order, got {ranged}.")
+    for ranges in layer.int8_ranges:
+        for least, most in (ranges.outer, ranges.inner):
+            if not least <= 0 <= most:
+                raise ValueError(
+                    f"Expected {where}.int8_ranges to hold ranges around zero, got {[least, most]} of the"
+                    f" {ranges.block} block."
+                )
 
 
 def check_decision(decision: Decision, where: str, num_layers: int, num_heads: int, intermediate_size: int) -> None:
@@ -110,7 +121,22 @@ def read_layer(data: object, where: str) -> LayerPlan:
         neurons_removed=tuple(ranges),
         hard_attention=hard,
         int8=tuple(read_typed(name, str, f"{where}.int8") for name in read_list(item["int8"], f"{where}.int8")),
+        int8_ranges=tuple(
+            _read_ranges(ranges, f"{where}.int8_ranges")
+            for ranges in read_list(item["int8_ranges"], f"{where}.int8_ranges")
+        ),
     )
+
+
+def _read_ranges(data: object, where: str) -> BlockRanges:
+    item = read_fields(data, where, names_of(BlockRanges))
+    pairs = []
+    for name in ("outer", "inner"):
+        if len(read_list(item[name], where)) != 2:
+            raise ValueError(f"Expected {where} to hold pairs [least, most], got {short(item[name])}.")
+        least, most = (read_number(value, where) for value in item[name])
+        pairs.append((least, most))
+    return BlockRanges(read_typed(item["block"], str, where), *pairs)
 
 
 def read_decision(data: object, where: str) -> Decision:

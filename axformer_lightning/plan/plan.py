@@ -69,7 +69,10 @@ class Plan:
     @property
     def removes_nothing(self) -> bool:
         """Tell whether no weight is removed; hard attention may be on, and blocks in int8."""
-        return all(layer == LayerPlan(hard_attention=layer.hard_attention, int8=layer.int8) for layer in self.layers)
+        return all(
+            layer.attention == "kept" == layer.feed_forward and not layer.heads_removed + layer.neurons_removed
+            for layer in self.layers
+        )
 
     def removes_all_of(self, other: "Plan") -> bool:
         """Tell whether this plan can follow ``other`` on the same model, as it keeps nothing that ``other`` removes."""

@@ -9,7 +9,7 @@ from reprlib import repr as short
 from typing import Any
 
 FORMAT = "axformer-plan"
-VERSION = 4
+VERSION = 5
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,10 +54,20 @@ def _in_floats(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"layers": _each(data["layers"], lambda layer: {"int8": []} | layer)}
 
 
+def _dynamic(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 5: layers say the ranges of blocks in static int8, of which there were none before."""
+    return data | {"layers": _each(data["layers"], lambda layer: {"int8_ranges": []} | layer)}
+
+
 def _each(items: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     if not isinstance(items, list):
         return items
     return [change(dict(item)) if isinstance(item, Mapping) else item for item in items]
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_measures, 2: _as_cut, 3: _in_floats}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _with_measures,
+    2: _as_cut,
+    3: _in_floats,
+    4: _dynamic,
+}

@@ -10,7 +10,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import Anatomy, Candidate, LayerPlan, SearchSpace, anatomy_of, layers_left
+from axformer_lightning.anatomy import (
+    WORD_EMBEDDINGS,
+    Anatomy,
+    Candidate,
+    LayerPlan,
+    SearchSpace,
+    anatomy_of,
+    layers_left,
+)
 from axformer_lightning.criteria import Rule
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.repair import Moments, measure_moments
@@ -135,8 +143,7 @@ def measure_baseline(
         with attending(transformer, wanted, layers):
             return measure_moments(module, transformer, batches, ranks=ranks)
 
-    # Activations in int8 have the range of all tokens.
-    first_token = settings.shortcuts.first_token and not settings.int8 and not any(layer.int8 for layer in layers)
+    first_token = settings.shortcuts.first_token and not _has_dynamic_int8(settings, layers)
     most = Reads.FIRST_TOKEN if first_token else Reads.LAST_LAYER
     found = first_pass(whole, step, batches, ranks, most)
     meter = Meter(
@@ -159,6 +166,13 @@ def measure_baseline(
         longest=found.longest,
         moments_of=moments_of,
     )
+
+
+def _has_dynamic_int8(settings: SearchSettings, layers: Sequence[LayerPlan]) -> bool:
+    """Tell whether some activations are, or may be, rounded by the range of all tokens."""
+    if settings.int8 is not None and not settings.int8.static:
+        return True
+    return any(layer.ranges_of(block) is None for layer in layers for block in layer.int8 if block != WORD_EMBEDDINGS)
 
 
 def score_of(

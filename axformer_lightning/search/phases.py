@@ -21,6 +21,7 @@ class Phase:
         sweeps: how often what is left is tried, at most; None for as often as it takes.
         inspection_factor: the parts of a rejected candidate are tried where its loss is below this times the best.
         repairs: whether candidates are judged repaired, at widths instead of parts, which are always tried.
+        calibrates: whether it begins with measuring the ranges of static int8.
     """
 
     name: PhaseName
@@ -29,6 +30,7 @@ class Phase:
     sweeps: int | None = 1
     inspection_factor: float = 1.0
     repairs: bool = False
+    calibrates: bool = False
 
 
 def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
@@ -47,7 +49,7 @@ def phases_of(settings: SearchSettings) -> tuple[Phase, ...]:
         factor = math.inf if pruning.repair else pruning.inspection_factor
         phases.append(Phase("pruning", settings.rule, pruning.strategy, pruning.sweeps, factor, pruning.repair))
     if settings.int8:
-        phases.append(Phase("int8", settings.int8_rule or settings.rule))
+        phases.append(Phase("int8", settings.int8_rule or settings.rule, calibrates=settings.int8.static))
     return tuple(phases)
 
 

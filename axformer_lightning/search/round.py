@@ -1,6 +1,7 @@
 """One round of search on one model: candidates in, decisions out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -8,6 +9,7 @@ from axformer_lightning.anatomy import KINDS, Candidate, LayerPlan, SearchSpace,
 from axformer_lightning.criteria import inspection_bar, votes_suffice
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
+from axformer_lightning.int8 import observing
 from axformer_lightning.repair import AsLeft, ladders_of
 from axformer_lightning.replay import Ends, Part, Score, never
 from axformer_lightning.search.baseline import Baseline
@@ -57,7 +59,11 @@ class Round:
         outcome: Outcome[Candidate, Score] = Outcome((), self.baseline.score, ())
         now = self
         for phase in phases_of(self.settings):
-            now = self._repairing(outcome.accepted) if phase.repairs else self
+            now = self
+            if phase.repairs:
+                now = self._repairing(outcome.accepted)
+            elif phase.calibrates:
+                now = self._calibrated(outcome.accepted)
             scores: dict[Candidates, Score] = {}  # of this phase alone: votes depend on its tolerance
             sweep = partial(now._sweep, phase, scores, on_trial, recorded)
             after = repeat_sweeps(sweep, phase.sweeps, best=outcome.best, accepted=outcome.accepted)
@@ -70,6 +76,22 @@ class Round:
         left = AsLeft(replay, self.baseline.moments_of(layers))
         ladders = ladders_of(replay.transformer, replay.anatomy, layers, left.moments)
         return replace(self, left=left, space=replace(self.space, ladders=ladders))
+
+    def _calibrated(self, accepted: Candidates) -> "Round":
+        """Return the round in which int8 is static, with the ranges of the model with what was accepted before."""
+        baseline, replay, layers = self.baseline, self.baseline.replay, self.layers_with(accepted)
+        with self._left_as(layers), observing(replay.transformer, layers) as observed:
+            for batch in baseline.batches:
+                baseline.step(batch)
+        ranges = observed.together(baseline.meter.ranks.gather)
+        return replace(self, space=replace(self.space, int8_ranges=tuple(ranges)))
+
+    @contextmanager
+    def _left_as(self, layers: Sequence[LayerPlan]) -> Iterator[None]:
+        """Let the model run as ``layers`` leave it, but for int8."""
+        transformer = self.baseline.replay.transformer
+        with closed(transformer, layers), attending(transformer, layers, self.baseline.replay.before):
+            yield
 
     def layers_with(self, candidates: Iterable[Candidate]) -> tuple[LayerPlan, ...]:
         """Return what is left of each layer with ``candidates`` applied."""
@@ -115,7 +137,7 @@ class Round:
 
     def _best_first(self, steps: Iterable[Step[Candidate]], layers: tuple[LayerPlan, ...]) -> Iterable[Step[Candidate]]:
         baseline, replay = self.baseline, self.baseline.replay
-        with closed(replay.transformer, layers), attending(replay.transformer, layers, replay.before):
+        with self._left_as(layers):
             changes = predicted_changes(
                 baseline.step, baseline.batches, replay.transformer, replay.anatomy, replay.before, self.space
             )

@@ -54,9 +54,12 @@ class Int8:
 
     Args:
         embeddings: whether the embeddings of words are tried, too.
+        static: whether the range of what a linear layer reads is measured on the search set, once, instead of found
+            anew in each call. What else is in a batch then moves no prediction.
     """
 
     embeddings: bool = True
+    static: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -73,10 +73,11 @@ def deployed(
     runs: dict[tuple[str, str], tuple[Run, int, int]] = {}
     chosen = [name for name in engines if ENGINES[name].is_installed]
     for name, model in models.items():
-        rounded = quantize(model, search) if any(ENGINES[engine].int8 for engine in chosen) else None
+        wanted = {ENGINES[engine].static for engine in chosen if ENGINES[engine].int8}
+        rounded = {static: quantize(model, search, static=static) for static in wanted}
         for engine in chosen:
             way = ENGINES[engine]
-            given = rounded if way.int8 and rounded is not None else model
+            given = rounded[way.static] if way.int8 else model
             count = sum(len(layer.int8) for layer in layers_left(given)) if way.int8 else 0
             where = directory / f"{name}-{engine}".replace(" ", "-").lower()
             runs[name, engine] = (*put_into(way, given, where, threads=threads), count)

@@ -28,11 +28,13 @@ class Engine:
     Args:
         format: row of :data:`~axformer_lightning.exporting.FORMATS`; None for PyTorch itself.
         int8: whether blocks are in int8.
+        static: whether they are in static int8.
         dtype: of the weights in PyTorch.
     """
 
     format: str | None = None
     int8: bool = False
+    static: bool = False
     dtype: torch.dtype = torch.float32
 
     @property
@@ -52,8 +54,10 @@ ENGINES = {
     "PyTorch bfloat16": Engine(dtype=torch.bfloat16),
     "ONNX float": Engine("onnx"),
     "ONNX int8": Engine("onnx", int8=True),
+    "ONNX static int8": Engine("onnx", int8=True, static=True),
     "OpenVINO float": Engine("openvino"),
     "OpenVINO int8": Engine("openvino", int8=True),
+    "OpenVINO static int8": Engine("openvino", int8=True, static=True),
 }
 
 
@@ -66,7 +70,7 @@ def check_engines(names: list[str]) -> None:
     Example:
         >>> check_engines(["PyTorch float", "TensorRT"])
         Traceback (most recent call last):
-        ValueError: Expected engines out of ['PyTorch float', ..., 'OpenVINO int8'], got ['TensorRT'].
+        ValueError: Expected engines out of ['PyTorch float', ..., 'OpenVINO static int8'], got ['TensorRT'].
     """
     if unknown := sorted(set(names) - set(ENGINES)):
         raise ValueError(f"Expected engines out of {list(ENGINES)}, got {unknown}.")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from axformer_lightning import apply_plan_, export_model
-from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.anatomy import BLOCKS, BlockRanges, HardAttention, LayerPlan
 from axformer_lightning.exporting import FORMATS, read_exported
 from axformer_lightning.exporting.export import int8_names
 from axformer_lightning.int8 import set_int8_
@@ -28,6 +28,11 @@ EMPTY = (
     LayerPlan(heads_removed=(0, 1, 3)),
 )
 INT8 = (CUT[0].in_int8("embeddings").in_int8("attention"), CUT[1].in_int8("feed_forward"), LayerPlan())
+RANGES = {kind: BlockRanges(kind, (-3.0, 3.5), (-1.0, 2.0)) for kind in BLOCKS}
+STATIC = tuple(
+    layer.in_int8("attention", RANGES["attention"]).in_int8("feed_forward", RANGES["feed_forward"])
+    for layer in (LayerPlan(heads_removed=(1,)), LayerPlan(), LayerPlan(neurons_removed=((8, 16),)))
+)
 PLANS = {"cut": CUT, "no units left": EMPTY, "dense": (LayerPlan(),) * 3}
 
 
@@ -83,7 +88,9 @@ def int8_cases():
     yield pytest.param("bert", "onnx", INT8, id="bert-some")
     for family in (*LAYOUTS, "vit"):
         yield pytest.param(family, "onnx", everything, id=f"{family}-all", marks=pytest.mark.slow)
+    yield pytest.param("bert", "onnx", STATIC, id="bert-static")
     yield pytest.param("bert", "openvino", INT8, id="bert-openvino", marks=pytest.mark.slow)
+    yield pytest.param("bert", "openvino", STATIC, id="bert-openvino-static", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("family", "name", "layers"), [*int8_cases()])

@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -7,11 +8,20 @@ from torch import nn
 
 from axformer_lightning import apply_plan_, load_pretrained, quantize, save_pretrained
 from axformer_lightning.anatomy import LayerPlan, anatomy_of, layers_left
-from axformer_lightning.int8 import Int8Embedding, Int8Linear, has_embeddings, int8_modules, rounding, set_int8_
+from axformer_lightning.int8 import (
+    Int8Embedding,
+    Int8Linear,
+    has_embeddings,
+    int8_modules,
+    int8_ranges,
+    observing,
+    rounding,
+    set_int8_,
+)
 from axformer_lightning.int8.rounding import weight_steps
 from axformer_lightning.plan import Plan, plan_of
-from axformer_lightning.rounds import search_and_cut_
-from axformer_lightning.search import Int8, Pruning, SearchSettings, make_settings
+from axformer_lightning.rounds import ROUNDED, search_and_cut_
+from axformer_lightning.search import Int8, Pruning, SearchSettings, Shortcuts, make_settings
 from axformer_lightning.search.options import PUBLISHED
 
 pytestmark = pytest.mark.one_implementation
@@ -109,6 +119,72 @@ def test_embeddings_are_in_int8_in_the_file_and_the_model_comes_back_to_the_bit(
     save_pretrained(loaded, tmp_path / "again")
     first, second = (path.joinpath("model.safetensors").read_bytes() for path in (tmp_path, tmp_path / "again"))
     assert first == second
+
+
+def test_static_ranges_are_those_of_what_is_read_on_the_search_set(tiny):
+    model, batch, read = tiny.model("bert", "eager"), tiny.batch((9,) * 6), {}
+    hooks = []
+    for name in int8_modules(model, everything(model)):
+        module = model.get_submodule(name)
+        if isinstance(module, nn.Linear):
+            note = partial(lambda name, module, args: read.update({name: args[0]}), name)
+            hooks.append(module.register_forward_pre_hook(note))
+    with torch.no_grad():
+        model(**batch)
+    for hook in hooks:
+        hook.remove()
+    small = quantize(model, [batch], static=True, tolerance=9.0)
+    ranges = int8_ranges(small, small.axformer_plan.layers)
+    assert ranges.keys() == read.keys()
+    for name, (least, most) in ranges.items():
+        assert (least, most) == pytest.approx(
+            (min(0, read[name].min().item()), max(0, read[name].max().item())), rel=1e-4
+        )
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_what_else_is_in_a_batch_moves_predictions_in_dynamic_int8_alone(tiny, logits, static):
+    model, batch = tiny.model("bert", "eager"), tiny.batch((9,) * 6)
+    small = quantize(model, [batch], static=static, tolerance=9.0)
+    alone = logits(small, {name: value[:1] for name, value in batch.items()})
+    assert torch.allclose(logits(small, batch)[:1], alone, atol=1e-6) == static
+
+
+def test_static_ranges_are_in_the_file_and_in_what_training_saves(tiny, logits, tmp_path):
+    model, batch = tiny.model("bert", "eager"), tiny.batch((9,) * 6)
+    small = quantize(model, [batch], static=True, tolerance=9.0)
+    save_pretrained(small, tmp_path)
+    loaded = load_pretrained(tmp_path, attn_implementation="eager")
+    assert torch.equal(logits(loaded, batch), logits(small, batch))
+    again = tiny.model("bert", "eager")
+    apply_plan_(again, small.axformer_plan)
+    again.load_state_dict(small.state_dict())
+    assert torch.equal(logits(again, batch), logits(small, batch))
+    set_int8_(again, [LayerPlan()] * 3)
+    assert not any("int8_range" in module.__dict__ for module in again.modules())
+
+
+def test_static_int8_is_decided_the_same_where_only_the_first_token_is_computed(tiny):
+    model, batch = tiny.model("bert", "eager"), tiny.batch((9, 7, 8, 9, 5, 6))
+    plans, work = [], []
+    for first_token in (True, False):
+        settings = make_settings(None, None, ROUNDED, int8=Int8(static=True))
+        settings = replace(settings, shortcuts=Shortcuts(first_token=first_token))
+        small = copy.deepcopy(model)
+        cut = search_and_cut_(small, small, [batch], settings)
+        plans.append(cut.plan.layers)
+        work.append(cut.counts.layer_tokens)
+    assert plans[0] == plans[1]
+    assert work[0] < work[1]
+
+
+def test_processes_see_the_ranges_of_all(tiny):
+    model, batch = tiny.model("bert", "eager"), tiny.batch((9,) * 6)
+    with observing(model, [LayerPlan()] * 3) as observed:
+        model(**batch)
+    least, most = observed.together(lambda mine: [mine])[1]["attention"].outer
+    other = [2 * value for value in observed.most.flatten().tolist()]
+    assert observed.together(lambda mine: [mine, other])[1]["attention"].outer == (2 * least, 2 * most)
 
 
 def test_gradients_reach_the_weights_of_a_model_in_int8(model, batch):

@@ -1,19 +1,20 @@
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axformer_lightning.anatomy import BERT, Anatomy, HardAttention, LayerPlan
+from axformer_lightning.anatomy import BERT, Anatomy, BlockRanges, HardAttention, LayerPlan
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.plan.versions import UPGRADES, VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 
+RANGES = BlockRanges("feed_forward", (-1.5, 2.25), (0.0, 3.5))
 PLAN = Plan(
     "bert",
     2,
@@ -21,7 +22,7 @@ PLAN = Plan(
     48,
     (
         LayerPlan("kept", (1, 3), "removed", (), HardAttention(7, True)),
-        LayerPlan("removed", (), "kept", ((0, 8), (16, 48)), int8=("feed_forward",)),
+        LayerPlan("removed", (), "kept", ((0, 8), (16, 48))).in_int8("feed_forward", RANGES),
     ),
     (
         Decision(1, "head", 0, 1, 0.5, 0.75, 0.625, True, 192, 0.875, 0.75, 1000),
@@ -95,10 +96,12 @@ def test_this_version_writes_its_golden_file():
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_plans_of_every_version_load_for_ever(version):
-    """Decisions of version 1 have no size, before version 3 nothing was repaired, before 4 nothing was in int8."""
+    """Of version 1 decisions have no size; nothing was repaired before 3, in int8 before 4, in static int8 before 5."""
     lacking = ("encoder_parameters",) if version == 1 else ()
     decisions = [replace(decision, **dict.fromkeys(lacking)) for decision in PLAN.decisions]
-    layers = PLAN.layers if version >= 4 else tuple(replace(layer, int8=()) for layer in PLAN.layers)
+    lacking_int8 = {"int8": ()} if version < 4 else {}
+    lacking_ranges = {"int8_ranges": ()} if version < 5 else {}
+    layers = tuple(replace(layer, **lacking_int8, **lacking_ranges) for layer in PLAN.layers)
     assert Plan.load(GOLDEN / f"version{version}.json") == replace(
         PLAN, layers=layers, decisions=tuple(decisions), repaired=version >= 3
     )
@@ -120,6 +123,11 @@ def test_every_older_version_has_what_upgrades_it():
         (["layers", 1, "rank"], 3, r"layers\[1\] .*unknown ones: ..rank"),
         (["layers", 0, "int8"], ["feed_forward"], r"layers\[0\].int8 to hold some of \['embeddings', 'attention'\]"),
         (["layers", 1, "int8"], ["feed_forward", "embeddings"], r"layers\[1\].int8 to hold some of \['feed_forward'\]"),
+        (["layers", 0, "int8_ranges"], [asdict(RANGES)], r"layers\[0\].int8_ranges .*some of \[\], .*'feed_forward'"),
+        (["layers", 1, "int8_ranges", 0, "block"], "embeddings", r"some of \['feed_forward'\], .*\['embeddings'\]"),
+        (["layers", 1, "int8_ranges", 0, "outer"], [0.5, 1.0], r"around zero, got \[0.5, 1.0\] of the feed_forward"),
+        (["layers", 1, "int8_ranges", 0, "inner"], [-1.0], r"layers\[1\].int8_ranges .*pairs .*got \[-1.0\]"),
+        (["layers", 1, "int8_ranges", 0, "inner"], [-1.0, None], r"layers\[1\].int8_ranges .*finite number, got None"),
         (["layers", 1, "int8"], [3], r"layers\[1\].int8 .*str, got 3"),
         (["layers", 0, "hard_attention", "tau"], 1, r"layers\[0\].hard_attention .*unknown ones: ..tau"),
         (["decisions", 1, "seconds"], 1.5, r"decisions\[1\] .*unknown ones: ..seconds"),

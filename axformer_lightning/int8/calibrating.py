@@ -1,0 +1,82 @@
+"""Calibration: the ranges of what the linear layers of a model read, for static int8."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from axformer_lightning.anatomy import BLOCKS, BlockRanges, LayerPlan
+from axformer_lightning.int8.setting import blocks_in_int8
+
+RangesOfLayer = Mapping[str, BlockRanges]
+SIDES = ("outer", "inner")  # what in-projections read, and what the out-projection reads
+
+
+class Observed:
+    """The largest of what was read, and of its negative, by layer, block and side: zero where nothing was.
+
+    Args:
+        num_layers: of the model.
+        device: of the model.
+    """
+
+    def __init__(self, num_layers: int, device: torch.device) -> None:
+        self.most = torch.zeros(num_layers, len(BLOCKS), len(SIDES), 2, device=device)
+
+    def see(self, i: int, kind: str, side: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Take down what a linear layer reads; a forward pre-hook but for its first three arguments."""
+        x = args[0].detach().float()
+        if x.numel():
+            at = self.most[i, BLOCKS.index(kind), SIDES.index(side)]
+            torch.maximum(at, torch.stack([-x.amin(), x.amax()]), out=at)
+
+    def together(self, gather: Callable[[Sequence[float]], Sequence[Sequence[float]]]) -> Sequence[RangesOfLayer]:
+        """Return the ranges of each layer by kind of block, over all that any process has seen.
+
+        Args:
+            gather: gives the numbers of every process for those of this one.
+        """
+        everyones = torch.tensor(gather(self.most.flatten().tolist()))
+        layers = everyones.amax(dim=0).view(self.most.shape).tolist()
+        return [
+            {kind: BlockRanges(kind, *map(_range, sides)) for kind, sides in zip(BLOCKS, layer, strict=True)}
+            for layer in layers
+        ]
+
+
+def _range(most: Sequence[float]) -> tuple[float, float]:
+    return min(0.0, -most[0]), most[1]
+
+
+@contextmanager
+def observing(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[Observed]:
+    """Observe what the linear layers of ``model`` read in the blocks that ``layers`` leave, padding included.
+
+    Args:
+        model: of a known family; it computes as it did.
+        layers: what is left of it.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=4))
+        >>> with observing(model, [LayerPlan()]) as observed:
+        ...     _ = model(torch.tensor([[3, 5, 7]]))
+        >>> least, most = observed.together(lambda values: [values])[0]["feed_forward"].outer
+        >>> least < 0 < most
+        True
+    """
+    observed = Observed(len(layers), model.device)
+    with ExitStack() as undo:
+        for i, layer in enumerate(layers):
+            for kind in BLOCKS:
+                layer = layer.in_int8(kind)
+            for block, parts in blocks_in_int8(model, i, layer):
+                for part, module in parts.items():
+                    side = SIDES[part == block.out_projection]
+                    hook = partial(observed.see, i, block.kind, side)
+                    undo.callback(module.register_forward_pre_hook(hook).remove)
+        yield observed
