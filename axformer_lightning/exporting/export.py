@@ -3,19 +3,18 @@
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from axformer_lightning.anatomy import IN_INT8, LayerPlan, anatomy_of, find_transformer, layers_left
+from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format, Ready
 from axformer_lightning.exporting.graph import example, plain_copy
 from axformer_lightning.exporting.notes import Notes, notes_of
-from axformer_lightning.int8 import has_embeddings, int8_modules, int8_ranges
+from axformer_lightning.int8 import all_in_int8, int8_modules, int8_ranges
 
 OPSET, OLDEST_OPSET = 20, 18
 Int8 = bool | Iterable[str] | None
@@ -179,7 +178,7 @@ def int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
     layers = layers_left(model)
     if int8 is None or int8 is True:
         if int8 and not any(layer.int8 for layer in layers):
-            layers = _all_in_int8(model, layers)
+            layers = all_in_int8(model, layers)
         return tuple(int8_modules(model, layers))
     names = tuple(int8 or ())
     can = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
@@ -189,16 +188,6 @@ def int8_names(model: PreTrainedModel, int8: Int8) -> tuple[str, ...]:
             " and others: see `model.named_modules()`."
         )
     return names
-
-
-def _all_in_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> tuple[LayerPlan, ...]:
-    wanted = IN_INT8 if has_embeddings(model) else IN_INT8[1:]
-    blocks = anatomy_of(model).blocks
-    full = []
-    for i, layer in enumerate(layers):
-        left = {block.kind for block in blocks if block.left(layer)}
-        full.append(replace(layer, int8=tuple(p for p in wanted if p in left or (i == 0 and p == IN_INT8[0]))))
-    return tuple(full)
 
 
 def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:

@@ -4,6 +4,7 @@ from axformer_lightning.int8.calibrating import Observed, observing
 from axformer_lightning.int8.layers import Int8Embedding, Int8Linear
 from axformer_lightning.int8.packing import pack, unpack
 from axformer_lightning.int8.setting import (
+    all_in_int8,
     check_can_be_int8,
     has_embeddings,
     int8_modules,
@@ -16,6 +17,7 @@ __all__ = [
     "Int8Embedding",
     "Int8Linear",
     "Observed",
+    "all_in_int8",
     "check_can_be_int8",
     "has_embeddings",
     "int8_modules",

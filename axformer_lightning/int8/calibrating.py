@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import BLOCKS, BlockRanges, LayerPlan
-from axformer_lightning.int8.setting import blocks_in_int8
+from axformer_lightning.int8.setting import all_in_int8, blocks_in_int8
 
 RangesOfLayer = Mapping[str, BlockRanges]
 SIDES = ("outer", "inner")  # what in-projections read, and what the out-projection reads
@@ -71,9 +71,7 @@ def observing(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[O
     """
     observed = Observed(len(layers), model.device)
     with ExitStack() as undo:
-        for i, layer in enumerate(layers):
-            for kind in BLOCKS:
-                layer = layer.in_int8(kind)
+        for i, layer in enumerate(all_in_int8(model, layers)):
             for block, parts in blocks_in_int8(model, i, layer):
                 for part, module in parts.items():
                     side = SIDES[part == block.out_projection]

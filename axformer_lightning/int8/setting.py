@@ -1,13 +1,13 @@
 """Which parts of a model are in int8, and putting them there, reversibly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import WORD_EMBEDDINGS, Block, LayerPlan, anatomy_of
+from axformer_lightning.anatomy import WORD_EMBEDDINGS, Block, BlockRanges, LayerPlan, anatomy_of
 from axformer_lightning.int8.layers import PLAIN, ROUNDED
 
 
@@ -44,6 +44,26 @@ def int8_ranges(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[str
                 for part in parts:
                     found[anatomy.name(i, part)] = ranges.inner if part == block.out_projection else ranges.outer
     return found
+
+
+def all_in_int8(
+    model: PreTrainedModel, layers: Sequence[LayerPlan], ranges: Sequence[Mapping[str, BlockRanges]] = ()
+) -> tuple[LayerPlan, ...]:
+    """Return ``layers`` with all that can be in int8.
+
+    Args:
+        model: cut as ``layers`` say.
+        layers: what is left of each layer.
+        ranges: of each layer by kind of block, for static int8.
+    """
+    full = []
+    for i, layer in enumerate(layers):
+        layer = layer.in_int8(WORD_EMBEDDINGS) if i == 0 and has_embeddings(model) else layer
+        for block in anatomy_of(model).blocks:
+            if block.left(layer):
+                layer = layer.in_int8(block.kind, ranges[i][block.kind] if ranges else None)
+        full.append(layer)
+    return tuple(full)
 
 
 def blocks_in_int8(model: PreTrainedModel, i: int, layer: LayerPlan) -> Iterator[tuple[Block, dict[str, nn.Module]]]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
+from axformer_lightning.costs.measured import uniform_batch
 from axformer_lightning.exporting import FORMATS, export_model, read_exported
+from axformer_lightning.int8 import all_in_int8, observing
+from axformer_lightning.plan import plan_of
+from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.timing import seconds_of_call
 
 Batch = Mapping[str, Tensor]
@@ -92,13 +97,16 @@ def put_into(
         model: in float32; it stays as it is.
         where: a directory, which is made, for the file.
         threads: of ONNX Runtime and OpenVINO; PyTorch has its own setting.
-        int8: of an engine in int8, as :func:`~axformer_lightning.exporting.export_model` takes it.
+        int8: of an engine in int8, as :func:`~axformer_lightning.exporting.export_model` takes it. If everything
+            is to be in static int8, ranges are those of random tokens: time does not depend on them.
 
     Returns:
         A function of a batch, which returns the first output in float32, and the bytes.
     """
     if engine.format is None:
         return _in_torch(model, engine.dtype, where)
+    if engine.static and int8 and not any(layer.int8 for layer in layers_left(model)):
+        model = _in_static_int8(model)
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"model{FORMATS[engine.format].suffix}"
     read = read_exported(
@@ -117,6 +125,14 @@ def put_into(
 def seconds_of_run(run: Any, batch: Batch) -> float:
     """Return the seconds of one call, as :func:`axformer_lightning.timing.seconds_of` does of a model's."""
     return seconds_of_call(partial(run, batch), batch["input_ids"].device)
+
+
+def _in_static_int8(model: PreTrainedModel) -> PreTrainedModel:
+    own, layers = copy.deepcopy(model).eval(), layers_left(model)
+    with observing(own, layers) as observed, torch.no_grad():
+        own(**uniform_batch(own, 2, 16))
+    ranges = observed.together(lambda mine: [mine])
+    return apply_plan_(own, replace(plan_of(own), layers=all_in_int8(own, layers, ranges)))
 
 
 def _in_torch(model: PreTrainedModel, dtype: torch.dtype, where: Path) -> tuple[Run, int]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from axformer_lightning.anatomy import LayerPlan
+from axformer_lightning.anatomy import LayerPlan, layers_left
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.sweeps import engines
@@ -27,6 +27,18 @@ def test_a_cut_model_says_the_same_in_every_engine(tiny, tmp_path, name):
     torch.testing.assert_close(run(batch), expected, rtol=0, atol=0.2 if rough else 1e-4)
     assert size == sum(file.stat().st_size for file in (tmp_path / "there").glob("model.*"))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_everything_is_in_static_int8_where_nothing_says_what(tiny, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = tiny.model("bert", "sdpa", num_labels=2).eval()
+    run, _ = put_into(ENGINES["ONNX static int8"], model, tmp_path, threads=1, int8=True)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("QuantizeLinear") == 3 * (2 + 2)  # of each block: what it reads, and what lies within
+    assert "DynamicQuantizeLinear" not in operators
+    assert run({"input_ids": tiny.batch((9,) * 3)["input_ids"]}).isfinite().all()
+    assert not any(layer.int8 for layer in layers_left(model))  # the given one is as it was
 
 
 def test_how_to_install_an_engine_is_said(monkeypatch):
