@@ -36,7 +36,7 @@ def _loaded(device: str) -> Any:
     except (BuildError, OSError) as error:
         log.warning("Hard attention is slower here than it could be, as its C++ cannot be built. %s", error)
     except (ImportError, RuntimeError) as error:
-        log.warning("Hard attention is slower on this GPU than it could be, as it has no Triton. %s", error)
+        log.warning("Hard attention is slower here than it could be, as its Triton cannot run. %s", error)
     return None
 
 

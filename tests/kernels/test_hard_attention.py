@@ -164,6 +164,9 @@ def test_threads_change_nothing(attend, kernel):
 
 
 @pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.filterwarnings(
+    "ignore:invalid value:RuntimeWarning", "ignore:All-NaN:RuntimeWarning"
+)  # of the interpreter
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_a_number_reaches_its_query_and_no_other(attend, bad, renormalize):
     x = torch.randn(1, 1, 40, 8)
@@ -188,6 +191,14 @@ def test_masked_keys_have_no_weight_at_all(attend, k):
     weights = attend(x, x, torch.eye(20)[None, None], mask.expand(1, 1, 20, 20), k, 0.3, False)
     assert ((weights != 0).sum(-1) == min(k, 5)).all()
     assert (weights[..., ~mask] == 0).all()
+
+
+@pytest.mark.parametrize("k", [2, 9])
+def test_minus_infinity_masks_as_false_does(attend, k):
+    x = torch.randn(1, 1, 20, 8)
+    mask = torch.arange(20).expand(1, 1, 20, 20) % 4 == 0
+    added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+    torch.testing.assert_close(attend(x, x, x, added, k, 0.3, False), attend(x, x, x, mask, k, 0.3, False))
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-3, 30.0, 1e15])
