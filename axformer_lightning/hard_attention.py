@@ -8,7 +8,7 @@ masks, other layers and ``save_pretrained``: padding is masked as usual, and a l
 In families that do not use that interface, one module receives the attention weights and nothing else: the dropout.
 A hard layer has a :class:`TopKDropout` in its place.
 
-A model of sdpa attends by a C++ kernel where no gradient is needed, as sdpa puts out no weights either. With eager
+A model of sdpa attends by a kernel where no gradient is needed, as sdpa puts out no weights either. With eager
 attention, and so in every search, weights are computed by torch, as rounding must not decide between candidates.
 
 Shape suffixes: ``B`` batch, ``H`` heads, ``Q`` queries, ``K`` keys, ``D`` width of a head.
@@ -237,7 +237,7 @@ def _set_hard_dropout(model: PreTrainedModel, name: str, settings: HardAttention
 def _by_kernel(
     module: nn.Module, query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, dropout: float, asked: dict[str, Any]
 ) -> bool:
-    """Tell whether the C++ kernel may attend: it computes neither weights nor gradients, and in float32 on a CPU."""
+    """Tell whether a kernel may attend: it computes neither weights nor gradients, and takes not every type."""
     if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False  # these formats know torch's operators only
     config: Any = module.axformer_config
@@ -246,9 +246,9 @@ def _by_kernel(
         config._attn_implementation == "sdpa"
         and not (asked.get("output_attentions") or getattr(config, "output_attentions", False))
         and not (dropout and module.training)
-        and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+        and kernels.can_attend(*tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
-        and kernels.available()
+        and kernels.available(query_BHQD.device.type)
     )
 
 

@@ -1,4 +1,4 @@
-"""The library of this process: loaded at first use, or one line in the log that says why there is none."""
+"""The kernel of a kind of device: loaded at first use, or one line in the log that says why there is none."""
 
 import ctypes
 import logging
@@ -21,33 +21,50 @@ _POINTER, _WHOLE = ctypes.c_void_p, ctypes.c_int64
 _ARGUMENTS: tuple[Any, ...] = (*[_POINTER] * 7, _WHOLE, _WHOLE, ctypes.c_float, _WHOLE, _WHOLE)
 
 
-def load() -> Any:
-    """Return the C function, or None where it cannot be built; that is said in the log, once."""
+def load(device: str) -> Any:
+    """Return the function for a type of device, or None where there can be none; that is said in the log, once."""
     with _one_at_a_time:
-        return _loaded()
+        return _loaded(device)
 
 
 @cache
-def _loaded() -> Any:
-    if os.environ.get("AXFORMER_KERNELS") == "0":
+def _loaded(device: str) -> Any:
+    if os.environ.get("AXFORMER_KERNELS") == "0" or device not in ("cpu", "cuda"):
         return None
     try:
-        function = ctypes.CDLL(str(build())).axformer_hard_attention
+        return _in_cpp() if device == "cpu" else _in_triton()
     except (BuildError, OSError) as error:
         log.warning("Hard attention is slower here than it could be, as its C++ cannot be built. %s", error)
-        return None
+    except (ImportError, RuntimeError) as error:
+        log.warning("Hard attention is slower here than it could be, as its Triton cannot run. %s", error)
+    return None
+
+
+def _in_cpp() -> Any:
+    function = ctypes.CDLL(str(build())).axformer_hard_attention
     function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
     return function
 
 
+def _in_triton() -> Any:
+    if torch.version.hip or not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        raise RuntimeError("Expected an NVIDIA GPU of compute capability 8.0 or more, got none.")
+    from axformer_lightning.kernels.gpu import attend  # the only module that needs Triton
+
+    return attend
+
+
 # To torch.compile the answer is a constant, found while it traces: it cannot trace a compiler.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def available() -> bool:
-    """Tell whether hard attention has its C++ kernel, after building it if need be.
+def available(device: str = "cpu") -> bool:
+    """Tell whether hard attention has its kernel: in C++, which is built if need be, or in Triton for a GPU.
 
-    Not so inside :func:`switched_off`, with `AXFORMER_KERNELS=0`, or where it cannot be built.
+    Not so inside :func:`switched_off`, with `AXFORMER_KERNELS=0`, or where it cannot be built or imported.
+
+    Args:
+        device: the type of device, "cpu" or "cuda"; others have none.
     """
-    return not _off.get() and load() is not None
+    return not _off.get() and load(device) is not None
 
 
 @contextmanager
