@@ -104,7 +104,7 @@ def _onnx_model(ready: Ready, *, fused: bool) -> Any:
     config = OnnxConfig(dynamic_shapes=dynamic_shapes(ready.batch), opset_version=ready.opset)
     with quietly(), torch.no_grad():
         model = OnnxExporter().export(ready.model, ready.batch, config=config).program
-        round_graph_(model, ready.int8, ready.ranges)
+        round_graph_(model, ready.int8, ready.ranges, between_floats=not fused)
         if fused:
             fuse_for_onnxruntime(model, "cpu")
     model.metadata_props.update(ready.notes.to_text())

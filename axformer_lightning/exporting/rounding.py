@@ -3,8 +3,9 @@
 `onnxruntime.quantization` would round the same products to the same grids, but a table of embeddings to one step
 for all rows, and it does not say which module of torch a product came from. The exporter does.
 
-Static int8 is a product in floats of what `QuantizeLinear` and `DequantizeLinear` give: engines make one product of
-whole numbers of it, OpenVINO among them, which knows no fast form of the dynamic one.
+Static int8 has two forms. Of whole numbers, as the dynamic one: nothing that fuses operators for ONNX Runtime takes it
+for attention in floats. And of floats between `QuantizeLinear` and `DequantizeLinear`, of which OpenVINO makes products
+of whole numbers; it knows no fast form of the dynamic one.
 
 Shape suffixes: ``O`` rows of a weight, ``I`` its columns.
 """
@@ -23,7 +24,11 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules ar
 
 
 def round_graph_(
-    model: Any, modules: Mapping[str, nn.Module], ranges: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    model: Any,
+    modules: Mapping[str, nn.Module],
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    *,
+    between_floats: bool = False,
 ) -> None:
     """Put products and look-ups of ``modules`` in int8, in place.
 
@@ -31,6 +36,7 @@ def round_graph_(
         model: an `onnx_ir.Model`, as exported and before operators are fused.
         modules: linear layers and embeddings, by their names in the model that was exported.
         ranges: of what those linear layers read that are in static int8, by name.
+        between_floats: whether these are products of floats, between `QuantizeLinear` and `DequantizeLinear`.
 
     Raises:
         ValueError: if the graph has no product or look-up of a module.
@@ -53,7 +59,7 @@ def round_graph_(
             key = node.inputs[0], ranges.get(name)
             if key not in read:  # query, key and value read the same
                 read[key] = _dynamic(tape, key[0]) if key[1] is None else _static(tape, graph, *key)
-            product = _product if key[1] is None else _product_of_floats
+            product = _product_of_floats if between_floats and key[1] else _product
             new = product(tape, read[key], *tables[name])
             if node.op_type == "Gemm":
                 new = tape.op("Add", [new, node.inputs[2]])
@@ -106,12 +112,12 @@ def _dynamic(tape: Any, x: Any) -> Any:
 def _static(tape: Any, graph: Any, x: Any, range_: tuple[float, float]) -> Any:
     step, zero = (value.numpy() for value in grid_of(*torch.tensor(range_)))
     grid = [_put(graph, f"{x.name}.step", step), _put(graph, f"{x.name}.zero", zero.astype(np.uint8))]
-    return tape.op("DequantizeLinear", [tape.op("QuantizeLinear", [x, *grid]), *grid])
+    return tape.op("QuantizeLinear", [x, *grid]), *grid
 
 
 def _product_of_floats(tape: Any, read: Any, weight_IO: Any, step_O: Any) -> Any:
     weight = tape.op("DequantizeLinear", [weight_IO, step_O], attributes={"axis": 1})
-    return tape.op("MatMul", [read, weight])
+    return tape.op("MatMul", [tape.op("DequantizeLinear", read), weight])
 
 
 def _product(tape: Any, read: Any, weight_IO: Any, step_O: Any) -> Any:

@@ -36,6 +36,7 @@ def test_everything_is_in_static_int8_where_nothing_says_what(tiny, tmp_path):
     graph = onnx.load(tmp_path / "model.onnx").graph
     operators = [node.op_type for node in graph.node]
     assert operators.count("QuantizeLinear") == 3 * (2 + 2)  # of each block: what it reads, and what lies within
+    assert operators.count("MatMulInteger") == 3 * (4 + 2)  # attention in floats has taken none of them
     assert "DynamicQuantizeLinear" not in operators
     assert run({"input_ids": tiny.batch((9,) * 3)["input_ids"]}).isfinite().all()
     assert not any(layer.int8 for layer in layers_left(model))  # the given one is as it was
