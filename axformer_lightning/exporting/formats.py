@@ -1,5 +1,6 @@
 """The formats, a row each: how a file is written, and how it is read and run."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from axformer_lightning.exporting.notes import Notes
 from axformer_lightning.exporting.quiet import quietly
 from axformer_lightning.exporting.rounding import round_graph_
 
+logger = logging.getLogger(__name__)
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -137,6 +139,11 @@ def _write_openvino(ready: Ready, path: Path) -> None:
     import onnx_ir
     import openvino
 
+    if any(isinstance(module, nn.Linear) and name not in ready.ranges for name, module in ready.int8.items()):
+        logger.warning(
+            "OpenVINO is slower in dynamic int8 than in floats. Make the model by `quantize(..., static=True)` to have"
+            " the ranges that static int8 needs."
+        )
     plain = path.with_suffix(".onnx")
     onnx_ir.save(_onnx_model(ready, fused=False), plain)
     model = openvino.convert_model(plain)
