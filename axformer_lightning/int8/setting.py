@@ -114,7 +114,9 @@ def set_int8_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
         if id(module) in wanted:
             module.__class__ = ROUNDED[type(module)]
     for name, range_ in int8_ranges(model, layers).items():
-        model.get_submodule(name).int8_range = range_
+        module = model.get_submodule(name)
+        if id(module) in wanted:
+            module.int8_range = range_
 
 
 @contextmanager
