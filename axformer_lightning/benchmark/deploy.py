@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.artifacts.files import PLAN_FILE
@@ -18,7 +19,7 @@ from axformer_lightning.sweeps import batches_of, labelled_rows
 from axformer_lightning.sweeps.deploy import Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
 from axformer_lightning.sweeps.engines import ENGINES, check_engines
-from axformer_lightning.tasks import TASKS, draw, load_model
+from axformer_lightning.tasks import TASKS, draw
 
 
 def deploy(args: argparse.Namespace) -> dict[str, Any]:
@@ -36,8 +37,11 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     if args.search_samples is not None and args.search_samples < len(held_out):
         held_out = draw(held_out, args.search_samples, args.seed)
     models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
-    _, tokenizer = load_model(task, pretrained=args.models[0], max_length=args.max_length)
-    search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))
+    tokenizers = {name: AutoTokenizer.from_pretrained(path) for name, path in zip(names, args.models, strict=True)}
+    search, dev = (
+        {name: batches_of(part, own, args.max_length, args.batch_tokens) for name, own in tokenizers.items()}
+        for part in (held_out, rows.dev[""])
+    )
     shapes = [f"{samples}x{tokens}" for samples, tokens in args.shapes]
     results: dict[str, Any] = {
         "task": args.task, "metric": metric, "device": device_name(torch.device("cpu")), "torch": torch.__version__,

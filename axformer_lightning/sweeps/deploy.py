@@ -46,8 +46,8 @@ class Deployed:
 def deployed(
     models: Mapping[str, PreTrainedModel],
     task: Task,
-    search: Sequence[Batch],
-    dev: Sequence[Batch],
+    search: Mapping[str, Sequence[Batch]],
+    dev: Mapping[str, Sequence[Batch]],
     directory: Path,
     *,
     shapes: Sequence[Shape],
@@ -61,8 +61,8 @@ def deployed(
     Args:
         models: by name, in float32; they stay as they are.
         task: what they do.
-        search: batches that decide what is in int8.
-        dev: batches that report.
+        search: batches that decide what is in int8, by name of the model, as each has a tokenizer of its own.
+        dev: batches that report, likewise.
         directory: where files are written; those of the same names are replaced.
         shapes: samples and tokens of the batches that are timed.
         engines: keys of :data:`ENGINES`; those that are not installed are left out.
@@ -74,7 +74,7 @@ def deployed(
     chosen = [name for name in engines if ENGINES[name].is_installed]
     for name, model in models.items():
         wanted = {ENGINES[engine].static for engine in chosen if ENGINES[engine].int8}
-        rounded = {static: quantize(model, search, static=static) for static in wanted}
+        rounded = {static: quantize(model, search[name], static=static) for static in wanted}
         for engine in chosen:
             way = ENGINES[engine]
             given = rounded[way.static] if way.int8 else model
@@ -88,7 +88,7 @@ def deployed(
         for key, ms in medians_ms(every, batch, rounds=rounds, seconds=seconds, timer=seconds_of_run).items():
             times[key][f"{samples}x{tokens}"] = ms
     for (name, engine), (run, size, count) in runs.items():
-        metrics, loss = _worth(run, task, dev, models[name].config.problem_type)
+        metrics, loss = _worth(run, task, dev[name], models[name].config.problem_type)
         yield Deployed(name, engine, metrics, loss, size, times[name, engine], count)
 
 

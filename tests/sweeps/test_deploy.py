@@ -23,8 +23,9 @@ def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
     batch = tiny.batch((9,) * 8)
     batch["labels"] = batch["labels"].clamp(max=1)
     chosen = ("PyTorch float", "PyTorch bfloat16", "ONNX float", "ONNX int8")
+    batches = {name: [batch] for name in models}
     options = {"shapes": [(1, 8), (2, 16)], "engines": chosen, "rounds": 1, "seconds": 0.0, "threads": 1}
-    points = list(deployed(models, TASKS["demo"], [batch], [batch], tmp_path, **options))
+    points = list(deployed(models, TASKS["demo"], batches, batches, tmp_path, **options))
     assert [(point.model, point.engine) for point in points] == [(m, e) for m in models for e in chosen]
     by = {(point.model, point.engine): point for point in points}
     for name in models:
@@ -50,6 +51,7 @@ def test_what_is_not_installed_is_left_out(tiny, models, tmp_path, monkeypatch):
     assert not ENGINES["OpenVINO int8"].is_installed
     batch = tiny.batch((9,) * 2)
     batch["labels"] = batch["labels"].clamp(max=1)
+    batches = {name: [batch] for name in models}
     options = {"shapes": [(1, 8)], "engines": ("PyTorch float", "OpenVINO float"), "rounds": 1, "seconds": 0.0}
-    points = list(deployed({"dense": models["dense"]}, TASKS["demo"], [batch], [batch], tmp_path, **options))
+    points = list(deployed({"dense": models["dense"]}, TASKS["demo"], batches, batches, tmp_path, **options))
     assert [point.engine for point in points] == ["PyTorch float"]
