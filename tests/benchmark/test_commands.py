@@ -15,7 +15,8 @@ from axformer_lightning.costs import LatencyTable
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.sweeps.search_cost import search_costs
-from axformer_lightning.tasks import TASKS, load_model
+from axformer_lightning.tasks import TASKS, load_model, load_rows, texts_of
+from axformer_lightning.vocabulary import trim_vocabulary_
 from tests.benchmark.conftest import LENGTH, ROWS
 
 EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
@@ -251,6 +252,21 @@ def test_engines_are_timed_beside_each_other(artifacts, capsys):
         main(["latency", *artifacts, "--engines", "ONNX float", "--first-token-only"])
     with pytest.raises(ValueError, match=r"Expected engines out of \['PyTorch float', .*\], got \['TensorRT'\]"):
         main(["latency", *artifacts, "--engines", "TensorRT"])
+
+
+def test_models_are_deployed_each_with_its_own_tokenizer(run, directory, tmp_path):
+    model, tokenizer = load_model(TASKS["mrpc"], pretrained=directory / "model", max_length=LENGTH)
+    save_pretrained(model, tmp_path / "dense")
+    tokenizer.save_pretrained(tmp_path / "dense")
+    rows = load_rows("mrpc", directory / "glue")
+    texts = [text for part in (rows.train, rows.dev[""]) for text in texts_of(part)]
+    trim_vocabulary_(model, tokenizer, texts).save_pretrained(tmp_path / "trimmed")
+    save_pretrained(model, tmp_path / "trimmed")
+    options = ["--shapes", "1x8", "--rounds", "1", "--engines", "PyTorch float"]
+    dense, trimmed = run("deploy", tmp_path / "dense", tmp_path / "trimmed", *options)["points"]
+    assert trimmed["size_bytes"] < dense["size_bytes"]
+    assert trimmed["loss"] == pytest.approx(dense["loss"], abs=1e-5)
+    assert trimmed["metrics"] == dense["metrics"]
 
 
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
