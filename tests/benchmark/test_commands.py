@@ -240,12 +240,13 @@ def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys
 def test_engines_are_timed_beside_each_other(artifacts, capsys):
     pytest.importorskip("onnxruntime")
     options = ["--length", "8", "--batch-sizes", "2", "--threads", "1", "--rounds", "2", "--seconds", "0"]
-    results = main(["latency", *artifacts, *options, "--engines", "PyTorch float,ONNX float"])
+    names = ["PyTorch float", "PyTorch bfloat16"]
+    results = main(["latency", *artifacts, *options, "--engines", ",".join(names)])
     engines = [(one["engine"], one["model"]) for one in results["models"]]
-    assert engines == [(engine, path) for engine in ("PyTorch float", "ONNX float") for path in artifacts]
+    assert engines == [(engine, path) for engine in names for path in artifacts]
     for one in (results["models"][0], results["models"][2]):
         assert one["of_ideal"] == {"batch2": 1.0}  # the dense model of each engine
-    assert results["twice"].keys() == {"PyTorch float", "ONNX float"}
+    assert results["twice"].keys() == {*names}
     # Two or four samples of eight tokens are no work for anybody.
     assert "The device has room for more" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"with\s`--first-token-only` or a GPU, got \['ONNX float'\]"):
@@ -283,15 +284,18 @@ def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n| ") == 5
 
 
-def test_the_line_of_an_engine_predicts_other_plans(directory, tmp_path, capsys):
-    """Only that it does: how well is no matter of a test."""
+@pytest.mark.parametrize(
+    ("engine", "kept"), [("PyTorch float", "torch"), pytest.param("ONNX float", "ONNX float", marks=pytest.mark.slow)]
+)
+def test_the_line_of_an_engine_predicts_other_plans(directory, tmp_path, capsys, engine, kept):
+    """Only that it does: how well is no matter of a test. Of ONNX it takes an export for each plan."""
     pytest.importorskip("onnxruntime")
     options = ["--length", "4", "--batch-size", "2", "--plans", "2", "--fitted", "9", "--seconds", "0"]
-    options += ["--engine", "ONNX float", "--table", str(tmp_path / "table.json")]
+    options += ["--engine", engine, "--table", str(tmp_path / "table.json")]
     results = main(["prediction", str(directory / "model"), *options])
-    assert (results["engine"], results["fitted"], len(results["plans"])) == ("ONNX float", 9, 3)
+    assert (results["engine"], results["fitted"], len(results["plans"])) == (kept, 9, 3)
     table = LatencyTable.load(tmp_path / "table.json")
-    assert table.conditions.engine == "ONNX float"
+    assert table.conditions.engine == kept
     assert table.predict_ms([LayerPlan()] * 2) == results["plans"][0]["predicted_ms"]
     off = [abs(ran["predicted_ms"] / ran["measured_ms"] - 1) for ran in results["plans"]]
     assert results["worst_off"] == max(off)

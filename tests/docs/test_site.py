@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("site")  # built once
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 CODE = re.compile(r"<(pre|code).*?</\1>", re.S)
-LEFT = re.compile(r"\n *(?:[-*|]|\d+\.) .*|.*(?:```|:(?:class|data|func|meth|mod):|&gt;&gt;&gt; ).*")
+LEFT = re.compile(r"^ *(?:[-*|]|\d+\.) .{,99}|(?:```|:(?:class|data|func|meth|mod):|&gt;&gt;&gt; ).{,99}", re.M)
 ANCHOR = re.compile(r'id="(axformer_lightning\.[\w.]+)"')
 
 

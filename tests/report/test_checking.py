@@ -48,12 +48,10 @@ def runs(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 @pytest.mark.parametrize("name", FILES)
-def test_one_broken_entry_never_stops_the_report_of_the_others(name, runs, monkeypatch):
-    monkeypatch.setattr(page, "_draw", lambda folder, images: None)
-    monkeypatch.setattr(page, "_inline", lambda image: "")
+def test_one_broken_entry_never_stops_the_report_of_the_others(name, runs, undrawn):
     path, rng = runs / "0" / name, random.Random(0)
     whole = json.loads(path.read_text()) if path.exists() else OTHERS[name]
-    for _ in range(12):
+    for _ in range(6):
         value, where = broken(json.loads(json.dumps(whole)), rng)
         path.write_text(json.dumps(value))
         try:
@@ -84,7 +82,7 @@ def test_what_cannot_be_read_is_named(name, text, words, runs):
     assert first.is_done is (name != "results.json")
 
 
-def test_predictions_that_cannot_be_read_are_named(runs):
+def test_predictions_that_cannot_be_read_are_named(runs, undrawn):
     path = runs / "0" / "model" / "dev_predictions.npz"
     path.write_bytes(b"")
     page.write_report(runs)

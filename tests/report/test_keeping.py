@@ -14,7 +14,7 @@ def text_of(directory):
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", (directory / "report.md").read_text(encoding="utf-8"))
 
 
-def test_a_page_of_records_says_what_that_of_the_runs_does(tmp_path):
+def test_a_page_of_records_says_what_that_of_the_runs_does(tmp_path, undrawn):
     runs, records = tmp_path / "runs", tmp_path / "records"
     for seed in range(3):
         write_run(runs / "cut" / str(seed), "tolerance=0", seed=seed, dense=0.7, cut=0.9)

@@ -21,6 +21,9 @@ from axformer_lightning.report.sections import overview
 from tests.report.runs import predictions, write_json, write_run, write_unfinished
 
 
+drawn_once = pytest.mark.xdist_group("page")
+
+
 def write_sweep(tmp_path):
     """Two settings and their baseline, three seeds; one run of them was killed, one failed."""
     for seed in range(3):
@@ -189,7 +192,7 @@ def test_how_the_models_of_a_task_are_fine_tuned_names_no_setting(tmp_path):
     assert ("all tasks", "tolerance=0") in {(row.task, row.setting) for row in rows}
 
 
-def test_dense_models_alone_are_shown_and_compared_with_nothing(sweep):
+def test_dense_models_alone_are_shown_and_compared_with_nothing(sweep, undrawn):
     write_run(sweep / "plain", seed=0)
     path = sweep / "plain" / ".resume" / "run.json"
     kept = json.loads(path.read_text())
@@ -276,6 +279,7 @@ def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     assert numbers_of(cells(tmp_path)["AxFormer 1.5x"]).faster.mean == pytest.approx(1.25)
 
 
+@drawn_once
 def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
     text = (reported / "report.html").read_text()
     page = Page(text)
@@ -292,6 +296,7 @@ def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
     assert len(text) < 1_000_000
 
 
+@drawn_once
 def test_the_page_says_what_is_known_and_what_is_not(reported):
     text = (reported / "report.html").read_text()
     assert "9 runs: 7 done, 1 failed, 1 unfinished" in text
@@ -306,6 +311,7 @@ def test_the_page_says_what_is_known_and_what_is_not(reported):
     assert "<title>Layer 0, attention, removed: loss +0.5000</title>" in text
 
 
+@drawn_once
 def test_pictures_can_be_opened_and_markdown_names_them(reported):
     folder = reported / "report"
     named = re.findall(r"\]\(report/(.+)\)", (reported / "report.md").read_text())
@@ -338,7 +344,7 @@ def test_an_empty_directory_is_refused_and_stays_empty(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_where_the_page_is(tmp_path, capsys):
+def test_the_command_says_where_the_page_is(tmp_path, capsys, undrawn):
     write_run(tmp_path / "0", "tolerance=0")
     assert main([str(tmp_path), "--floor", "1"]) == 0
     assert str(tmp_path / "report.html") in capsys.readouterr().out
