@@ -41,6 +41,13 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the pictures of a page undrawn, which take more time than a tiny run."""
+    monkeypatch.setattr("axformer_lightning.report.page._draw", lambda folder, images: None)
+    monkeypatch.setattr("axformer_lightning.report.page._inline", lambda image: "")
+
+
 def name_of(item):
     return item.nodeid.partition("[")[0]
 

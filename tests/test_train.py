@@ -31,6 +31,7 @@ from axformer_lightning.tasks import TASKS, load_rows, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
 from axformer_lightning.vocabulary import trim_vocabulary_
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # pages are drawn in tests/report
 ROOT = Path(train.__file__).parent
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml"))
 CHOICES_BUT_TASKS = [  # tasks are composed below, experiments in test_experiments.py

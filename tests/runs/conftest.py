@@ -1,5 +1,12 @@
-"""The fixture that writes GLUE's official files."""
+"""The fixture that writes GLUE's official files; and runs draw no pictures, whose page is tested in tests/report."""
+
+import pytest
 
 from tests.tasks.official import write_glue
 
 __all__ = ["write_glue"]
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(undrawn):
+    pass
