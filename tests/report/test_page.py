@@ -20,7 +20,6 @@ from axformer_lightning.report.records import read_records
 from axformer_lightning.report.sections import overview
 from tests.report.runs import predictions, write_json, write_run, write_unfinished
 
-
 drawn_once = pytest.mark.xdist_group("page")
 
 

@@ -14,27 +14,35 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture
 def models(tiny):
-    dense, cut = (tiny.model("bert", "sdpa", num_labels=2) for _ in range(2))
-    layers = (LayerPlan(heads_removed=(1,)), LayerPlan("removed"), LayerPlan(neurons_removed=((0, 24),)))
-    return {"dense": dense, "cut": apply_plan_(cut, Plan("bert", 3, 4, 48, layers))}
+    """Of one layer, as an export takes seconds."""
+    dense, cut = (tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=1) for _ in range(2))
+    layers = (LayerPlan(heads_removed=(1,), neurons_removed=((0, 24),)),)
+    return {"dense": dense, "cut": apply_plan_(cut, Plan("bert", 1, 4, 48, layers))}
 
 
-def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path):
+FEW = ("PyTorch float", "ONNX int8")
+MANY = (*FEW, "PyTorch bfloat16", "ONNX float", "ONNX static int8")
+
+
+@pytest.mark.parametrize("chosen", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path, chosen):
     batch = tiny.batch((9,) * 8)
     batch["labels"] = batch["labels"].clamp(max=1)
-    chosen = ("PyTorch float", "PyTorch bfloat16", "ONNX float", "ONNX int8")
     batches = {name: [batch] for name in models}
     options = {"shapes": [(1, 8), (2, 16)], "engines": chosen, "rounds": 1, "seconds": 0.0, "threads": 1}
     points = list(deployed(models, TASKS["demo"], batches, batches, tmp_path, **options))
     assert [(point.model, point.engine) for point in points] == [(m, e) for m in models for e in chosen]
     by = {(point.model, point.engine): point for point in points}
     for name in models:
-        assert by[name, "ONNX float"].loss == pytest.approx(by[name, "PyTorch float"].loss, abs=1e-5)
-        assert by[name, "PyTorch bfloat16"].loss == pytest.approx(by[name, "PyTorch float"].loss, abs=0.1)
-        assert by[name, "PyTorch bfloat16"].size_bytes < 0.6 * by[name, "PyTorch float"].size_bytes
-        assert by[name, "ONNX int8"].size_bytes < by[name, "ONNX float"].size_bytes
-        assert by[name, "ONNX int8"].int8 > 0
-        assert by[name, "ONNX float"].int8 == 0
+        plain = by[name, "PyTorch float"]
+        assert by[name, "ONNX int8"].int8 > plain.int8 == 0
+        if chosen == MANY:
+            assert by[name, "ONNX float"].loss == pytest.approx(plain.loss, abs=1e-5)
+            assert by[name, "ONNX float"].int8 == 0
+            assert by[name, "ONNX int8"].size_bytes < by[name, "ONNX float"].size_bytes
+            assert by[name, "ONNX static int8"].int8 > 0
+            assert by[name, "PyTorch bfloat16"].loss == pytest.approx(plain.loss, abs=0.1)
+            assert by[name, "PyTorch bfloat16"].size_bytes < 0.6 * plain.size_bytes
     assert by["cut", "PyTorch float"].size_bytes < by["dense", "PyTorch float"].size_bytes
     for point in points:
         assert point.ms.keys() == {"1x8", "2x16"}
