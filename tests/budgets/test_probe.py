@@ -53,6 +53,7 @@ def logits_and_labels(model, batches):
     return torch.cat([one.logits for one in scored]).double(), torch.cat([one.target for one in scored])
 
 
+@pytest.mark.one_implementation  # all is scored by eager attention
 @pytest.mark.parametrize("repairs", [True, False])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state, repairs):

@@ -29,6 +29,7 @@ WHOLE_RUNS = ("cola", "mrpc", "stsb", "mnli", "rte")  # one for each kind of met
 
 
 @QUIET
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "task", [task if task in WHOLE_RUNS else pytest.param(task, marks=pytest.mark.slow) for task in GLUE]
 )
