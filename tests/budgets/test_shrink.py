@@ -134,12 +134,12 @@ def test_of_several_targets_all_are_reached(model, batches):
 
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
-def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches):
+def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches, monkeypatch):
     own = [{**batch, "labels": model(**batch).logits.argmax(-1)} for batch in batches]  # so the dense accuracy is 1
     own = [batch for batch in own for _ in range(3)]
     metric = MulticlassAccuracy(3, average="micro")
-    effort = Effort(table_samples=16, tries=1)  # it goes through many slices
-    small = {most: shrink(model, own, effort=effort, metric_floor=most, metric=metric) for most in (0.0, 0.5)}
+    monkeypatch.setattr("axformer_lightning.budgets.floor.FLOOR_RESAMPLES", 100)
+    small = {most: shrink(model, own, effort=QUICK, metric_floor=most, metric=metric) for most in (0.0, 0.5)}
     sizes = {most: count_encoder_parameters(smaller) for most, smaller in small.items()}
     assert sizes[0.5] < sizes[0.0] <= count_encoder_parameters(model)
     batches, floor = split_floor(model, model, shuffled(own), Budget({"metric_floor": 0.5, "metric": metric}))
