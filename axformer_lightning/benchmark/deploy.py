@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.artifacts.files import PLAN_FILE
 from axformer_lightning.benchmark.rules import split_of
 from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
+from axformer_lightning.exporting.export import tokenizer_in
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps import batches_of, labelled_rows
 from axformer_lightning.sweeps.deploy import Deployed, deployed
@@ -37,7 +37,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     if args.search_samples is not None and args.search_samples < len(held_out):
         held_out = draw(held_out, args.search_samples, args.seed)
     models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
-    tokenizers = {name: AutoTokenizer.from_pretrained(path) for name, path in zip(names, args.models, strict=True)}
+    tokenizers = {name: _tokenizer(path) for name, path in zip(names, args.models, strict=True)}
     search, dev = (
         {name: batches_of(part, own, args.max_length, args.batch_tokens) for name, own in tokenizers.items()}
         for part in (held_out, rows.dev[""])
@@ -69,6 +69,13 @@ def _loaded(path: str) -> Any:
     if not Path(path, PLAN_FILE).is_file():
         raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
     return load_pretrained(path).float()
+
+
+def _tokenizer(path: str) -> Any:
+    tokenizer = tokenizer_in(Path(path))
+    if tokenizer is None:
+        raise ValueError(f"Expected a tokenizer beside the model, got no tokenizer.json in {path!r}. Save it there.")
+    return tokenizer
 
 
 def _cells(point: Deployed, first: Deployed, metric: str, shapes: list[str]) -> tuple[str, ...]:

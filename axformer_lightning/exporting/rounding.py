@@ -56,11 +56,11 @@ def round_graph_(
         if node.op_type == "Gather":
             new = _look_up(tape, node.inputs[1], *tables[name])
         else:
-            key = node.inputs[0], ranges.get(name)
-            if key not in read:  # query, key and value read the same
-                read[key] = _dynamic(tape, key[0]) if key[1] is None else _static(tape, graph, *key)
-            product = _product_of_floats if between_floats and key[1] else _product
-            new = product(tape, read[key], *tables[name])
+            x, range_ = node.inputs[0], ranges.get(name)
+            if (x, range_) not in read:  # query, key and value read the same
+                read[x, range_] = _dynamic(tape, x) if range_ is None else _static(tape, graph, x, range_)
+            product = _product_of_floats if between_floats and range_ else _product
+            new = product(tape, read[x, range_], *tables[name])
             if node.op_type == "Gemm":
                 new = tape.op("Add", [new, node.inputs[2]])
         old = node.outputs[0]

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import WORD_EMBEDDINGS, Block, BlockRanges, LayerPlan, anatomy_of
-from axformer_lightning.int8.layers import PLAIN, ROUNDED
+from axformer_lightning.int8.layers import PLAIN, ROUNDED, Int8Linear
 
 
 def int8_modules(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[str, nn.Module]:
@@ -115,7 +115,7 @@ def set_int8_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
             module.__class__ = ROUNDED[type(module)]
     for name, range_ in int8_ranges(model, layers).items():
         module = model.get_submodule(name)
-        if id(module) in wanted:
+        if isinstance(module, Int8Linear):
             module.int8_range = range_
 
 

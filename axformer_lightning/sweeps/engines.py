@@ -132,7 +132,8 @@ def _in_static_int8(model: PreTrainedModel) -> PreTrainedModel:
     with observing(own, layers) as observed, torch.no_grad():
         own(**uniform_batch(own, 2, 16))
     ranges = observed.together(lambda mine: [mine])
-    return apply_plan_(own, replace(plan_of(own), layers=all_in_int8(own, layers, ranges)))
+    apply_plan_(own, replace(plan_of(own), layers=all_in_int8(own, layers, ranges)))
+    return own
 
 
 def _in_torch(model: PreTrainedModel, dtype: torch.dtype, where: Path) -> tuple[Run, int]:

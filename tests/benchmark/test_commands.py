@@ -268,6 +268,9 @@ def test_models_are_deployed_each_with_its_own_tokenizer(run, directory, tmp_pat
     assert trimmed["size_bytes"] < dense["size_bytes"]
     assert trimmed["loss"] == pytest.approx(dense["loss"], abs=1e-5)
     assert trimmed["metrics"] == dense["metrics"]
+    (tmp_path / "trimmed" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"Expected a tokenizer beside the model, got no tokenizer.json in '.*trimmed'"):
+        run("deploy", tmp_path / "dense", tmp_path / "trimmed", *options)
 
 
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
