@@ -128,7 +128,8 @@ def seconds_of_run(run: Any, batch: Batch) -> float:
 
 
 def _in_static_int8(model: PreTrainedModel) -> PreTrainedModel:
-    own, layers = copy.deepcopy(model).eval(), layers_left(model)
+    own: PreTrainedModel = copy.deepcopy(model).eval()
+    layers = layers_left(own)
     with observing(own, layers) as observed, torch.no_grad():
         own(**uniform_batch(own, 2, 16))
     ranges = observed.together(lambda mine: [mine])
