@@ -1,5 +1,6 @@
 """Runs that differ in nothing but the seed, side by side: a cell of the table of results."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,7 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
             key = (record.task, record.model, not record.is_baseline, label, recipe_of(record))
             grouped.setdefault(key, []).append((record, model))
     cells, notes = [], []
-    for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: str(item[0][:4])):
+    for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: _in_order(item[0])):
         outcomes: dict[Any, Outcome] = {}
         for record, model in members:
             if model is not None and record.seed in outcomes:
@@ -122,6 +123,13 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
         in_order = tuple(outcomes[seed] for seed in sorted(outcomes, key=lambda seed: (seed is None, seed)))
         cells.append(Cell(task, model_name, label, in_order, unfinished, recipe))
     return cells, notes
+
+
+def _in_order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what cells are sorted by: baselines first, and 2x before 10x."""
+    task, model, is_cut, label, _ = key
+    pieces = re.split(r"(\d+(?:\.\d+)?)", label)
+    return task, model, is_cut, [(piece, 0.0) if i % 2 == 0 else ("", float(piece)) for i, piece in enumerate(pieces)]
 
 
 def setting_names(records: Sequence[Record]) -> dict[str, str]:

@@ -263,19 +263,19 @@ def test_without_overrides_the_values_that_differ_name_a_setting(tmp_path):
 
 def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     write_run(tmp_path / "0", "x=1", cut=0.8)
-    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [3, 1.5]}')
+    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [10, 2]}')
     (tmp_path / "0" / ".resume" / "run.json").write_text(config)
     points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
-              for x, name in ((1.0, "finetuned"), (1.5, "model-1.5x"), (3.0, "model"))]  # fmt: skip
+              for x, name in ((1.0, "finetuned"), (2.0, "model-2x"), (10.0, "model"))]  # fmt: skip
     write_json(tmp_path / "0" / "pareto.json", [*points[:2], {"encoder_size": 0.5, "file_size": 0.5}, points[2]])
     found = cells(tmp_path)
-    assert {*found} == {"AxFormer 1.5x", "AxFormer 3x"}
-    assert numbers_of(found["AxFormer 3x"]).smaller.mean == pytest.approx(3)
-    assert numbers_of(found["AxFormer 1.5x"]).faster is None
+    assert [*found] == ["AxFormer 2x", "AxFormer 10x"]
+    assert numbers_of(found["AxFormer 10x"]).smaller.mean == pytest.approx(10)
+    assert numbers_of(found["AxFormer 2x"]).faster is None
     results = json.loads((tmp_path / "0" / "results.json").read_text())
-    results["models"] = {"model-1.5x": {"latency_ms": {"batch32": results["baseline"]["latency_ms"]["batch32"] / 1.25}}}
+    results["models"] = {"model-2x": {"latency_ms": {"batch32": results["baseline"]["latency_ms"]["batch32"] / 1.25}}}
     write_json(tmp_path / "0" / "results.json", results)
-    assert numbers_of(cells(tmp_path)["AxFormer 1.5x"]).faster.mean == pytest.approx(1.25)
+    assert numbers_of(cells(tmp_path)["AxFormer 2x"]).faster.mean == pytest.approx(1.25)
 
 
 @drawn_once
