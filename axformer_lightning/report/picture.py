@@ -108,8 +108,8 @@ def _draw_neurons(axes: Any, row: int, layer: LayerPlan, groups: Sequence[tuple[
         _bar(axes, row, 0, intermediate_size, BLOCK_REMOVED)
         return
     _bar(axes, row, 0, intermediate_size, INT8 if "feed_forward" in layer.int8 else KEPT)
-    for start, stop in layer.neurons_removed:
-        _bar(axes, row, start, stop, REMOVED)
+    for start, stop in layer.neurons_removed:  # without edges: a cut to a budget leaves single neurons between them
+        _bar(axes, row, start, stop, REMOVED | {"edgecolor": "none"})
     starts = [start for start, _ in groups[1:]]
     axes.vlines(starts, row - HEIGHT / 2, row + HEIGHT / 2, colors="white", linewidth=0.8, alpha=0.4)
 

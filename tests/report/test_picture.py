@@ -121,3 +121,15 @@ def test_more_groups_than_neurons_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"between 1 and the intermediate size 60, got 61"):
         draw_plan(plan_of(LayerPlan()), tmp_path / "plan.png", num_groups=61)
     assert not list(tmp_path.iterdir())
+
+
+def test_single_neurons_between_removed_ones_are_seen(tmp_path):
+    """A cut to a budget leaves such; edges of what is removed must not hide them."""
+
+    def blue(layer):
+        draw_plan(Plan("bert", 1, HEADS, 1536, (layer,)), tmp_path / "plan.png")
+        image = imread(tmp_path / "plan.png")[:, 750:, :3]  # the right panel
+        return (image[..., 2] - image[..., 0]).clip(0).sum()
+
+    half = LayerPlan(neurons_removed=tuple((start, start + 1) for start in range(0, 1536, 2)))
+    assert 0.4 < blue(half) / blue(LayerPlan()) < 0.6
