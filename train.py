@@ -39,6 +39,7 @@ from axformer_lightning.runs.configured import (
     keep_configuration,
     loggers_for,
     loggers_of,
+    measuring_precision,
     options_of,
     precision_of,
     returned_names,
@@ -128,7 +129,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
         own = {
-            "precision": precision,
+            "precision": precision if epochs else measuring_precision(precision),
             "max_epochs": epochs,
             "logger": loggers_of(cfg.logger, stage, directory) if epochs else False,
         }

@@ -139,6 +139,16 @@ def precision_of(cfg: DictConfig) -> Any:
     return asked if bf16_pays(device, trains=True) else "32-true"
 
 
+def measuring_precision(training: Any) -> Any:
+    """Return the precision in which a model is measured: without autocast, as whoever loads it runs it.
+
+    Example:
+        >>> measuring_precision("bf16-mixed"), measuring_precision("16-true")
+        ('32-true', '16-true')
+    """
+    return "32-true" if str(training).endswith("-mixed") else training
+
+
 def loggers_of(cfg: Any, stage: str, directory: Path) -> Any:
     """Return the logger of a stage, or all of several: with the place and the name that their constructors take."""
     if not cfg:

@@ -72,9 +72,9 @@ def fine_tune(run: Run, epochs: int) -> dict[str, float]:
     def stage() -> dict[str, float]:
         logger.info("Fine-tune: %s.", _epochs(epochs))
         check_agreement(run.module, run.data.val_dataloader(), run.model.config.problem_type)
-        trainer = _fit(run, "finetune", epochs)
+        _fit(run, "finetune", epochs)
         save_pretrained(run.model, run.directory / "finetuned", tokenizer=run.tokenizer)
-        return dev_metrics(run.module, run.data, trainer, run.directory / "finetuned")
+        return dev_metrics(run.module, run.data, run.make_trainer("report", 0), run.directory / "finetuned")
 
     return run.progress.once("finetune", run.module, stage)
 
@@ -126,8 +126,8 @@ def search_and_cut(
 
 def _fit(
     run: Run, stage: str, epochs: int, start: StartingPoint | None = None, callbacks: Sequence[L.Callback] = ()
-) -> L.Trainer:
-    """Train, from the last epoch that a killed process has finished; the trainer is returned."""
+) -> None:
+    """Train, from the last epoch that a killed process has finished."""
     checkpoint = run.progress.checkpoint(stage)
     resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
     if resumed is not None:  # with logs of its own, as a logger replaces those that are there
@@ -138,7 +138,6 @@ def _fit(
         trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
     if epochs:
         retrain(run.module, run.data, trainer, start=start, checkpoint=resumed)
-    return trainer
 
 
 def _search(run: Run, stage: str, settings: SearchSettings) -> dict[str, Any]:

@@ -27,6 +27,16 @@ def test_a_run_ends_in_a_page_and_says_where_it_ran_and_for_how_long(tmp_path, w
 
 
 @QUIET
+def test_what_is_reported_is_what_the_saved_model_says_in_floats(tmp_path, write_glue, monkeypatch):
+    """Training in bfloat16 leaves logits in it, of which all are numbers of bfloat16."""
+    monkeypatch.setattr("axformer_lightning.runs.configured.bf16_pays", lambda device, trains: True)
+    run(tmp_path / "run", "task=mrpc", f"data_dir={write_glue('mrpc')}", "trainer.precision=bf16-mixed")
+    for folder in ("finetuned", "model"):
+        logits = torch.from_numpy(Predictions.load(tmp_path / "run" / folder).arrays["logits"])
+        assert not torch.equal(logits, logits.bfloat16().float())
+
+
+@QUIET
 def test_a_page_that_cannot_be_drawn_does_not_fail_the_run(tmp_path, write_glue, monkeypatch, caplog):
     def broken(directory):
         raise RuntimeError("no fonts")
