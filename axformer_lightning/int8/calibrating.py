@@ -10,14 +10,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import BLOCKS, BlockRanges, LayerPlan
-from axformer_lightning.int8.setting import all_in_int8, blocks_in_int8
+from axformer_lightning.int8.setting import Part, all_in_int8, parts_in_int8
 
 RangesOfLayer = Mapping[str, BlockRanges]
-SIDES = ("outer", "inner")  # what in-projections read, and what the out-projection reads
 
 
 class Observed:
-    """The largest of what was read, and of its negative, by layer, block and side: zero where nothing was.
+    """The largest of the negative of what was read, and of itself, by layer, block, and inside of the block or not.
+
+    Zero where nothing was read.
 
     Args:
         num_layers: of the model.
@@ -25,13 +26,13 @@ class Observed:
     """
 
     def __init__(self, num_layers: int, device: torch.device) -> None:
-        self.most = torch.zeros(num_layers, len(BLOCKS), len(SIDES), 2, device=device)
+        self.most = torch.zeros(num_layers, len(BLOCKS), 2, 2, device=device)
 
-    def see(self, i: int, kind: str, side: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Take down what a linear layer reads; a forward pre-hook but for its first three arguments."""
+    def see(self, part: Part, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Take down what a linear layer reads; a forward pre-hook but for its first argument."""
         x = args[0].detach().float()
         if x.numel():
-            at = self.most[i, BLOCKS.index(kind), SIDES.index(side)]
+            at = self.most[part.layer, BLOCKS.index(part.block), int(part.is_inner)]
             torch.maximum(at, torch.stack([-x.amin(), x.amax()]), out=at)
 
     def together(self, gather: Callable[[Sequence[float]], Sequence[Sequence[float]]]) -> Sequence[RangesOfLayer]:
@@ -71,10 +72,6 @@ def observing(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[O
     """
     observed = Observed(len(layers), model.device)
     with ExitStack() as undo:
-        for i, layer in enumerate(all_in_int8(model, layers)):
-            for block, parts in blocks_in_int8(model, i, layer):
-                for part, module in parts.items():
-                    side = SIDES[part == block.out_projection]
-                    hook = partial(observed.see, i, block.kind, side)
-                    undo.callback(module.register_forward_pre_hook(hook).remove)
+        for part in parts_in_int8(model, all_in_int8(model, layers)):
+            undo.callback(part.module.register_forward_pre_hook(partial(observed.see, part)).remove)
         yield observed

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import WORD_EMBEDDINGS, Block, BlockRanges, LayerPlan, anatomy_of
+from axformer_lightning.anatomy import WORD_EMBEDDINGS, BlockRanges, LayerPlan, anatomy_of
 from axformer_lightning.int8.layers import PLAIN, ROUNDED, Int8Linear
 
 
@@ -24,26 +25,21 @@ def int8_modules(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[st
         >>> list(int8_modules(model, [LayerPlan(int8=("embeddings", "feed_forward"))]))
         ['embeddings.word_embeddings', 'encoder.layer.0.intermediate.dense', 'encoder.layer.0.output.dense']
     """
-    anatomy, kinds = anatomy_of(model), (*ROUNDED, *PLAIN)
-    found: dict[str, nn.Module] = {}
-    for i, layer in enumerate(layers):
-        if WORD_EMBEDDINGS in layer.int8:
-            words = model.get_input_embeddings()
-            found |= {name: module for name, module in model.named_modules() if module is words}
-        for _, parts in blocks_in_int8(model, i, layer):
-            found |= {anatomy.name(i, part): module for part, module in parts.items()}
+    kinds, found = (*ROUNDED, *PLAIN), dict[str, nn.Module]()
+    if any(WORD_EMBEDDINGS in layer.int8 for layer in layers):
+        words = model.get_input_embeddings()
+        found |= {name: module for name, module in model.named_modules() if module is words}
+    found |= {part.name: part.module for part in parts_in_int8(model, layers)}
     return {name: module for name, module in found.items() if type(module) in kinds}
 
 
 def int8_ranges(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> dict[str, tuple[float, float]]:
     """Return the ranges of the linear layers that ``layers`` want in static int8, by name relative to the model."""
-    anatomy, found = anatomy_of(model), dict[str, tuple[float, float]]()
-    for i, layer in enumerate(layers):
-        for block, parts in blocks_in_int8(model, i, layer):
-            if ranges := layer.ranges_of(block.kind):
-                for part in parts:
-                    found[anatomy.name(i, part)] = ranges.inner if part == block.out_projection else ranges.outer
-    return found
+    return {
+        part.name: ranges.inner if part.is_inner else ranges.outer
+        for part in parts_in_int8(model, layers)
+        if (ranges := layers[part.layer].ranges_of(part.block))
+    }
 
 
 def all_in_int8(
@@ -56,24 +52,46 @@ def all_in_int8(
         layers: what is left of each layer.
         ranges: of each layer by kind of block, for static int8.
     """
-    full = []
+    blocks, full = anatomy_of(model).blocks, []
     for i, layer in enumerate(layers):
         layer = layer.in_int8(WORD_EMBEDDINGS) if i == 0 and has_embeddings(model) else layer
-        for block in anatomy_of(model).blocks:
+        for block in blocks:
             if block.left(layer):
                 layer = layer.in_int8(block.kind, ranges[i][block.kind] if ranges else None)
         full.append(layer)
     return tuple(full)
 
 
-def blocks_in_int8(model: PreTrainedModel, i: int, layer: LayerPlan) -> Iterator[tuple[Block, dict[str, nn.Module]]]:
-    """Yield the blocks of a layer that are to be in int8, each with its linear layers by name in the layer."""
+class Part(NamedTuple):
+    """One linear layer of a block that is to be in int8.
+
+    Attributes:
+        layer: index of the layer.
+        block: kind of the block.
+        is_inner: whether it is the out-projection, which reads what lies within the block.
+        name: relative to the model.
+        module: the linear layer, or what stands in its place.
+    """
+
+    layer: int
+    block: str
+    is_inner: bool
+    name: str
+    module: nn.Module
+
+
+def parts_in_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> Iterator[Part]:
+    """Yield the linear layers of the blocks that ``layers`` want in int8."""
     anatomy = anatomy_of(model)
-    for block in anatomy.blocks:
-        if block.kind in layer.int8 and block.left(layer):
+    for i, layer in enumerate(layers):
+        for block in anatomy.blocks:
+            if block.kind not in layer.int8 or not block.left(layer):
+                continue
             inside = dict(model.get_submodule(anatomy.layers[i]).named_modules())
-            parts = (*block.in_projections, block.out_projection)
-            yield block, {part: inside[part] for part in parts if part in inside}
+            for part in (*block.in_projections, block.out_projection):
+                if part in inside:
+                    is_inner = part == block.out_projection
+                    yield Part(i, block.kind, is_inner, anatomy.name(i, part), inside[part])
 
 
 def check_can_be_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:
