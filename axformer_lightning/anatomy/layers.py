@@ -67,7 +67,7 @@ class LayerPlan:
         neurons_removed: removed half-open ranges of the intermediate dimension, ascending and disjoint.
         hard_attention: settings of hard attention, or None for soft attention.
         int8: which blocks are in int8, in the order in which they run; in the first layer also ``"embeddings"``.
-        int8_ranges: of those blocks that are in static int8; the others find their ranges anew in each call.
+        int8_ranges: of those blocks that are in static int8; the others measure theirs in each call.
     """
 
     attention: BlockState = "kept"

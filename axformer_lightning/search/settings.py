@@ -54,8 +54,8 @@ class Int8:
 
     Args:
         embeddings: whether the embeddings of words are tried, too.
-        static: whether the range of what a linear layer reads is measured on the search set, once, instead of found
-            anew in each call. What else is in a batch then moves no prediction.
+        static: whether the range of what a linear layer reads is measured once, on the search set, instead of in each
+            call. Predictions then do not depend on what else is in a batch.
     """
 
     embeddings: bool = True

@@ -98,7 +98,7 @@ def put_into(
         where: a directory, which is made, for the file.
         threads: of ONNX Runtime and OpenVINO; PyTorch has its own setting.
         int8: of an engine in int8, as :func:`~axformer_lightning.exporting.export_model` takes it. If everything
-            is to be in static int8, ranges are those of random tokens: time does not depend on them.
+            is to be in static int8, ranges are those of one token, repeated: time does not depend on them.
 
     Returns:
         A function of a batch, which returns the first output in float32, and the bytes.
