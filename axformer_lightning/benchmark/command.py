@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             budgets_summary: "differences from the dense model over tasks and seeds, from the files of `budget`",
             latency: "latency of saved models, measured in turns",
             prediction: "how well the times of its blocks predict the latency of a cut model",
-            hard_attention: "what hard layers take beside soft ones, by torch's operators and by the kernel",
+            hard_attention: "what hard layers take beside soft ones, by torch's operators and by the kernels",
             deploy: "saved models in every engine and precision: metric, bytes, milliseconds",
         }.items()
     )
@@ -216,6 +216,8 @@ def _add_hard_attention(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layers", type=_numbers, default=[3, 6], help="numbers of hard layers, from the last one")
     command.add_argument("--k", type=_number, default=30, help="keys that a query keeps")
     command.add_argument("--renormalize", action="store_true", help="scale the kept weights to sum to one")
+    command.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="how soft layers attend")
+    command.add_argument("--training", action="store_true", help="time steps of training, with dropout and gradients")
     command.add_argument("--rounds", type=_number, default=15, help="how often each model is timed")
     command.add_argument("--threads", type=_number, help="threads of torch")
 

@@ -1,10 +1,13 @@
 """The command `hard-attention`: what hard layers take beside soft ones."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
@@ -12,26 +15,39 @@ from axformer_lightning.benchmark.table import keep, provenance, row, show_head
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps.hard_attention import time_hard_attention
 from axformer_lightning.tasks import TASKS, load_model
+from axformer_lightning.timing import seconds_of_call
 
 
 def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
-    """Time a model with soft layers, and with hard ones by torch's operators and by the kernel, in turns."""
+    """Time a model with soft layers, and with hard ones by torch's operators and by the kernels, in turns."""
     model, _ = load_model(TASKS["mrpc"], pretrained=args.model, max_length=max(length for _, length in args.shapes))
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(args.attention)
     results: dict[str, Any] = {
         **provenance(args), "model": args.model, "device": device_name(torch.device("cpu")), "torch": torch.__version__,
         "kernel": kernels.available(), "k": args.k, "renormalize": args.renormalize, "rounds": args.rounds,
+        "attention": args.attention, "training": args.training,
     }  # fmt: skip
-    show_head(args.console, results, ("batch x length", "hard layers", "by", "ms", "ratio to sdpa", "quartiles"))
+    show_head(args.console, results, ("batch x length", "hard layers", "by", "ms", "ratio to soft", "quartiles"))
     results["times"] = []
     for shape in args.shapes:
         settings = HardAttention(args.k, args.renormalize)
-        for found in time_hard_attention(model, shape, args.layers, settings, rounds=args.rounds):
+        options: dict[str, Any] = {"rounds": args.rounds, "training": args.training}
+        if args.training:
+            options["timer"] = _seconds_with_gradients
+        for found in time_hard_attention(model, shape, args.layers, settings, **options):
             results["times"].append(asdict(found))
-            way = ("kernel" if found.by_kernel else "torch") if found.hard_layers else "sdpa"
+            way = ("C++" if found.by_kernel else "torch") if found.hard_layers else args.attention
             args.console.print(row(
                 f"{found.batch_size} x {found.length}", found.hard_layers, way, f"{found.ms:.1f}",
                 f"{found.ratio:.3f}", f"{found.low:.3f} to {found.high:.3f}",
             ))  # fmt: skip
         keep(args.out, results)
     return results
+
+
+def _seconds_with_gradients(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
+    def step() -> None:
+        model(**batch).logits.sum().backward()
+        model.zero_grad()
+
+    return seconds_of_call(step, model.device)

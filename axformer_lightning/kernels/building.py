@@ -16,8 +16,8 @@ import torch
 from axformer_lightning.basics import digest_of, replacing
 
 HERE = Path(__file__).parent
-SOURCE = HERE / "hard_attention.cpp"
-SOURCES = (SOURCE, HERE / "vectors.h")
+UNITS = (HERE / "hard_attention.cpp", HERE / "largest.cpp")  # compiled one by one
+SOURCES = (*UNITS, HERE / "vectors.h")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC")
 # The first that compiles and loads. Threads are those of torch: the library is linked to no OpenMP of its own, as two
@@ -65,7 +65,7 @@ def build(*, again: bool = False) -> Path:
         BuildError: if there is no compiler, or it fails, or the directory cannot be written to.
     """
     compiler = _compiler()
-    library = cache_directory() / f"hard_attention-{_key(compiler)}.so"
+    library = cache_directory() / f"kernels-{_key(compiler)}.so"
     if not again and _loads(library) is None:
         return library
     try:
@@ -105,13 +105,14 @@ def _processor() -> str:
 
 
 def _compile(compiler: Sequence[str], library: Path) -> None:
-    compiled = library.with_suffix(".o")
+    compiled = {unit: library.with_suffix(f".{unit.stem}.o") for unit in UNITS}
     reasons = []
     try:
         for choice in CHOICES:
             try:
-                _run([*compiler, *FLAGS, *choice, "-c", str(SOURCE), "-o", str(compiled)])
-                _run([*compiler, "-shared", str(compiled), "-o", str(library)])
+                for unit, path in compiled.items():
+                    _run([*compiler, *FLAGS, *choice, "-c", str(unit), "-o", str(path)])
+                _run([*compiler, "-shared", *map(str, compiled.values()), "-o", str(library)])
             except BuildError as error:
                 reasons.append(str(error))
                 continue
@@ -119,7 +120,8 @@ def _compile(compiler: Sequence[str], library: Path) -> None:
                 return
             reasons.append(reason)
     finally:
-        compiled.unlink(missing_ok=True)
+        for path in compiled.values():
+            path.unlink(missing_ok=True)
     raise BuildError(reasons[-1])
 
 

@@ -1,4 +1,4 @@
-"""The kernel of a kind of device: loaded at first use, or one line in the log that says why there is none."""
+"""The kernels of a kind of device: loaded at first use, or one line in the log that says why there is none."""
 
 import ctypes
 import logging
@@ -18,40 +18,45 @@ log = logging.getLogger(__name__)
 _one_at_a_time = Lock()  # threads that attend for the first time wait for one build
 _off: ContextVar[bool] = ContextVar("kernels_off", default=False)
 _POINTER, _WHOLE = ctypes.c_void_p, ctypes.c_int64
-_ARGUMENTS: tuple[Any, ...] = (*[_POINTER] * 7, _WHOLE, _WHOLE, ctypes.c_float, _WHOLE, _WHOLE)
+_IN_CPP: dict[str, tuple[Any, ...]] = {  # arguments of each function
+    "hard_attention": (*[_POINTER] * 7, _WHOLE, _WHOLE, ctypes.c_float, _WHOLE, _WHOLE),
+    "keep_largest": (*[_POINTER] * 2, *[_WHOLE] * 6),
+}
 
 
-def load(device: str) -> Any:
-    """Return the function for a type of device, or None where there can be none; that is said in the log, once."""
+def load(device: str, name: str = "hard_attention") -> Any:
+    """Return a function for a type of device, or None where there can be none; that is said in the log, once."""
     with _one_at_a_time:
-        return _loaded(device)
+        return _loaded(device).get(name)
 
 
 @cache
-def _loaded(device: str) -> Any:
+def _loaded(device: str) -> dict[str, Any]:
     if os.environ.get("AXFORMER_KERNELS") == "0" or device not in ("cpu", "cuda"):
-        return None
+        return {}
     try:
         return _in_cpp() if device == "cpu" else _in_triton()
     except (BuildError, OSError) as error:
         log.warning("Hard attention is slower here than it could be, as its C++ cannot be built. %s", error)
     except (ImportError, RuntimeError) as error:
         log.warning("Hard attention is slower here than it could be, as its Triton cannot run. %s", error)
-    return None
+    return {}
 
 
-def _in_cpp() -> Any:
-    function = ctypes.CDLL(str(build())).axformer_hard_attention
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
-    return function
+def _in_cpp() -> dict[str, Any]:
+    library = ctypes.CDLL(str(build()))
+    functions = {name: getattr(library, f"axformer_{name}") for name in _IN_CPP}
+    for name, function in functions.items():
+        function.argtypes, function.restype = _IN_CPP[name], ctypes.c_int
+    return functions
 
 
-def _in_triton() -> Any:
+def _in_triton() -> dict[str, Any]:
     if torch.version.hip or not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
         raise RuntimeError("Expected an NVIDIA GPU of compute capability 8.0 or more, got none.")
     from axformer_lightning.kernels.gpu import attend  # the only module that needs Triton
 
-    return attend
+    return {"hard_attention": attend}
 
 
 # To torch.compile the answer is a constant, found while it traces: it cannot trace a compiler.

@@ -1,4 +1,4 @@
-"""What hard attention takes: a model with soft layers, and with hard ones by torch's operators and by the kernel."""
+"""What hard attention takes: a model with soft layers, and with hard ones by torch's operators and by the kernels."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ class HardTime:
         batch_size: samples of a batch.
         length: tokens of a sample.
         hard_layers: how many of the layers attend hard, from the last one.
-        by_kernel: whether they do so by the kernel.
+        by_kernel: whether they do so by the kernels.
         ms: median of a pass.
         ratio: to the model without hard layers, median over the rounds.
         low: lower quartile of that ratio.
@@ -50,6 +50,7 @@ def time_hard_attention(
     *,
     rounds: int = 15,
     seed: int = 0,
+    training: bool = False,
     timer: Timer = seconds_of,
 ) -> list[HardTime]:
     """Time ``model`` with the last layers hard, by both ways, beside itself without, in turns.
@@ -61,6 +62,7 @@ def time_hard_attention(
         settings: of the hard layers.
         rounds: how often each is timed, after a warm-up; short passes several at a time.
         seed: of the tokens.
+        training: whether a pass is one of training, with dropout and gradients.
         timer: returns the seconds of one pass.
 
     Returns:
@@ -75,14 +77,14 @@ def time_hard_attention(
     if not all(1 <= n <= layers for n in hard_layers):
         raise ValueError(f"Expected numbers of hard layers from 1 to {layers}, got {[*hard_layers]}.")
     cases = [(0, False), *((n, by_kernel) for n in hard_layers for by_kernel in (False, True))]
-    models = {n: _with_hard_layers(model, n, settings) for n in {0, *hard_layers}}
+    models = {n: _with_hard_layers(model, n, settings).train(training) for n in {0, *hard_layers}}
     batch = uniform_batch(model, *shape)
     batch["input_ids"] = torch.randint(
         model.config.vocab_size, batch["input_ids"].shape, generator=torch.Generator().manual_seed(seed)
     ).to(model.device)
 
     def seconds(case: tuple[int, bool]) -> float:
-        with torch.inference_mode(), nullcontext() if case[1] else kernels.switched_off():
+        with torch.inference_mode(not training), nullcontext() if case[1] else kernels.switched_off():
             return timer(models[case[0]], batch)
 
     numbers = {case: math.ceil(TURN / max(min(seconds(case), seconds(case)), 1e-9)) for case in cases}
@@ -100,7 +102,6 @@ def _with_hard_layers(model: PreTrainedModel, number: int, settings: HardAttenti
     """Return a copy that shares the weights; the last layers are hard."""
     shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
     hard = copy.deepcopy(model, shared)
-    hard.eval()
     soft = anatomy_of(model).num_layers - number
     set_hard_attention_(hard, [LayerPlan()] * soft + [LayerPlan(hard_attention=settings)] * number)
     return hard

@@ -305,8 +305,9 @@ def test_the_line_of_an_engine_predicts_other_plans(directory, tmp_path, capsys,
     assert "on average" in capsys.readouterr().out
 
 
-def test_hard_layers_are_timed_beside_soft_ones(directory, tmp_path, capsys):
-    options = ["--model", str(directory / "model"), "--shapes", "1x4,2x8", "--layers", "1,2", "--k", "3"]
+@pytest.mark.parametrize("more", [[], ["--attention", "eager"], ["--training"]])
+def test_hard_layers_are_timed_beside_soft_ones(directory, tmp_path, capsys, more):
+    options = ["--model", str(directory / "model"), "--shapes", "1x4,2x8", "--layers", "1,2", "--k", "3", *more]
     out = tmp_path / "out.json"
     results = main(["hard-attention", *options, "--rounds", "2", "--threads", "1", "--out", str(out)])
     assert json.loads(out.read_text()) == results

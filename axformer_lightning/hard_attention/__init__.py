@@ -1,0 +1,23 @@
+"""ATTEND: attention that keeps the k largest weights of each query, layer by layer, reversibly."""
+
+from axformer_lightning.hard_attention.attention import TopKDropout, keep_top_k, top_k_attention
+from axformer_lightning.hard_attention.switching import (
+    BASES,
+    IMPLEMENTATION,
+    attending,
+    check_can_attend_hard,
+    eager_attention,
+    set_hard_attention_,
+)
+
+__all__ = [
+    "BASES",
+    "IMPLEMENTATION",
+    "TopKDropout",
+    "attending",
+    "check_can_attend_hard",
+    "eager_attention",
+    "keep_top_k",
+    "set_hard_attention_",
+    "top_k_attention",
+]
