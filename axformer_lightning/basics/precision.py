@@ -31,7 +31,7 @@ def bf16_pays(device: torch.device, *, trains: bool = False) -> bool:
     gain = bf16_gain(device.type, trains)
     pays = gain >= PAYS_FROM
     what = "training" if trains else "inference"
-    logger.info("bfloat16 is %.1f times as fast as float32 in %s here: %s.", gain, what, "on" if pays else "off")
+    logger.info("bfloat16 is %.2g times as fast as float32 in %s here: %s.", gain, what, "on" if pays else "off")
     return pays
 
 

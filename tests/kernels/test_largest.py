@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from axformer_lightning import kernels
-from axformer_lightning.hard_attention import keep_top_k
+from axformer_lightning.anatomy import HardAttention, LayerPlan
+from axformer_lightning.hard_attention import keep_top_k, set_hard_attention_
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C++ compiler, or it fails")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -131,3 +132,65 @@ def test_bad_input_is_refused():
     assert not kernels.can_keep_largest(torch.zeros(3, device="meta"))
     with kernels.switched_off():
         assert not kernels.can_keep_largest(torch.zeros(3))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often the kernel was called."""
+    found = []
+    kernel = kernels.keep_largest
+    monkeypatch.setattr(kernels, "keep_largest", lambda *args: (found.append(1), kernel(*args))[1])
+    return found
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_models_that_compute_weights_choose_by_it_and_no_bit_changes(tiny, family, batch, calls, renormalize):
+    model = tiny.model(family, "eager")
+    set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3, renormalize))] * 3)
+    with torch.no_grad():
+        by_kernel = model(**batch).logits
+        assert len(calls) == 3
+        with kernels.switched_off():
+            assert torch.equal(model(**batch).logits, by_kernel)
+    assert len(calls) == 3
+
+
+@pytest.mark.one_family
+def test_so_does_training_and_no_bit_of_a_gradient_changes(tiny, family, batch, calls):
+    found = []
+    for context in (kernels.switched_off(), None):
+        model = tiny.model(family, "sdpa").train()
+        set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3))] * 3)
+        torch.manual_seed(0)
+        with context or torch.enable_grad():
+            model(**batch).loss.backward()
+        found.append([x.grad for x in model.parameters() if x.grad is not None])
+    assert len(calls) == 3
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.one_family
+def test_so_do_models_in_half_precision(tiny, family, batch, calls, dtype):
+    model = tiny.model(family, "sdpa").to(dtype)  # where equal weights are common, of which topk keeps any
+    set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3))] * 3)
+    with torch.no_grad():
+        assert model(**batch).logits.isfinite().all()
+    assert len(calls) == 3
+
+
+@pytest.mark.one_family
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
+def test_it_is_compiled_and_neither_exported_nor_traced(tiny, family):
+    model = tiny.model(family, "eager")
+    set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3))] * 3)
+    attention = model.bert.encoder.layer[0].attention
+    compiled = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    for length in (3, 9):
+        x = torch.randn(2, length, 32)
+        torch.testing.assert_close(compiled(x)[0], attention(x)[0])
+    with torch.no_grad():
+        exported = torch.export.export(attention, (torch.randn(1, 9, 32),))
+        traced = torch.jit.trace(attention, torch.randn(1, 9, 32), strict=False)
+    assert "axformer_lightning" not in str(exported.graph)
+    assert "axformer_lightning::" not in str(traced.inlined_graph)
