@@ -40,6 +40,7 @@ class Setting:
 NO_VOTE = {"majority": 0.0}
 NO_FALL = {"majority": 0.0, "criterion": "loss_and_metric"}
 INSPECTING = Pruning(inspection_factor=1.5)
+REPAIRING = Pruning(repair=True)
 RULES: dict[str, Setting] = {
     "published": Setting(),
     "loss": Setting(NO_VOTE),
@@ -52,6 +53,10 @@ RULES: dict[str, Setting] = {
     "loss_and_metric": Setting(NO_FALL),
     "loss_and_metric_inspecting": Setting(NO_FALL, pruning=INSPECTING),
     "loss_and_metric_inspecting_soft": Setting(NO_FALL, pruning=INSPECTING, hard=False),
+    "loss_repair": Setting(NO_VOTE, pruning=REPAIRING),
+    "loss_repair_soft": Setting(NO_VOTE, pruning=REPAIRING, hard=False),
+    "loss_and_metric_repair": Setting(NO_FALL, pruning=REPAIRING),
+    "loss_and_metric_repair_soft": Setting(NO_FALL, pruning=REPAIRING, hard=False),
     "loss_predictions": Setting({"majority": 0.99, "vote": "prediction"}, classes_only=True),
 }
 
