@@ -57,7 +57,7 @@ from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
 from axformer_lightning.runs.state import DONE, Halted, State, read_state, sigterm_raises, telling
 from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
+from axformer_lightning.tasks import KINDS, TASKS, load_model, reworded, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
@@ -102,7 +102,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         headline=cfg.task.headline,
         taught=bool(distillation),
     )
-    lessons = Distillation(**options_of(distillation, "teacher")) if distillation else None
+    lessons = Distillation(**options_of(distillation, "teacher", "copies", "noise")) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
@@ -112,6 +112,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
         tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
     options = options_of(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
+    if distillation and distillation.copies:
+        options["copies"] = reworded(train_rows, copies=distillation.copies, noise=distillation.noise, seed=cfg.seed)
     make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
     data = make_data(rows.dev, tokenizer)
     options = options_of(cfg.task, "name", "headline")

@@ -18,7 +18,7 @@ from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
 from axformer_lightning.runs.resume import Progress, claim
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
-from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
+from axformer_lightning.tasks import TASKS, Rows, draw, load_rows, split_off, without_dev_rows
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
@@ -120,12 +120,18 @@ def options_of(group: DictConfig, *left_out: str) -> dict[str, Any]:
 
 def check_configuration(cfg: DictConfig) -> None:
     """Refuse what could not work, or would be overruled without a word."""
-    for name, least in (("finetune_epochs", 0), ("retrain_epochs", 0), ("data.max_length", 1)):
+    least_of = {"finetune_epochs": 0, "retrain_epochs": 0, "data.max_length": 1, "distillation.copies": 0}
+    for name, least in least_of.items():
         if (value := OmegaConf.select(cfg, name)) is not None and value < least:
             raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
+    if OmegaConf.select(cfg, "distillation.copies") and TASKS[cfg.task.name].kind == "question_answering":
+        raise ValueError(
+            "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
+            f" {cfg.distillation.copies}. Other words would stand in it."
+        )
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
 

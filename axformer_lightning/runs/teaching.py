@@ -90,7 +90,7 @@ def taught(
     """Let a teacher take part in the training of ``module`` on ``data``.
 
     What it says of the rows is computed once and kept, so no epoch runs it. Hidden states are too many to keep: where
-    they have a weight, the teacher runs in every step.
+    they have a weight, the teacher runs in every step. Reworded copies are trained on, too, if ``data`` has them.
 
     Args:
         module: is trained.
@@ -100,18 +100,20 @@ def taught(
         folder: where the logits are kept; None keeps them in memory.
     """
     model, tokenizer = teacher.load()
-    if teacher.settings.hidden:
-        with distilled(module.model, model, teacher.settings):
-            yield
-        return
-    own = data if tokenizer is None or teacher.make_data is None else teacher.make_data(tokenizer)
-    own.train_on_all = data.train_on_all
-    data.teacher_logits = [row for rows in own.trained_on() for row in _logits(model, own, rows, trainer, folder)]
-    module.distillation = teacher.settings
+    data.train_on_copies = True
     try:
+        if teacher.settings.hidden:
+            with distilled(module.model, model, teacher.settings):
+                yield
+            return
+        own = data if tokenizer is None or teacher.make_data is None else teacher.make_data(tokenizer)
+        own.train_on_all, own.train_on_copies = data.train_on_all, True
+        data.teacher_logits = [row for rows in own.trained_on() for row in _logits(model, own, rows, trainer, folder)]
+        module.distillation = teacher.settings
         yield
     finally:
         data.teacher_logits = module.distillation = None
+        data.train_on_copies = False
 
 
 def _logits(

@@ -6,6 +6,7 @@ from axformer_lightning.tasks.models import load_model
 from axformer_lightning.tasks.module import FineTuner, TextClassifier
 from axformer_lightning.tasks.overlap import without_dev_rows
 from axformer_lightning.tasks.predictions import write_predictions
+from axformer_lightning.tasks.rewording import reworded
 from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
 from axformer_lightning.tasks.split import draw, split_off
 from axformer_lightning.tasks.table import TASKS
@@ -24,6 +25,7 @@ __all__ = [
     "load_model",
     "load_rows",
     "load_teacher",
+    "reworded",
     "same_tokens",
     "split_off",
     "texts_of",

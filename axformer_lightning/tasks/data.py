@@ -21,6 +21,7 @@ class TextData(TaskData):
         batch_size: samples in a batch.
         max_length: tokens after which a sample is truncated.
         seed: seed of the order of training samples.
+        copies: rows that training uses, too, while ``train_on_copies`` is set; None for none.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -36,11 +37,13 @@ class TextData(TaskData):
         batch_size: int = 32,
         max_length: int = 128,
         seed: int = 0,
+        copies: Dataset | None = None,
     ) -> None:
         super().__init__(batch_size, seed)
         self.tokenizer, self.max_length = tokenizer, max_length
         self.collate = DataCollatorWithPadding(tokenizer)
         self.train_rows, self.search_rows = self._tokenized(train), self._tokenized(search)
+        self.copied_rows = None if copies is None else self._tokenized(copies)
         self.dev_rows = {suffix: self._tokenized(rows) for suffix, rows in dev.items()}
 
     def rows_dataloader(self, rows: Dataset) -> DataLoader[Any]:

@@ -21,7 +21,7 @@ class TaskData(L.LightningDataModule):
     """`fit` trains on the training set and validates on the search set; `test` uses the dev set.
 
     Subclasses set ``train_rows``, ``search_rows``, ``dev_rows`` (by the suffix of their metrics' names) and
-    ``collate``.
+    ``collate``, and ``copied_rows`` where they have them.
 
     Args:
         batch_size: samples in a batch.
@@ -29,6 +29,7 @@ class TaskData(L.LightningDataModule):
 
     Attributes:
         train_on_all: whether training uses the search set, too.
+        train_on_copies: whether training uses ``copied_rows``, too.
         teacher_logits: what a teacher says of each row that is trained on, in order, so that batches hold
             `teacher_logits`; None without a teacher.
 
@@ -39,6 +40,7 @@ class TaskData(L.LightningDataModule):
     train_rows: Dataset
     search_rows: Dataset
     dev_rows: dict[str, Dataset]
+    copied_rows: Dataset | None = None  # the training set in other words, for a teacher
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
     def __init__(self, batch_size: int, seed: int) -> None:
@@ -46,12 +48,12 @@ class TaskData(L.LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"Expected `data.batch_size` to be at least 1, got {batch_size}.")
         self.batch_size = batch_size
-        self.train_on_all = False
+        self.train_on_all = self.train_on_copies = False
         self.teacher_logits: Sequence[Tensor] | None = None
         self.order = SeededOrder(seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training set in a new seeded order each epoch, with the search set if ``train_on_all``.
+        """Return what training uses in a new seeded order each epoch.
 
         Samples of a batch are about equally long: of MRPC a third of the tokens less, as nothing is padded far.
         """
@@ -65,8 +67,13 @@ class TaskData(L.LightningDataModule):
         return DataLoader(_Taught(rows, self.teacher_logits), collate_fn=self._collate_taught, **options)
 
     def trained_on(self) -> list[Dataset]:
-        """Return the parts that training uses: the training set, and the search set if ``train_on_all``."""
-        return [self.train_rows, self.search_rows] if self.train_on_all else [self.train_rows]
+        """Return the parts that training uses: the training set, and where asked for the search set and copies."""
+        parts = [self.train_rows]
+        if self.train_on_all:
+            parts.append(self.search_rows)
+        if self.train_on_copies and self.copied_rows is not None:
+            parts.append(self.copied_rows)
+        return parts
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the search set."""

@@ -11,10 +11,10 @@ import train
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.runs import teaching
-from axformer_lightning.runs.configured import configuration_of
+from axformer_lightning.runs.configured import check_configuration, configuration_of
 from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
-from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher
+from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher, reworded
 from axformer_lightning.training import StartingPoint
 from tests.runs.runs import QUIET, SMALL, configuration, no_latencies, outcome, run
 from tests.tasks.squad.official import write_squad
@@ -64,6 +64,36 @@ def calls(monkeypatch):
     original = teaching.teacher_logits
     monkeypatch.setattr(teaching, "teacher_logits", teacher_logits)
     return asked
+
+
+@pytest.fixture
+def trained_on(monkeypatch):
+    """How many rows each fit trains on."""
+    found = []
+    original = TextData.train_dataloader
+
+    def train_dataloader(data):
+        loader = original(data)
+        found.append(len(loader.dataset))
+        return loader
+
+    monkeypatch.setattr(TextData, "train_dataloader", train_dataloader)
+    return found
+
+
+@QUIET
+@pytest.mark.parametrize("more", [[], ["distillation.hidden=0.1"], ["retrain_dense=true"]])
+def test_a_teacher_also_answers_reworded_copies_and_only_while_it_teaches(go, calls, trained_on, more):
+    go("copies", *TAUGHT, "distillation.copies=2", *more)
+    finetuned, retrained = trained_on
+    assert retrained == 3 * finetuned
+    assert len(calls) == (0 if "hidden" in str(more) else 2)  # of the training set, and of its copies
+
+
+def test_copies_of_questions_are_refused():
+    cfg = configuration("task=squad", "distillation=self", "retrain_epochs=1", "distillation.copies=1")
+    with pytest.raises(ValueError, match=r"Expected `distillation\.copies=0` in question answering"):
+        check_configuration(cfg)
 
 
 @QUIET
@@ -151,14 +181,31 @@ def test_after_training_nothing_of_a_teacher_is_left(tmp_path, hidden):
     model, tokenizer = load_model(TASKS["mrpc"], config=BERT, texts=["Who?", "What?"])
     save_pretrained(model, tmp_path / "finetuned")
     rows = Dataset.from_dict({"text_a": ["Who?", "What?"], "text_b": ["What?", "Who?"], "label": [0, 1]})
-    data, module = TextData(rows, rows, {}, tokenizer), TextClassifier(model, TASKS["mrpc"])
+    data, module = TextData(rows, rows, {}, tokenizer, copies=rows), TextClassifier(model, TASKS["mrpc"])
     teacher = teaching.Teacher(tmp_path / "finetuned", TASKS["mrpc"], Distillation(hidden=hidden))
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     with teaching.taught(module, data, teacher, trainer, tmp_path):
         assert bool(model._forward_hooks) == bool(hidden)
         assert (data.teacher_logits is None) == bool(hidden)
+        assert len(data.train_dataloader().dataset) == 4
+    assert len(data.train_dataloader().dataset) == 2
     assert (data.teacher_logits, module.distillation, len(model._forward_hooks)) == (None, None, 0)
     assert len(list(tmp_path.glob("teacher-*.safetensors"))) == (not hidden)
+
+
+def test_a_teacher_with_its_own_tokenizer_answers_copies_in_its_own_tokens(electra, tmp_path):
+    model, tokenizer = load_model(TASKS["mrpc"], config=BERT, texts=["Who?", "What?"])
+    rows = Dataset.from_dict({"text_a": ["Who?", "What?"], "text_b": ["What?", "Who?"], "label": [0, 1]})
+    copies = reworded(rows, copies=2, noise=1.0, seed=0)
+
+    def make_data(own):
+        return TextData(rows, rows, {}, own, copies=copies)
+
+    data, module = make_data(tokenizer), TextClassifier(model, TASKS["mrpc"])
+    teacher = teaching.Teacher(electra("mrpc"), TASKS["mrpc"], Distillation(), make_data)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    with teaching.taught(module, data, teacher, trainer, tmp_path):
+        assert [len(logits) for logits in data.teacher_logits] == [2] * 6
 
 
 REFUSED = {

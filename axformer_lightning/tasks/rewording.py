@@ -1,0 +1,55 @@
+"""Copies of texts with other words in them, for a teacher to answer."""
+
+import numpy as np
+from datasets import Dataset
+
+TEXTS = ("text_a", "text_b")
+
+
+def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
+    """Return rows again, with other words in the place of some of their own.
+
+    A teacher knows the texts that it was trained on by heart: of those it says little but their labels. Of a text
+    that nobody has written it says what it would say of any other.
+
+    Args:
+        rows: of a task, with one text or two.
+        copies: how often each row is there.
+        noise: the probability of each word, of what spaces divide, to give way to one drawn from all words of the
+            rows, where frequent ones are drawn more often. The label stays.
+        seed: of the draws.
+
+    Returns:
+        ``copies`` times as many rows with the same columns, in the order of ``rows``, over and over.
+
+    Raises:
+        ValueError: if ``copies`` is below 1, ``noise`` is not above 0 and at most 1, or rows have other texts.
+
+    Source: in the manner of arXiv 1903.12136 (section 3.2), which draws part of its words by their part of speech.
+
+    Example:
+        >>> rows = Dataset.from_dict({"text_a": ["a fine film", "a bore"], "label": [1, 0]})
+        >>> copied = reworded(rows, copies=2, noise=0.5, seed=0)
+        >>> [len(text.split()) for text in copied["text_a"]], copied["label"][:]
+        ([3, 2, 3, 2], [1, 0, 1, 0])
+    """
+    if copies < 1:
+        raise ValueError(f"Expected at least 1 copy, got {copies}.")
+    if not 0 < noise <= 1:
+        raise ValueError(f"Expected `noise`, the share of words that give way, above 0 and up to 1, got {noise}.")
+    columns = [column for column in TEXTS if column in rows.column_names]
+    if not columns:
+        raise ValueError(f"Expected rows with the column 'text_a', got {rows.column_names}.")
+    texts = {column: [text.split() for text in rows[column][:]] for column in columns}
+    words = np.asarray([word for column in columns for text in texts[column] for word in text], dtype=object)
+    draw = np.random.default_rng(seed)
+
+    def again(text: list[str]) -> str:
+        gives_way = draw.random(len(text)) < noise
+        others = words[draw.integers(len(words), size=len(text))]
+        return " ".join(np.where(gives_way, others, np.asarray(text, dtype=object)))
+
+    copied = {name: rows[name][:] * copies for name in rows.column_names}
+    for column in columns:
+        copied[column] = [again(text) if text else "" for _ in range(copies) for text in texts[column]]
+    return Dataset.from_dict(copied, features=rows.features)
