@@ -36,7 +36,8 @@ def _scatter_top(x_BHQK: Tensor, k: int, rest: float) -> Tensor:
     if _is_recorded():  # for any number of keys, also below k: as many more are there that count for nothing
         x_BHQK = nn.functional.pad(x_BHQK, (0, k), value=rest)
     elif kernels.can_keep_largest(x_BHQK):
-        return kernels.keep_largest(x_BHQK, k, rest)
+        kept_BHQK: Tensor = kernels.keep_largest(x_BHQK, k, rest)
+        return kept_BHQK
     else:
         k = min(k, num_keys)
     top = x_BHQK.topk(k, dim=-1, sorted=False)
