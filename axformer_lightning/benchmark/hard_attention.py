@@ -1,13 +1,10 @@
 """The command `hard-attention`: what hard layers take beside soft ones."""
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
@@ -15,7 +12,6 @@ from axformer_lightning.benchmark.table import keep, provenance, row, show_head
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps.hard_attention import time_hard_attention
 from axformer_lightning.tasks import TASKS, load_model
-from axformer_lightning.timing import seconds_of_call
 
 
 def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
@@ -31,9 +27,7 @@ def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
     results["times"] = []
     for shape in args.shapes:
         settings = HardAttention(args.k, args.renormalize)
-        options: dict[str, Any] = {"rounds": args.rounds, "training": args.training}
-        if args.training:
-            options["timer"] = _seconds_with_gradients
+        options = {"rounds": args.rounds, "training": args.training}
         for found in time_hard_attention(model, shape, args.layers, settings, **options):
             results["times"].append(asdict(found))
             way = ("C++" if found.by_kernel else "torch") if found.hard_layers else args.attention
@@ -43,11 +37,3 @@ def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
             ))  # fmt: skip
         keep(args.out, results)
     return results
-
-
-def _seconds_with_gradients(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
-    def step() -> None:
-        model(**batch).logits.sum().backward()
-        model.zero_grad()
-
-    return seconds_of_call(step, model.device)

@@ -2,19 +2,20 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean, median, quantiles
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
 from axformer_lightning.costs.measured import uniform_batch
 from axformer_lightning.hard_attention import set_hard_attention_
-from axformer_lightning.timing import TURN, Timer, seconds_of
+from axformer_lightning.timing import TURN, Timer, seconds_of, seconds_of_call
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def time_hard_attention(
     rounds: int = 15,
     seed: int = 0,
     training: bool = False,
-    timer: Timer = seconds_of,
+    timer: Timer | None = None,
 ) -> list[HardTime]:
     """Time ``model`` with the last layers hard, by both ways, beside itself without, in turns.
 
@@ -63,7 +64,8 @@ def time_hard_attention(
         rounds: how often each is timed, after a warm-up; short passes several at a time.
         seed: of the tokens.
         training: whether a pass is one of training, with dropout and gradients.
-        timer: returns the seconds of one pass.
+        timer: returns the seconds of one pass; None for :func:`~axformer_lightning.timing.seconds_of`, in training of a
+            forward and a backward pass.
 
     Returns:
         The model without hard layers, and for each number of them torch's operators and the kernel.
@@ -76,6 +78,7 @@ def time_hard_attention(
     layers = anatomy_of(model).num_layers
     if not all(1 <= n <= layers for n in hard_layers):
         raise ValueError(f"Expected numbers of hard layers from 1 to {layers}, got {[*hard_layers]}.")
+    timer = timer or (_seconds_with_gradients if training else seconds_of)
     cases = [(0, False), *((n, by_kernel) for n in hard_layers for by_kernel in (False, True))]
     models = {n: _with_hard_layers(model, n, settings).train(training) for n in {0, *hard_layers}}
     batch = uniform_batch(model, *shape)
@@ -96,6 +99,14 @@ def time_hard_attention(
         low, middle, high = quantiles(ratios, n=4, method="inclusive")
         found.append(HardTime(*shape, *case, 1000 * median(turn[case] for turn in turns), middle, low, high))
     return found
+
+
+def _seconds_with_gradients(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> float:
+    def step() -> None:
+        model(**batch).logits.sum().backward()
+        model.zero_grad()
+
+    return seconds_of_call(step, model.device)
 
 
 def _with_hard_layers(model: PreTrainedModel, number: int, settings: HardAttention) -> PreTrainedModel:

@@ -300,5 +300,5 @@ def test_without_a_teacher_what_comes_out_is_kept():
     assert (cfg.distillation, cfg.retrain_keep, cfg.retrain_ema, cfg.retrain_dense) == (None, "last", None, False)
     assert configuration("distillation=self").retrain_keep == "better"
     assert json.loads(json.dumps(configuration_of(configuration("distillation=self"))))["distillation"] == {
-        "temperature": 2.0, "alpha": 0.9, "hidden": 0.0, "teacher": "self",
+        "temperature": 2.0, "alpha": 0.9, "hidden": 0.0, "teacher": "self", "copies": 0, "noise": 0.3,
     }  # fmt: skip
