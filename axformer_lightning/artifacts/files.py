@@ -34,7 +34,9 @@ holds the tokenizer, too, if there is one here:
 
 ```python
 import json, onnxruntime, tokenizers
-session = onnxruntime.InferenceSession("model.onnx")
+options = onnxruntime.SessionOptions()
+options.add_session_config_entry("session.x64quantprecision", "1")  # int8 without overflow on any processor
+session = onnxruntime.InferenceSession("model.onnx", options)
 notes = session.get_modelmeta().custom_metadata_map
 encoded = tokenizers.Tokenizer.from_str(notes["tokenizer"]).encode("a text")  # or ("one", "and another")
 values = {{"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}}

@@ -124,6 +124,8 @@ def _read_onnx(path: Path, threads: int | None) -> Exported:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Without VNNI its faster products of int8 overflow, and the engine gives other answers than the search decided by.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
