@@ -27,8 +27,9 @@ def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
     results["times"] = []
     for shape in args.shapes:
         settings = HardAttention(args.k, args.renormalize)
-        options = {"rounds": args.rounds, "training": args.training}
-        for found in time_hard_attention(model, shape, args.layers, settings, **options):
+        for found in time_hard_attention(
+            model, shape, args.layers, settings, rounds=args.rounds, training=args.training
+        ):
             results["times"].append(asdict(found))
             way = ("C++" if found.by_kernel else "torch") if found.hard_layers else args.attention
             args.console.print(row(

@@ -17,7 +17,7 @@ from axformer_lightning.basics import digest_of, replacing
 
 HERE = Path(__file__).parent
 UNITS = (HERE / "hard_attention.cpp", HERE / "largest.cpp")  # compiled one by one
-SOURCES = (*UNITS, HERE / "vectors.h")
+SOURCES = (*UNITS, HERE / "vectors.h", HERE / "quantile.h")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC")
 # The first that compiles and loads. Threads are those of torch: the library is linked to no OpenMP of its own, as two

@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 
+#include "quantile.h"
 #include "vectors.h"
 
 constexpr float MASKED = -FLT_MAX, HIDDEN = -1e30f;  // a score below HIDDEN is that of a masked key
@@ -25,12 +26,6 @@ struct Choice {
   Ints equals;    // and of those with this very score the first so many
   unsigned tied;  // lanes in which that is not all of them
 };
-
-static float quantile(float share) {  // z that a share of a normal distribution exceeds; Abramowitz and Stegun 26.2.23
-  const float p = std::min(share, 1 - share), t = std::sqrt(-2 * std::log(std::max(p, 1e-9f)));
-  const float z = t - (2.515517f + t * (0.802853f + t * 0.010328f)) / (1 + t * (1.432788f + t * (0.189269f + t * 0.001308f)));
-  return share < 0.5f ? z : -z;
-}
 
 static inline Ints count(const Scores& scores, Vec t) {
   Ints c0{}, c1{}, c2{}, c3{};

@@ -9,6 +9,8 @@
 #include <memory>
 #include <new>
 
+#include "quantile.h"
+
 struct Float32 {
   typedef int32_t Bits;
   static constexpr int32_t MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000;
@@ -33,12 +35,6 @@ static inline int32_t count(const int32_t* order, int n, int32_t t) {
   int32_t found = 0;
   for (int i = 0; i < n; ++i) found += order[i] >= t;
   return found;
-}
-
-static float quantile(float share) {  // z that a share of a normal distribution exceeds; Abramowitz and Stegun 26.2.23
-  const float p = std::min(share, 1 - share), t = std::sqrt(-2 * std::log(std::max(p, 1e-9f)));
-  const float z = t - (2.515517f + t * (0.802853f + t * 0.010328f)) / (1 + t * (1.432788f + t * (0.189269f + t * 0.001308f)));
-  return share < 0.5f ? z : -z;
 }
 
 struct Choice {

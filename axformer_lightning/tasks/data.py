@@ -7,6 +7,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from axformer_lightning.tasks.rows import text_columns
 from axformer_lightning.tasks.task_data import TaskData
 
 
@@ -62,6 +63,6 @@ def tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, **options: Any)
         tokenizer: truncates samples that are too long.
         options: options of the tokenizer.
     """
-    texts = [rows[column][:] for column in ("text_a", "text_b") if column in rows.column_names]
+    texts = [rows[column][:] for column in text_columns(rows)]
     labels = {"labels": rows["label"][:]} if "label" in rows.column_names else {}
     return {**tokenizer(*texts, truncation=True, **options), **labels}

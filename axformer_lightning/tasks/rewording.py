@@ -3,7 +3,7 @@
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text_a", "text_b")
+from axformer_lightning.tasks.rows import text_columns
 
 
 def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
@@ -37,8 +37,8 @@ def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
         raise ValueError(f"Expected at least 1 copy, got {copies}.")
     if not 0 < noise <= 1:
         raise ValueError(f"Expected `noise`, the share of words that give way, above 0 and up to 1, got {noise}.")
-    columns = [column for column in TEXTS if column in rows.column_names]
-    if not columns:
+    columns = text_columns(rows)
+    if "text_a" not in columns:
         raise ValueError(f"Expected rows with the column 'text_a', got {rows.column_names}.")
     texts = {column: [text.split() for text in rows[column][:]] for column in columns}
     words = np.asarray([word for column in columns for text in texts[column] for word in text], dtype=object)

@@ -68,6 +68,16 @@ def load_rows(name: str, data_dir: str | os.PathLike[str] | None = None, *, with
     )
 
 
+def text_columns(rows: Dataset) -> list[str]:
+    """Return the names of the columns that hold texts, in the order in which models read them.
+
+    Example:
+        >>> text_columns(Dataset.from_dict({"label": [1], "text_b": ["So it did."], "text_a": ["It rained."]}))
+        ['text_a', 'text_b']
+    """
+    return [column for column in ("text_a", "text_b", "question", "context") if column in rows.column_names]
+
+
 def texts_of(rows: Dataset) -> Iterator[str]:
     """Yield all texts of a training set.
 
@@ -75,9 +85,8 @@ def texts_of(rows: Dataset) -> Iterator[str]:
         >>> list(texts_of(Dataset.from_dict({"text_a": ["It rained."], "label": [1]})))
         ['It rained.']
     """
-    for column in ("text_a", "text_b", "question", "context"):
-        if column in rows.column_names:
-            yield from rows[column]
+    for column in text_columns(rows):
+        yield from rows[column]
 
 
 def _from_file(task: Task, directory: Path, part: str) -> Dataset:

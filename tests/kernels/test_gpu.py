@@ -152,14 +152,13 @@ def test_what_a_kernel_takes(device, dtype, keys, width, expected):
 @needs_gpu
 @pytest.mark.parametrize("family", ["bert", "modernbert"], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_on_a_gpu_the_logits_are_those_without_it(tiny, family, batch, logits, monkeypatch, dtype):
+def test_on_a_gpu_the_logits_are_those_without_it(tiny, family, batch, logits, count_calls, dtype):
     model = tiny.model(family, "sdpa").to("cuda")
     batch = {name: x.cuda() for name, x in batch.items()}
     set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3))] * 3)
     with kernels.switched_off():
         expected = logits(model, batch)
-    calls, kernel = [], kernels.hard_attention
-    monkeypatch.setattr(kernels, "hard_attention", lambda *args: (calls.append(1), kernel(*args))[1])
+    calls = count_calls("hard_attention")
     if dtype == torch.float32:
         torch.testing.assert_close(logits(model, batch), expected, rtol=1e-3, atol=1e-3)
     else:  # other keys may be chosen

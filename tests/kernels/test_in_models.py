@@ -15,12 +15,8 @@ INTERFACE = ["bert", "distilbert", "modernbert", "albert"]
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """How often the kernel was called."""
-    found = []
-    kernel = kernels.hard_attention
-    monkeypatch.setattr(kernels, "hard_attention", lambda *args: (found.append(1), kernel(*args))[1])
-    return found
+def calls(count_calls):
+    return count_calls("hard_attention")
 
 
 @pytest.fixture

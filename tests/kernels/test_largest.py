@@ -135,12 +135,8 @@ def test_bad_input_is_refused():
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """How often the kernel was called."""
-    found = []
-    kernel = kernels.keep_largest
-    monkeypatch.setattr(kernels, "keep_largest", lambda *args: (found.append(1), kernel(*args))[1])
-    return found
+def calls(count_calls):
+    return count_calls("keep_largest")
 
 
 @pytest.mark.parametrize("renormalize", [False, True])
