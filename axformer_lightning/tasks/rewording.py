@@ -1,22 +1,27 @@
 """Copies of texts with other words in them, for a teacher to answer."""
 
-import numpy as np
+import random
+import re
+
 from datasets import Dataset
 
 from axformer_lightning.tasks.rows import text_columns
+
+_WORD = re.compile(r"[\w'-]+")
 
 
 def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
     """Return rows again, with other words in the place of some of their own.
 
     A teacher knows the texts that it was trained on by heart: of those it says little but their labels. Of a text
-    that nobody has written it says what it would say of any other.
+    that nobody has written it says what it would say of any other. A word that gives way does so wherever it stands
+    in a row, to the same word: what two texts of a pair have in common stays common to them.
 
     Args:
         rows: of a task, with one text or two.
         copies: how often each row is there.
-        noise: the probability of each word, of what spaces divide, to give way to one drawn from all words of the
-            rows, where frequent ones are drawn more often. The label stays.
+        noise: the probability of each word of a row, in upper or lower case, to give way to one drawn from all words
+            of the rows, where frequent ones are drawn more often. Signs between words stay, and so does the label.
         seed: of the draws.
 
     Returns:
@@ -40,16 +45,22 @@ def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
     columns = text_columns(rows)
     if "text_a" not in columns:
         raise ValueError(f"Expected rows with the column 'text_a', got {rows.column_names}.")
-    texts = {column: [text.split() for text in rows[column][:]] for column in columns}
-    words = np.asarray([word for column in columns for text in texts[column] for word in text], dtype=object)
-    draw = np.random.default_rng(seed)
+    texts = {column: rows[column][:] for column in columns}
+    words = [word for column in columns for text in texts[column] for word in _WORD.findall(text)]
+    draw = random.Random(seed)
 
-    def again(text: list[str]) -> str:
-        gives_way = draw.random(len(text)) < noise
-        others = words[draw.integers(len(words), size=len(text))]
-        return " ".join(np.where(gives_way, others, np.asarray(text, dtype=object)))
+    def again(*pair: str) -> list[str]:
+        others: dict[str, str | None] = {}
+
+        def other(match: re.Match[str]) -> str:
+            word = match[0].lower()
+            if word not in others:
+                others[word] = draw.choice(words) if draw.random() < noise else None
+            return others[word] or match[0]
+
+        return [_WORD.sub(other, text) for text in pair]
 
     copied = {name: rows[name][:] * copies for name in rows.column_names}
-    for column in columns:
-        copied[column] = [again(text) if text else "" for _ in range(copies) for text in texts[column]]
+    pairs = [again(*pair) for _ in range(copies) for pair in zip(*texts.values(), strict=True)]
+    copied.update(zip(columns, map(list, zip(*pairs, strict=True)), strict=False))
     return Dataset.from_dict(copied, features=rows.features)

@@ -1,5 +1,7 @@
 """Copies hold the same labels and as many words, each of them a word of the rows."""
 
+import re
+
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
@@ -40,6 +42,19 @@ def test_as_many_words_give_way_as_asked_and_frequent_ones_come_more_often():
     kept = sum(word == f"word{i}" for i, word in enumerate(firsts))
     assert 0.57 < kept / 2000 < 0.63
     assert 0.72 < sum(word == "the" for word in firsts) / (2000 - kept) < 0.78
+
+
+@given(texts=TEXTS, seed=st.integers(0, 9))
+def test_a_word_gives_way_to_one_word_in_both_texts_of_a_row_and_signs_stay(texts, seed):
+    rows = dataset([f"A. {text}, and ({text})" for text in texts], [f"and {text.upper()}! a" for text in texts])
+    copied = reworded(rows, copies=1, noise=0.5, seed=seed)
+    for row, copy in zip(rows, copied, strict=True):
+        others = {}
+        for column in ("text_a", "text_b"):
+            before, after = (re.split(r"(\w+)", texts[column]) for texts in (row, copy))
+            assert before[::2] == after[::2]
+            for word, other in zip(before[1::2], after[1::2], strict=True):
+                assert others.setdefault(word.lower(), other.lower()) == other.lower()
 
 
 def test_a_seed_says_what_copies_are_and_no_two_copies_are_alike():
