@@ -58,7 +58,7 @@ def round_graph_(
         else:
             x, range_ = node.inputs[0], ranges.get(name)
             if (x, range_) not in read:  # query, key and value read the same
-                read[x, range_] = _dynamic(tape, x) if range_ is None else _static(tape, graph, x, range_)
+                read[x, range_] = _dynamic(tape, x) if range_ is None else _static(tape, graph, name, x, range_)
             product = _product_of_floats if between_floats and range_ else _product
             new = product(tape, read[x, range_], *tables[name])
             if node.op_type == "Gemm":
@@ -109,9 +109,9 @@ def _dynamic(tape: Any, x: Any) -> Any:
     return tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3)
 
 
-def _static(tape: Any, graph: Any, x: Any, range_: tuple[float, float]) -> Any:
+def _static(tape: Any, graph: Any, name: str, x: Any, range_: tuple[float, float]) -> Any:
     step, zero = (value.numpy() for value in grid_of(*torch.tensor(range_)))
-    grid = [_put(graph, f"{x.name}.step", step), _put(graph, f"{x.name}.zero", zero.astype(np.uint8))]
+    grid = [_put(graph, f"{name}.step", step), _put(graph, f"{name}.zero", zero.astype(np.uint8))]
     return tape.op("QuantizeLinear", [x, *grid]), *grid
 
 
