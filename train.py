@@ -101,6 +101,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         keep=cfg.retrain_keep,
         headline=cfg.task.headline,
         taught=bool(distillation),
+        dropout=cfg.retrain_dropout,
     )
     lessons = Distillation(**options_of(distillation, "teacher", "copies", "noise")) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)

@@ -26,6 +26,31 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def dropping(model: nn.Module, rate: float | None) -> Iterator[None]:
+    """Let every dropout of ``model`` drop a share ``rate`` of what it is given, and restore its own share afterwards.
+
+    Args:
+        model: with dropouts of torch, or shares in numbers called `attention_dropout` as in ModernBERT and ViT.
+        rate: the share, from 0; None changes nothing.
+
+    Example:
+        >>> dropout = nn.Dropout(0.1)
+        >>> with dropping(dropout, 0.0):
+        ...     dropout
+        Dropout(p=0.0, inplace=False)
+        >>> dropout
+        Dropout(p=0.1, inplace=False)
+    """
+    with ExitStack() as undo:
+        for module in model.modules() if rate is not None else ():
+            name = "p" if isinstance(module, nn.Dropout) else "attention_dropout"
+            if isinstance(before := getattr(module, name, None), int | float):
+                undo.callback(setattr, module, name, before)
+                setattr(module, name, rate)
+        yield
+
+
 def replaced(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
     """Replace the forward of ``module``, whose name, hooks and parameters stay; return what undoes it.
 

@@ -36,6 +36,7 @@ class Recipe:
             ``"better_metric"``, the one with the better ``headline``, if equal the lower loss.
         headline: the name of the metric.
         taught: whether a teacher takes part.
+        dropout: the share that dropouts drop meanwhile; None for their own.
 
     Raises:
         ValueError: if a setting is out of range, or two do not go together.
@@ -49,6 +50,7 @@ class Recipe:
     keep: str = "last"
     headline: str = "accuracy"
     taught: bool = False
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 and (self.how == "rewind" or self.taught):
@@ -58,6 +60,8 @@ class Recipe:
             raise ValueError(f"Expected `retrain_learning_rate` to be above 0, got {self.learning_rate}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"Expected `retrain_ema`, the decay of an average, between 0 and 1, got {self.ema}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"Expected `retrain_dropout`, a share, from 0 to below 1, got {self.dropout}.")
         if self.keep not in ("last", "better", "better_metric"):
             raise ValueError(f"Expected `retrain_keep` to be 'last', 'better' or 'better_metric', got {self.keep!r}.")
         if self.compares and self.on_all:

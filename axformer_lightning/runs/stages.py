@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.artifacts import save_pretrained
+from axformer_lightning.basics import dropping
 from axformer_lightning.callbacks import SearchCallback, settings_of
 from axformer_lightning.report import SearchProgress
 from axformer_lightning.rounds import search_and_cut_
@@ -175,7 +176,7 @@ def retrain_model(
     scores = {"before": search_metrics(run.module, run.data, judge)} if before is not None else {}
     back_to = start if recipe.how == "rewind" else None
     lessons = taught(run.module, run.data, teacher, judge, run.progress.folder) if teacher else nullcontext()
-    with lessons:
+    with lessons, dropping(run.module, recipe.dropout):
         _fit(run, stage, recipe.epochs, back_to, recipe.callbacks())
     if before is None:
         return {"kept": "after"}

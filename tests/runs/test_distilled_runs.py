@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from datasets import Dataset
+from torch import nn
 
 import train
 from axformer_lightning import load_pretrained, save_pretrained
@@ -116,6 +117,19 @@ def test_retraining_that_does_harm_is_undone(go, calls):
     assert results["search"]["candidates"] == results["accepted"] == 0  # the dense model, by the same recipe
     assert same(weights(directory), weights(directory, "finetuned"))
     assert not calls  # a teacher of hidden states runs in every step
+
+
+@QUIET
+def test_dropouts_drop_what_is_asked_for_in_retraining_alone(go, monkeypatch):
+    shares, fit = [], L.Trainer.fit
+
+    def noted(trainer, module, *args, **kwargs):
+        shares.append({part.p for part in module.modules() if isinstance(part, nn.Dropout)})
+        fit(trainer, module, *args, **kwargs)
+
+    monkeypatch.setattr(L.Trainer, "fit", noted)
+    go("run", "retrain_epochs=1", "retrain_dense=true", "retrain_dropout=0")
+    assert shares == [{0.1}, {0.0}]
 
 
 @QUIET
@@ -261,6 +275,7 @@ def test_a_teacher_is_refused_before_anything_trains(go, tmp_path):
         ({"epochs": 1, "keep": "better", "on_all": True}, "cannot judge a model that was trained on it"),
         ({"epochs": 1, "ema": 1.0}, "`retrain_ema`"),
         ({"epochs": 1, "learning_rate": 0.0}, "`retrain_learning_rate`"),
+        ({"epochs": 1, "dropout": 1.0}, "`retrain_dropout`"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused(options, message):
