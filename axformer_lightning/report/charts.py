@@ -1,6 +1,7 @@
 """Pictures of results: the front, the intervals of gains, calibration."""
 
 import itertools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from axformer_lightning.report.svg import BLUE, INK, MARKERS, MUTED, RED, SERIES
 
 Picture = tuple[Figure, Said]
 WIDTH = 8.4  # inches of all pictures
+LINE = 92  # characters of a legend that fit into them, and twice as many as of the name of a row
 DENSE_LINES = ("--", ":", "-.")
 
 
@@ -32,7 +34,10 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     panels = [("smaller", "encoder, times smaller")]
     if any(one.faster for _, one in shown):
         panels.append(("faster", "batch of 32, times faster"))
-    figure = Figure(figsize=(WIDTH, 3.5 + 0.22 * len(shown)), layout="constrained")
+    named = [textwrap.fill(cell.setting, LINE) for cell, _ in shown]
+    columns = 1 + (len(shown) > 3 and max(map(len, named)) < LINE // 2)
+    lines = sum(name.count("\n") + 1 for name in named)
+    figure = Figure(figsize=(WIDTH, 3.5 + 0.22 * lines), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     said: dict[str, list[str]] = {}
     for panel, ((name, label), ax) in enumerate(zip(panels, axes, strict=True)):
@@ -41,8 +46,8 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
             if (x := getattr(one, name)) is None or one.points is None:
                 continue
             gid = f"front-{panel}-{i}"
-            style = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)], "s": 52, "zorder": 3}
-            ax.scatter([x.mean], [one.points.mean], label=cell.setting if not panel else None, gid=gid, **style)
+            style = {**mark_of(i), "s": 52, "zorder": 3}
+            ax.scatter([x.mean], [one.points.mean], label=None if panel else named[i], gid=gid, **style)
             spread = one.points.deviation
             if spread:
                 ax.errorbar([x.mean], [one.points.mean], yerr=spread, color=style["color"], capsize=3, linewidth=1)
@@ -57,23 +62,40 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     spreads = [*(one.points for _, one in shown), *dense.values()]
     axes[0].set_ylim(_room(s.mean + sign * (s.deviation or 0) for s in spreads if s for sign in (-1, 1)))
     axes[0].set_ylabel(f"{cells[0].headline} on dev" if cells else "")
-    figure.legend(loc="outside lower left", ncols=1 + (len(shown) > 3))
+    figure.legend(loc="outside lower left", ncols=columns)
     return figure, said
+
+
+def mark_of(number: int) -> dict[str, Any]:
+    """Return the color and the form of a setting, which no other one of the first dozens has.
+
+    Example:
+        >>> len({tuple(mark_of(i).values()) for i in range(40)})
+        40
+    """
+    rounds = number // len(SERIES)
+    return {"color": SERIES[number % len(SERIES)], "marker": MARKERS[(number + rounds) % len(MARKERS)]}
 
 
 def intervals(rows: Sequence[Row]) -> Picture:
     """Draw the gain of each comparison with its intervals: over seeds as a thick line, over samples as a thin one."""
-    figure = Figure(figsize=(WIDTH, 1.4 + 0.36 * len(rows)), layout="constrained")
+    several = len({row.task for row in rows}) > 1
+    names = [
+        f"{textwrap.fill(f'{row.task}: {row.setting}' if several else row.setting, LINE // 2)}\nagainst {row.baseline}"
+        for row in rows
+    ]
+    ends = [0.0, *itertools.accumulate(0.06 + 0.15 * (name.count("\n") + 1) for name in names)]  # inches from above
+    figure = Figure(figsize=(WIDTH, 1.2 + ends[-1]), layout="constrained")
     ax = figure.subplots()
     ax.axvline(0, color=INK, linewidth=1)
     said = {}
     for i, row in enumerate(rows):
-        found, y = row.comparison, len(rows) - 1 - i
+        found, y = row.comparison, (ends[i] + ends[i + 1]) / 2
         color, marker = (BLUE, "o") if row.baseline == PLAIN else (RED, "s")
         if found.over_seeds.low is not None and found.over_seeds.high is not None:
-            ax.plot([found.over_seeds.low, found.over_seeds.high], [y + 0.1] * 2, color=color, linewidth=3)
+            ax.plot([found.over_seeds.low, found.over_seeds.high], [y - 0.04] * 2, color=color, linewidth=3)
         if found.low is not None and found.high is not None:
-            ax.plot([found.low, found.high], [y - 0.1] * 2, color=color, linewidth=1.2)
+            ax.plot([found.low, found.high], [y + 0.04] * 2, color=color, linewidth=1.2)
         ax.scatter([found.over_seeds.mean], [y], color=color, marker=marker, s=38, zorder=3, gid=f"gain-{i}")
         said[f"gain-{i}"] = [
             f"{row.task}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+.2f} points,"
@@ -82,11 +104,9 @@ def intervals(rows: Sequence[Row]) -> Picture:
     shown = [x for row in rows for one in [row.comparison] for x in (one.over_seeds.low, one.over_seeds.high, one.low,
              one.high, one.over_seeds.mean) if x is not None]  # fmt: skip
     ax.set_xlim(_room([0.0, *shown]))
-    several = len({row.task for row in rows}) > 1
-    names = [f"{f'{row.task}: ' if several else ''}{row.setting}\nagainst {row.baseline}" for row in rows]
-    ax.set_yticks(range(len(rows)), names[::-1])
+    ax.set_yticks([(above + below) / 2 for above, below in itertools.pairwise(ends)], names)
     ax.tick_params(axis="y", length=0, labelsize=8)
-    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set_ylim(ends[-1] + 0.1, -0.1)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("points gained (thick: over seeds, thin: over dev samples; 95 %)")
     return figure, said

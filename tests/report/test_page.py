@@ -7,12 +7,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
 from axformer_lightning.evidence import Predictions, compare, gains_resampled
 from axformer_lightning.report.__main__ import main
 from axformer_lightning.report.cells import cells_of, shared_overrides
-from axformer_lightning.report.charts import front
+from axformer_lightning.report.charts import front, intervals
 from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
 from axformer_lightning.report.page import try_report, write_report
@@ -240,6 +242,24 @@ def test_baselines_of_several_recipes_keep_apart(sweep):
     figure, _ = front(*zip(*dense, strict=True))
     labels = {text.get_text() for text in figure.legends[0].get_texts()}
     assert {"dense, plain", "dense, same recipe", "dense, same recipe (budget=1)"} < labels
+
+
+def test_long_names_of_many_settings_stay_on_the_pictures_and_no_two_share_a_mark(tmp_path):
+    for i in range(9):
+        write_run(tmp_path / str(i), f"budget={i}", f"tolerance=0.{'1' * 60}", f"repair={'yes' * 20}{i}")
+    found = [*cells(tmp_path).values()]
+    pictures = [front(found, [numbers_of(one) for one in found]), intervals(compare_cells(found)[0])]
+    for figure, _ in pictures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        named = [text for text in figure.findobj(Text) if text.get_visible() and "budget=" in text.get_text()]
+        assert len(named) == 9
+        for text in named:
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    marks = pictures[0][0].axes[0].collections
+    assert len({(tuple(mark.get_facecolor()[0]), mark.get_paths()[0].vertices.tobytes()) for mark in marks}) == 9
 
 
 def test_runs_that_kept_no_configuration_are_settings_of_their_own(tmp_path):
