@@ -145,8 +145,8 @@ def test_parts_of_a_cut_block_score_as_in_the_model_that_is_cut_further(model, b
     sizes, space = (model.config.model_type, 3, 4, 48), SearchSpace(4, neuron_groups(48, 3))
     cut = (LayerPlan(heads_removed=(0, 2)), LayerPlan("kept", (1,), "kept", ((8, 40),)), LayerPlan("removed"))
     apply_plan_(model, Plan(*sizes, cut))
-    nothing_is_accepted = {"rule": Rule(majority=0.999), "factor": 1e9}
-    plan, _ = search_plan(model, model, batches, settings(**nothing_is_accepted))
+    hardly = SearchSettings(pruning=Pruning(3, 1e9), rule=Rule(majority=0.999), full_scores=True)
+    plan, _ = search_plan(model, model, batches, hardly)
     parts = [decision for decision in plan.decisions if decision.index is not None]
     groups, heads = ([(d.layer, d.index) for d in parts if d.kind == kind] for kind in ("neuron_group", "head"))
     assert groups == [(2, 0), (2, 1), (2, 2), (1, 0), (1, 2), (0, 0), (0, 1), (0, 2)]
