@@ -46,7 +46,7 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
             if (x := getattr(one, name)) is None or one.points is None:
                 continue
             gid = f"front-{panel}-{i}"
-            style = {**mark_of(i), "s": 52, "zorder": 3}
+            style = {**_mark_of(i), "s": 52, "zorder": 3}
             ax.scatter([x.mean], [one.points.mean], label=None if panel else named[i], gid=gid, **style)
             spread = one.points.deviation
             if spread:
@@ -66,11 +66,11 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     return figure, said
 
 
-def mark_of(number: int) -> dict[str, Any]:
+def _mark_of(number: int) -> dict[str, Any]:
     """Return the color and the form of a setting, which no other one of the first dozens has.
 
     Example:
-        >>> len({tuple(mark_of(i).values()) for i in range(40)})
+        >>> len({tuple(_mark_of(i).values()) for i in range(40)})
         40
     """
     rounds = number // len(SERIES)
@@ -85,12 +85,13 @@ def intervals(rows: Sequence[Row]) -> Picture:
         for row in rows
     ]
     ends = [0.0, *itertools.accumulate(0.06 + 0.15 * (name.count("\n") + 1) for name in names)]  # inches from above
+    middles = [(above + below) / 2 for above, below in itertools.pairwise(ends)]
     figure = Figure(figsize=(WIDTH, 1.2 + ends[-1]), layout="constrained")
     ax = figure.subplots()
     ax.axvline(0, color=INK, linewidth=1)
     said = {}
-    for i, row in enumerate(rows):
-        found, y = row.comparison, (ends[i] + ends[i + 1]) / 2
+    for i, (row, y) in enumerate(zip(rows, middles, strict=True)):
+        found = row.comparison
         color, marker = (BLUE, "o") if row.baseline == PLAIN else (RED, "s")
         if found.over_seeds.low is not None and found.over_seeds.high is not None:
             ax.plot([found.over_seeds.low, found.over_seeds.high], [y - 0.04] * 2, color=color, linewidth=3)
@@ -104,7 +105,7 @@ def intervals(rows: Sequence[Row]) -> Picture:
     shown = [x for row in rows for one in [row.comparison] for x in (one.over_seeds.low, one.over_seeds.high, one.low,
              one.high, one.over_seeds.mean) if x is not None]  # fmt: skip
     ax.set_xlim(_room([0.0, *shown]))
-    ax.set_yticks([(above + below) / 2 for above, below in itertools.pairwise(ends)], names)
+    ax.set_yticks(middles, names)
     ax.tick_params(axis="y", length=0, labelsize=8)
     ax.set_ylim(ends[-1] + 0.1, -0.1)
     ax.grid(axis="y", visible=False)

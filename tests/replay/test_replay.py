@@ -32,10 +32,9 @@ LENGTHS = (12, 3, 7, 5, 9, 4, 12)
 NOTHING = Shortcuts(share_blocks=False, first_token=False)
 
 
-def settings(full_scores=True, rule=None, factor=2.0, **options):
+def settings(full_scores=True, factor=2.0, **options):
     """A search that accepts some of everything and rejects some of everything."""
-    rule = rule or Rule(majority=0)
-    return SearchSettings(HardAttention(4), Pruning(3, factor), rule, full_scores=full_scores, **options)
+    return SearchSettings(HardAttention(4), Pruning(3, factor), Rule(majority=0), full_scores=full_scores, **options)
 
 
 @pytest.fixture(params=["eager", pytest.param("sdpa", marks=pytest.mark.slow)])

@@ -250,8 +250,7 @@ def test_long_names_of_many_settings_stay_on_the_pictures_and_no_two_share_a_mar
     found = [*cells(tmp_path).values()]
     pictures = [front(found, [numbers_of(one) for one in found]), intervals(compare_cells(found)[0])]
     for figure, _ in pictures:
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
+        FigureCanvasAgg(figure).draw()
         named = [text for text in figure.findobj(Text) if text.get_visible() and "budget=" in text.get_text()]
         assert len(named) == 9
         for text in named:
