@@ -25,11 +25,13 @@ class Outcome:
         values: of the objectives; None of one that failed.
         halted: whether it stopped before its retraining, and these are its values there.
         reason: why it failed.
+        killed: whether something outside ended it, so that it can go on.
     """
 
     values: Sequence[float] | None
     halted: bool = False
     reason: str = ""
+    killed: bool = False
 
 
 RunTrials = Callable[[Sequence[Trial], bool], Sequence[Outcome]]  # trials, whether they stop before retraining
@@ -81,13 +83,13 @@ def run_study(
     """
     while len(study.get_trials(deepcopy=False, states=FINISHED)) < n_trials:
         trials = _batch(study, space, n_trials, n_jobs, sampler)
-        outcomes = dict(zip(trials, run(trials, prune is not None), strict=True))
+        outcomes = _outcomes(run, trials, prune is not None)
         halted = [trial for trial in trials if outcomes[trial].halted]
         for trial in halted:
             trial.set_user_attr(STOOD, list(outcomes[trial].values or ()))
         hopeless = [trial for trial in halted if prune is not None and is_hopeless(study, trial, prune, prune_after)]
         rest = [trial for trial in halted if trial not in hopeless]
-        outcomes |= dict(zip(rest, run(rest, False), strict=True)) if rest else {}
+        outcomes |= _outcomes(run, rest, False)
         for trial in trials:
             if trial in hopeless:
                 study.tell(trial, state=TrialState.PRUNED)
@@ -96,6 +98,15 @@ def run_study(
                 study.tell(trial, state=TrialState.FAIL)
             else:
                 study.tell(trial, list(outcomes[trial].values or ()))
+
+
+def _outcomes(run: RunTrials, trials: Sequence[Trial], halt: bool) -> dict[Trial, Outcome]:
+    """Return what came of trials; those that were killed go on once, as what kills a job twice is the job."""
+    found: dict[Trial, Outcome] = {}
+    for _ in range(2):
+        if rest := [trial for trial in trials if trial not in found or found[trial].killed]:
+            found |= dict(zip(rest, run(rest, halt), strict=True))
+    return found
 
 
 def _batch(

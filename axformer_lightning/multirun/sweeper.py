@@ -25,6 +25,7 @@ from axformer_lightning.runs.configured import (
     run_name,
 )
 from axformer_lightning.runs.halting import read_halted
+from axformer_lightning.runs.state import INTERRUPTED, RUNNING, State
 
 SOLUTIONS = "optimization_results.yaml"  # as Hydra's sweepers call it
 
@@ -63,7 +64,8 @@ def sweep_by_study(
         one, made = job(words)
         standing = None if one.is_done else read_halted(one.directory)
         if not one.is_done and standing is None:
-            return Outcome(None, reason="" if one.state is None else one.state.reason)
+            state = one.state or State(INTERRUPTED)  # it has not come to say anything
+            return Outcome(None, reason=state.reason, killed=state.state in (INTERRUPTED, RUNNING))
         values = returned_value(made, standing or one.results)
         return Outcome(values if isinstance(values, tuple) else (values,), halted=standing is not None)
 

@@ -38,6 +38,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_path)
         with start(tmp_path / "killed", *STUDY) as driver:
             while not processes_of(tmp_path / "killed"):
                 time.sleep(0.1)
+            os.kill(processes_of(tmp_path / "killed")[0], signal.SIGKILL)  # goes on at once
             time.sleep(5)
             os.kill(driver.pid, signal.SIGKILL)
             driver.communicate()

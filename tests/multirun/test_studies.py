@@ -84,6 +84,25 @@ def test_a_trial_that_fails_stops_no_other_and_says_why(study):
     assert study.trials[1].user_attrs["reason"] == "no disk"
 
 
+@pytest.mark.parametrize(("kills", "ends"), [(1, "COMPLETE"), (2, "FAIL")])
+def test_a_trial_whose_job_is_killed_goes_on_once(study, kills, ends):
+    runs = []
+
+    def killing(trials, halt):
+        runs.append([trial.number for trial in trials])
+        counts = [sum(trial.number in one for one in runs) for trial in trials]
+        killed = [trial.number == 2 and count <= kills for trial, count in zip(trials, counts, strict=True)]
+        return [
+            Outcome(None if dies else values_of(trial), reason="Killed by SIGKILL." if dies else "", killed=dies)
+            for trial, dies in zip(trials, killed, strict=True)
+        ]
+
+    run_study(study, SPACE, killing, **OPTIONS)
+    assert runs == [[0, 1], [2, 3], [2], [4, 5], [6, 7]]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2 + [ends] + ["COMPLETE"] * 5
+    assert study.trials[2].user_attrs == ({} if ends == "COMPLETE" else {"reason": "Killed by SIGKILL."})
+
+
 def test_hopeless_trials_are_not_retrained_and_the_others_are(study):
     retrained = []
 
