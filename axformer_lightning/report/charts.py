@@ -7,11 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from axformer_lightning.basics.colors import BLUE, RED
 from axformer_lightning.evidence import Calibration
 from axformer_lightning.report.cells import Cell
 from axformer_lightning.report.comparisons import PLAIN, Row
 from axformer_lightning.report.numbers import Numbers, Spread
-from axformer_lightning.report.svg import BLUE, INK, MARKERS, MUTED, RED, SERIES, Said
+from axformer_lightning.report.svg import INK, MARKERS, MUTED, SERIES, Said
 
 Picture = tuple[Figure, Said]
 WIDTH = 8.4  # inches of all pictures

@@ -6,7 +6,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-CUT, MODEL = "#0072B2", "#D55E00"  # Okabe and Ito's, as in the picture of a plan
+from axformer_lightning.basics.colors import BLUE, RED
+
+CUT, MODEL = BLUE, RED
 
 
 def draw_pareto(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, metric: str) -> None:

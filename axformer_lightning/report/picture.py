@@ -9,16 +9,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from axformer_lightning.anatomy import LayerPlan, neuron_groups
+from axformer_lightning.basics.colors import BLUE, GRAY, PALE, RED, SKY
 from axformer_lightning.plan import Plan
 
 Style = dict[str, Any]
 
-# Okabe and Ito's colors, which color-blind readers can tell apart; they differ in brightness, too.
-KEPT: Style = {"facecolor": "#0072B2", "edgecolor": "white"}
-INT8: Style = {"facecolor": "#56B4E9", "edgecolor": "white"}
-REMOVED: Style = {"facecolor": "#DDDDDD", "edgecolor": "white"}
-BLOCK_REMOVED: Style = {"facecolor": "white", "edgecolor": "#777777", "hatch": "////"}
-HARD: Style = {"marker": "D", "color": "#D55E00", "linestyle": "none", "markersize": 6}
+KEPT: Style = {"facecolor": BLUE, "edgecolor": "white"}
+INT8: Style = {"facecolor": SKY, "edgecolor": "white"}
+REMOVED: Style = {"facecolor": PALE, "edgecolor": "white"}
+BLOCK_REMOVED: Style = {"facecolor": "white", "edgecolor": GRAY, "hatch": "////"}
+HARD: Style = {"marker": "D", "color": RED, "linestyle": "none", "markersize": 6}
 HEIGHT = 0.72  # of the bar of a layer, in rows
 MOST_TICKS = 16
 

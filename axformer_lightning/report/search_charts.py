@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from axformer_lightning.basics.colors import BLUE
 from axformer_lightning.plan import Decision, Plan
 from axformer_lightning.report.charts import WIDTH, Picture
-from axformer_lightning.report.svg import BLUE, INK, MUTED, PAPER
+from axformer_lightning.report.svg import INK, MUTED, PAPER
 
 LINEAR = 0.01  # up to which damage is drawn on a linear scale
 BLOCKS = ("attention", "feed_forward")

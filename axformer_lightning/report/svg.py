@@ -14,15 +14,13 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which color-blind readers can tell apart; the page gives lighter ones on a dark ground.
+from axformer_lightning.basics.colors import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RED, SKY, YELLOW
+
 INK, MUTED, GRID, PAPER = "#1b1b1f", "#66666e", "#d9d9e0", "#fffffe"
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#b8a600", "#d55e00",
-)  # fmt: skip
-NAMES = {
+NAMES = {  # the page gives lighter ones on a dark ground
     INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green",
     PINK: "pink", SKY: "sky", YELLOW: "yellow", RED: "red",
-    "#ffffff": "paper", "#dddddd": "grid", "#777777": "muted",  # of the picture of a plan
+    "#ffffff": "paper", PALE: "grid", GRAY: "muted",  # of the picture of a plan
 }  # fmt: skip
 SERIES = (BLUE, RED, GREEN, PINK, ORANGE, SKY, YELLOW)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a setting has a color and a form: either tells it

@@ -8,13 +8,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from axformer_lightning.basics.colors import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, YELLOW
 from axformer_lightning.sweeps.gains import ALL_TASKS, Spread
 
-# Okabe and Ito's colors, as in the picture of a plan, and a marker each for those who see none of them.
-STYLES = (
-    ("#0072B2", "o"), ("#56B4E9", "s"), ("#009E73", "^"), ("#E69F00", "D"), ("#D55E00", "v"), ("#CC79A7", "P"),
-    ("#000000", "X"), ("#F0E442", "*"),
-)  # fmt: skip
+# A marker each for those who see no colors.
+STYLES = ((BLUE, "o"), (SKY, "s"), (GREEN, "^"), (ORANGE, "D"), (RED, "v"), (PINK, "P"), (BLACK, "X"), (YELLOW, "*"))
 COMPARED = ("metric", "retrained", "loss", "searched")
 
 
@@ -128,7 +126,7 @@ def size_gains_figure(gains: Sequence[SizeGain]) -> Figure:
     measured = "retrained" if retrained else "metric"
     figure = Figure(figsize=(4 + 4 * len(tasks), 5), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        axes.axhline(0, color="#777777", linewidth=1, label="dense")
+        axes.axhline(0, color=GRAY, linewidth=1, label="dense")
         for method, (color, marker) in zip(methods, STYLES * len(methods), strict=False):
             own = sorted((g for g in gains if (g.task, g.method) == (task, method)), key=lambda gain: gain.reached)
             spreads = [spread for gain in own if (spread := gain.spreads[measured]) is not None]

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from axformer_lightning.basics.colors import BLACK
 from axformer_lightning.sweeps.budget_gains import STYLES
 from axformer_lightning.sweeps.deploy import Deployed
 
@@ -57,7 +58,7 @@ def draw_deployed(points: Sequence[Deployed], path: str | os.PathLike[str], *, m
         for i, name in enumerate(engines)
     ]
     legend += [
-        Line2D([], [], marker="o", color="#000000", linestyle="none", label=name, alpha=1 / max(1, place),
+        Line2D([], [], marker="o", color=BLACK, linestyle="none", label=name, alpha=1 / max(1, place),
                fillstyle="full" if place else "none")
         for place, name in enumerate(models)
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.basics import eval_mode
+from axformer_lightning.basics.colors import BLUE, GRAY
 from axformer_lightning.plan import Plan
 from axformer_lightning.scoring import BATCH_TOKENS, batches_by_length, to_device
 from axformer_lightning.search import SearchSettings, Shortcuts, search_plan
@@ -24,7 +25,7 @@ GROWTH = SearchSettings(
     HardAttention(), pruning=None, full_scores=True
 )  # one candidate for each layer, none left early
 MEASURES = {"layer_tokens": "layer-tokens", "seconds": "seconds", "kept_bytes": "bytes kept"}  # what is drawn
-COLOUR, PROPORTIONAL = "#0072B2", {"color": "#777777", "linestyle": "--", "linewidth": 1}  # Okabe and Ito's blue
+PROPORTIONAL = {"color": GRAY, "linestyle": "--", "linewidth": 1}
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def growth_figure(curves: Mapping[str, Sequence[tuple[int, Cost]]]) -> Figure:
         for axes, (measured, label) in zip(row, MEASURES.items(), strict=True):
             sizes, values = [size for size, _ in points], [getattr(cost, measured) for _, cost in points]
             axes.plot(sizes, [values[0] * size / sizes[0] for size in sizes], **PROPORTIONAL, label="in proportion")
-            axes.plot(sizes, values, color=COLOUR, marker="o", label="measured")
+            axes.plot(sizes, values, color=BLUE, marker="o", label="measured")
             axes.set(xlabel=grows, ylabel=label, xscale="log", xticks=sizes, xticklabels=sizes)
             axes.set_yscale("log" if min(values) > 0 else "linear")
             axes.minorticks_off()
