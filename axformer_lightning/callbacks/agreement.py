@@ -116,7 +116,9 @@ def settings_of(
 
 
 def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) -> list[SearchSettings | Budget]:
-    """Return what callbacks do in one round, one after another: first the search, then down to a budget.
+    """Return what callbacks do in one round, one after another: search, then down to a budget, and last int8.
+
+    Int8 has a search of its own where something is repaired, as what is rounded has to be repaired before.
 
     Args:
         callbacks: as of :func:`settings_of`.
@@ -127,7 +129,12 @@ def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) 
     """
     budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
     searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
-    return [*([settings_of(searching, others)] if searching else []), *budgets]
+    repairs = budgets or any(isinstance(c.settings, Pruning) and c.settings.repair for c in searching)
+    rounding = [c for c in searching if repairs and isinstance(c.settings, Int8)]
+    first, last = (
+        [settings_of(some, others)] if some else [] for some in ([c for c in searching if c not in rounding], rounding)
+    )
+    return [*first, *budgets, *last]
 
 
 def _same(value: Any, other: Any) -> bool:

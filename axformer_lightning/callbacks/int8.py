@@ -15,7 +15,7 @@ class Int8Callback(SearchCallback):
     Runs after the end of a validation epoch, once its checkpoints are written. Every block is tried like any other
     candidate, and stays in floats where the loss or the metric says so. Epochs that follow train with rounding
     (arXiv 1910.06188): weights stay floats and are rounded in each call. Beside other callbacks in the same epoch int8
-    goes last; cut before it, as blocks in int8 can be cut no further.
+    goes last. Cut then or before: blocks in int8 can be cut no further.
 
     Args:
         embeddings: whether the embeddings of words are tried, too.

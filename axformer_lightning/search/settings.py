@@ -129,8 +129,8 @@ class SearchSettings:
             raise ValueError("Expected all that is searched for to be judged by the same metric, got two.")
         if self.int8 is not None and self.pruning is not None and self.pruning.repair:
             raise ValueError(
-                "Expected int8 in a later round than pruning with repair, got both in one: what is rounded has to be"
-                " repaired before. Give them different epochs (`first_epoch`)."
+                "Expected int8 in a later search than pruning with repair, got both in one: what is rounded has to be"
+                " repaired before. Search twice."
             )
         if self.early_stop not in get_args(EarlyStop):
             raise ValueError(f"Expected `early_stop` to be 'exact' or 'statistical', got {self.early_stop!r}.")

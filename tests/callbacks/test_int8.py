@@ -6,7 +6,13 @@ import lightning as L
 import pytest
 import torch
 
-from axformer_lightning import AccuracyDrivenPruningCallback, Int8Callback, load_from_checkpoint, quantize
+from axformer_lightning import (
+    AccuracyDrivenPruningCallback,
+    Int8Callback,
+    ShrinkCallback,
+    load_from_checkpoint,
+    quantize,
+)
 from axformer_lightning.int8 import Int8Embedding, Int8Linear, int8_modules
 from tests.callbacks.conftest import Classifier
 
@@ -75,3 +81,26 @@ def test_callbacks_of_one_epoch_share_a_round_in_which_int8_goes_last_and_has_a_
     assert decisions[-len(last) :] == tuple(last)
     assert all(decision.accepted for decision in last)
     assert not all(decision.accepted for decision in decisions)
+
+
+@pytest.mark.parametrize("first_epoch", [0, 1], ids=["the same epoch", "the next epoch"])
+@pytest.mark.parametrize(
+    "cutting",
+    [
+        lambda loader: AccuracyDrivenPruningCallback(repair=True, tolerance=0.0, search_dataloader=loader),
+        lambda loader: ShrinkCallback(encoder_size_ratio=2.0, table_samples=16, tries=2, search_dataloader=loader),
+    ],
+    ids=["repair", "budget"],
+)
+def test_what_is_repaired_goes_to_int_8_after_it(module, fit, search_loader, cutting, first_epoch):
+    int8, cuts = Int8Callback(tolerance=9.0, first_epoch=first_epoch), cutting(search_loader)
+    trainer = fit(module, [int8, cuts], max_epochs=2)
+    plan = int8.plan
+    assert plan == cuts.plan == module.anything.axformer_plan
+    assert plan.repaired
+    assert in_int8(module.anything) == set(int8_modules(module.anything, plan.layers)) != set()
+    kinds = [decision.kind.startswith("int8") for decision in plan.decisions]
+    assert kinds == sorted(kinds)
+    assert (int8.rounds_done, cuts.rounds_done) == (1, 1)
+    held = {parameter for group in trainer.optimizers[0].param_groups for parameter in group["params"]}
+    assert held == set(module.parameters())
