@@ -143,7 +143,8 @@ class _Sums:
             shape = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise ValueError(
                 "Expected the encoder to be called with an `attention_mask` of shape (batch, tokens), which tells"
-                f" padding from text, got {shape}. Call it with one, or with none where every token is real."
+                f" padding from text, got {shape}. Call it with one, or with none where every token is real; a search"
+                " also goes without (`repair=False`)."
             )
         self.mask_BT = mask
 
@@ -198,5 +199,5 @@ def _check(sums_MM: Tensor, name: BlockName, linear: nn.Linear) -> None:
     if tokens <= linear.in_features:
         raise ValueError(
             f"Expected at least {linear.in_features + 1} tokens to tell the {linear.in_features} inputs of {what}"
-            f" apart, got {tokens:.0f}. Pass more samples."
+            f" apart, got {tokens:.0f}. Pass more samples; a search also goes without a repair (`repair=False`)."
         )

@@ -27,7 +27,8 @@ from axformer_lightning.training import follow_workers_, starting_point
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # gradients are computed once more
-LENIENT = {"neuron_groups": 4, "majority": 0.5, "tolerance": 0.2, "batch_tokens": 40}
+RULE = {"majority": 0.5, "tolerance": 0.2, "batch_tokens": 40}
+LENIENT = {"neuron_groups": 4, "repair": False, **RULE}  # as `find_plan`, which repairs nothing
 OPTIONS = ("static_graph", "find_unused_parameters", "gradient_as_bucket_view")
 
 
@@ -137,8 +138,8 @@ def fit(module, out, case, callbacks, strategy="ddp", max_epochs=2, **options):
 
 
 def search(out):
-    """The user's loader is not divided; it holds an odd number of batches."""
-    pruning = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
+    """The user's loader is not divided; it holds an odd number of batches. What is left is repaired."""
+    pruning = AccuracyDrivenPruningCallback(**RULE, search_dataloader=loader(37, 2))
     fit(Stranger(), out, "search", [HardAttentionCallback(k=4), pruning])
 
 
@@ -165,6 +166,7 @@ def metric(out):
     divided = DistributedSampler(whole, 2, int(os.environ.get("LOCAL_RANK", "0")), shuffle=False)
     callback = AccuracyDrivenPruningCallback(
         4,
+        repair=False,
         criterion="metric",
         metric=MulticlassAccuracy(num_classes=2, average="micro"),
         majority=0,

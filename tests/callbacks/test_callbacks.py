@@ -87,7 +87,7 @@ def test_one_round_serves_both_callbacks_whatever_their_order(module, fit, round
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, search_loader, reverse):
     hard = HardAttentionCallback(k=4)
-    pruning = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
+    pruning = AccuracyDrivenPruningCallback(repair=False, **LENIENT, search_dataloader=search_loader)
     spy = Spy()
     fit(module, [*([hard, pruning][:: -1 if reverse else 1]), spy], max_epochs=2)
     options = {"hard_attention_k": 4, "criterion": "loss_and_metric", **LENIENT}
@@ -317,7 +317,8 @@ def test_callbacks_that_contradict_each_other_are_refused(module, fit):
 @pytest.mark.parametrize("alone", [False, True], ids=["with pruning", "alone"])
 def test_by_default_the_loss_has_to_fall_and_no_label_may_be_lost(module, fit, search_loader, alone):
     hard = HardAttentionCallback(k=2, search_dataloader=search_loader)
-    callbacks = [hard] if alone else [hard, AccuracyDrivenPruningCallback(4, search_dataloader=search_loader)]
+    pruning = AccuracyDrivenPruningCallback(4, repair=False, search_dataloader=search_loader)
+    callbacks = [hard] if alone else [hard, pruning]
     spy = Spy()
     fit(module, [*callbacks, spy], max_epochs=1)
     rule = {"majority": 0, "criterion": "loss_and_metric"}

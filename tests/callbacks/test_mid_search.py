@@ -68,7 +68,7 @@ def train(module, fit, search_loader, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("rounds", "dies_at"), [(1, 1), (2, 25)])
+@pytest.mark.parametrize(("rounds", "dies_at"), [(1, 1), (2, 17)])
 def test_a_resumed_fit_repeats_no_candidate_and_ends_alike(train, evaluated, tmp_path, rounds, dies_at):
     whole, plan = train("whole", rounds)
     tried = list(evaluated)
