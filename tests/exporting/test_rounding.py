@@ -6,6 +6,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from axformer_lightning.exporting.formats import exact_options
 from axformer_lightning.exporting.rounding import round_graph_
 from axformer_lightning.int8.rounding import rounded_activations, rounded_weight
 
@@ -29,7 +30,7 @@ def test_layers_that_read_the_same_have_ranges_of_their_own(tmp_path):
     model = torch.onnx.export(module, (x,), dynamo=True, verbose=False).model
     round_graph_(model, dict(module.named_children()), RANGES)
     onnx_ir.save(model, tmp_path / "two.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "two.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(tmp_path / "two.onnx", exact_options(), providers=["CPUExecutionProvider"])
     given = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     for (name, linear), found in zip(module.named_children(), given, strict=True):
         expected = nn.functional.linear(

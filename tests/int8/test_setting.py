@@ -212,7 +212,7 @@ def test_weights_in_half_precision_are_refused(tiny):
 
 
 def test_int8_beside_pruning_with_repair_is_refused():
-    with pytest.raises(ValueError, match="later round"):
+    with pytest.raises(ValueError, match="later search"):
         SearchSettings(pruning=Pruning(repair=True), int8=Int8())
 
 
