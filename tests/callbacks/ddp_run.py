@@ -27,8 +27,8 @@ from axformer_lightning.training import follow_workers_, starting_point
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # gradients are computed once more
-RULE = {"majority": 0.5, "tolerance": 0.2, "batch_tokens": 40}
-LENIENT = {"neuron_groups": 4, "repair": False, **RULE}  # as `find_plan`, which repairs nothing
+LENIENT = {"neuron_groups": 4, "majority": 0.5, "tolerance": 0.2, "batch_tokens": 40}
+PLAIN = LENIENT | {"repair": False}  # as `find_plan` decides, which repairs nothing
 OPTIONS = ("static_graph", "find_unused_parameters", "gradient_as_bucket_view")
 
 
@@ -138,21 +138,21 @@ def fit(module, out, case, callbacks, strategy="ddp", max_epochs=2, **options):
 
 
 def search(out):
-    """The user's loader is not divided; it holds an odd number of batches. What is left is repaired."""
-    pruning = AccuracyDrivenPruningCallback(**RULE, search_dataloader=loader(37, 2))
+    """The user's loader is not divided; it holds an odd number of batches."""
+    pruning = AccuracyDrivenPruningCallback(**PLAIN, search_dataloader=loader(37, 2))
     fit(Stranger(), out, "search", [HardAttentionCallback(k=4), pruning])
 
 
 def validation(out):
     """Lightning divides the validation set, and repeats a sample for that."""
     strategy = DDPStrategy(find_unused_parameters=True)
-    fit(Stranger(), out, "validation", [AccuracyDrivenPruningCallback(**LENIENT)], strategy)
+    fit(Stranger(), out, "validation", [AccuracyDrivenPruningCallback(**PLAIN)], strategy)
 
 
 def parts(out):
     """The user gives every process its own part, and the second none; a teacher takes part in the loss."""
     part = loader(20, 2) if os.environ.get("LOCAL_RANK", "0") == "0" else []
-    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=part)
+    callback = AccuracyDrivenPruningCallback(**PLAIN, search_dataloader=part)
     teacher = Stranger().anything
     with torch.no_grad():
         teacher.classifier.weight.neg_()
@@ -179,8 +179,14 @@ def metric(out):
 
 def rewind(out):
     """Gradients of an unfinished step are pending when the round comes."""
-    callback = AccuracyDrivenPruningCallback(**LENIENT, retrain="rewind", search_dataloader=loader(37, 2))
+    callback = AccuracyDrivenPruningCallback(**PLAIN, retrain="rewind", search_dataloader=loader(37, 2))
     fit(Stranger(), out, "rewind", [callback], val_check_interval=1, accumulate_grad_batches=2)
+
+
+def repaired(out):
+    """As `search`, and what is left is repaired by the moments of both processes."""
+    pruning = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=loader(37, 2))
+    fit(Stranger(), out, "repaired", [HardAttentionCallback(k=4), pruning])
 
 
 def averages(out):

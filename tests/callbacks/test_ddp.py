@@ -69,7 +69,7 @@ def run(out, *cases):
 def subprocesses(tmp_path_factory):
     """What two processes that Lightning started as scripts saw, by case, and what they wrote."""
     out = tmp_path_factory.mktemp("ddp")
-    names = (*CASES, "budget", "averages", "broken")
+    names = (*CASES, "budget", "repaired", "averages", "broken")
     done = run(out, "refused", "fork", *names)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = {case: [torch.load(out / f"{case}-{rank}.pt", weights_only=False) for rank in (0, 1)] for case in names}
@@ -104,7 +104,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("case", [*CASES, "budget"])
+@pytest.mark.parametrize("case", [*CASES, "budget", "repaired"])
 def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
     first, second = subprocesses.seen[case]
     assert first["plan"] == second["plan"]
@@ -117,13 +117,13 @@ def test_both_ranks_cut_alike_and_end_with_the_same_weights(subprocesses, case):
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("case", CASES[1:])
+@pytest.mark.parametrize("case", CASES)
 def test_the_plan_is_that_of_one_process(subprocesses, script, case):
     """To the bit, with losses and the number of samples seen: nobody stops later or earlier."""
     before = [seen["before"] for seen in subprocesses.seen[case]]
     assert_same(*(model.state_dict() for model in before))
-    settings = {"criterion": "loss_and_metric", "hard_attention_k": None, **script.LENIENT}
-    del settings["repair"]
+    hard = 4 if case == "search" else None
+    settings = {"criterion": "loss_and_metric", "hard_attention_k": hard, **script.LENIENT}
     if case == "metric":
         metric = MulticlassAccuracy(num_classes=2, average="micro")
         settings |= {"criterion": metric, "majority": 0, "tolerance": 0.3}
@@ -138,9 +138,9 @@ def test_the_plan_is_that_of_one_process(subprocesses, script, case):
 @pytest.mark.xdist_group("ddp")
 def test_what_is_repaired_is_as_in_one_process(subprocesses, script):
     """But for the rounding of the sums over the ranks."""
-    seen = subprocesses.seen["search"][0]
+    seen = subprocesses.seen["repaired"][0]
     model, batches = copy.deepcopy(seen["before"]), list(script.loader(37, 2))
-    pruning = AccuracyDrivenPruningCallback(**script.RULE)
+    pruning = AccuracyDrivenPruningCallback(**script.LENIENT)
     settings = settings_of([HardAttentionCallback(k=4), pruning], [pruning])
     cut = search_and_cut_(model, model, search_batches(model, batches, 40, model.config), settings)
     assert cut.plan.repaired
@@ -159,7 +159,7 @@ def test_a_budget_is_reached_and_what_is_left_is_repaired_in_both_ranks(subproce
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("case", [*CASES, "budget"])
+@pytest.mark.parametrize("case", [*CASES, "budget", "repaired"])
 def test_the_first_gradients_after_the_cut_are_the_mean_of_those_of_the_ranks(subprocesses, case):
     first, second = subprocesses.seen[case]
     assert first["own"].keys() == first["gradients"].keys() == {name.removeprefix("anything.") for name in first["cut"]}
