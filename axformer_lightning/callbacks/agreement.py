@@ -130,11 +130,10 @@ def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) 
     budgets: list[SearchSettings | Budget] = [c.settings for c in callbacks if isinstance(c.settings, Budget)]
     searching, others = ([c for c in some if not isinstance(c.settings, Budget)] for some in (callbacks, partners))
     repairs = budgets or any(isinstance(c.settings, Pruning) and c.settings.repair for c in searching)
-    rounding = [c for c in searching if repairs and isinstance(c.settings, Int8)]
-    first, last = (
-        [settings_of(some, others)] if some else [] for some in ([c for c in searching if c not in rounding], rounding)
-    )
-    return [*first, *budgets, *last]
+    last = [c for c in searching if repairs and isinstance(c.settings, Int8)]
+    first = [c for c in searching if c not in last]
+    found, rounded = ([settings_of(some, others)] if some else [] for some in (first, last))
+    return [*found, *budgets, *rounded]
 
 
 def _same(value: Any, other: Any) -> bool:

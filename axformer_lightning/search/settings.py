@@ -18,8 +18,9 @@ class Pruning:
     """Settings of accuracy-driven pruning.
 
     Args:
-        neuron_groups: how many groups the intermediate neurons of a layer form.
-        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best.
+        neuron_groups: how many groups the intermediate neurons of a layer form; without repair.
+        inspection_factor: the parts of a rejected block are tried where its loss is below this times the best; without
+            repair, with which they always are.
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
             to change by.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
