@@ -188,8 +188,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     judged = reporting.judged(run)
     if start is not None:
         start.path.unlink()
-    others = [point["artifact"] for point in points if point.get("artifact", "").startswith("model-")]
-    costs = reporting.costs(run, cfg.data.max_length, others)
+    others = {a: point["metrics"] for point in points if (a := point.get("artifact", "")).startswith("model-")}
+    costs = reporting.costs(run, cfg.data.max_length, [*others])
     results = {
         "task": cfg.task.name,
         "model": cfg.model.pretrained or "tiny",
@@ -198,7 +198,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "accepted": search["accepted"],
         "baseline": {"metrics": metrics["baseline"], **costs["finetuned"]},
         "axformer": {"metrics": metrics["axformer"], "search_metrics": judged, **costs["model"]},
-        **({"models": {folder: costs[folder] for folder in others}} if others else {}),
+        **({"models": {name: {"metrics": found, **costs[name]} for name, found in others.items()}} if others else {}),
         "search": search,
         "retraining": retraining,
         **({} if int8 is None else {"int8": rounded}),

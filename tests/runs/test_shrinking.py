@@ -79,6 +79,8 @@ def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
         if "artifact" in point:
             said = Predictions.load(directory / point["artifact"])
             assert float(said.value("accuracy")) == pytest.approx(point["metrics"]["accuracy"], abs=1e-6)
+            if point["artifact"] == "model-1.3x":
+                assert results["models"]["model-1.3x"]["metrics"] == point["metrics"]
     assert dense >= 1.3 * first
     assert dense >= 2 * last
     for larger, smaller in zip(layers_left(models[1]), layers_left(models[2]), strict=True):
