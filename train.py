@@ -42,6 +42,7 @@ from axformer_lightning.runs.configured import (
     measuring_precision,
     options_of,
     precision_of,
+    recipe_of,
     returned_names,
     returned_value,
     rows_of,
@@ -92,17 +93,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     # pruning=budget brings a teacher along, which has nobody to teach where nothing is retrained.
     retrains = cfg.retrain_epochs or (int8 is not None and cfg.int8_retrain_epochs)
     distillation = cfg.distillation if retrains or not budgets else None
-    recipe = Recipe(
-        cfg.retrain_epochs,
-        how=how,
-        on_all=cfg.retrain_on_all,
-        learning_rate=cfg.retrain_learning_rate,
-        ema=cfg.retrain_ema,
-        keep=cfg.retrain_keep,
-        headline=cfg.task.headline,
-        taught=bool(distillation),
-        dropout=cfg.retrain_dropout,
-    )
+    recipe = recipe_of(cfg, how, distillation)
     lessons = Distillation(**options_of(distillation, "teacher", "copies", "noise")) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
@@ -117,7 +108,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         options["copies"] = reworded(train_rows, copies=distillation.copies, noise=distillation.noise, seed=cfg.seed)
     make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
     data = make_data(rows.dev, tokenizer)
-    options = options_of(cfg.task, "name", "headline")
+    options = options_of(cfg.task, "name", "headline", "copies")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
     teacher = None
     if lessons is not None and cfg.distillation.teacher == "self":

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
 from axformer_lightning.runs.resume import Progress, claim
+from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
 from axformer_lightning.tasks import TASKS, Rows, draw, load_rows, split_off, without_dev_rows
@@ -116,6 +117,34 @@ def options_of(group: DictConfig, *left_out: str) -> dict[str, Any]:
     """Return the arguments that a group holds for what is made from it."""
     options: Any = OmegaConf.to_container(group, resolve=True)
     return {name: value for name, value in options.items() if name not in left_out}
+
+
+def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Recipe:
+    """Return how a run trains a model once more after each cut.
+
+    Dropout and a low rate keep a model from learning its samples by heart. Where a teacher also answers reworded copies
+    of them, neither is needed, and both cost accuracy (docs/distillation.md).
+
+    Args:
+        cfg: of the run.
+        how: ``"continue"`` or ``"rewind"``.
+        distillation: of the teacher, None without.
+    """
+    rate, dropout = cfg.retrain_learning_rate, cfg.retrain_dropout
+    if distillation and distillation.copies:
+        rate = 2 * cfg.model.learning_rate if rate is None else rate
+        dropout = 0.0 if dropout is None else dropout
+    return Recipe(
+        cfg.retrain_epochs,
+        how=how,
+        on_all=cfg.retrain_on_all,
+        learning_rate=rate,
+        ema=cfg.retrain_ema,
+        keep=cfg.retrain_keep,
+        headline=cfg.task.headline,
+        taught=bool(distillation),
+        dropout=dropout,
+    )
 
 
 def check_configuration(cfg: DictConfig) -> None:

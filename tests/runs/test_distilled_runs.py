@@ -12,7 +12,7 @@ import train
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.runs import teaching
-from axformer_lightning.runs.configured import check_configuration, configuration_of
+from axformer_lightning.runs.configured import check_configuration, configuration_of, recipe_of
 from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher, reworded
@@ -27,7 +27,7 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 8,
 }
-TAUGHT = ["distillation=self", "retrain_epochs=2"]
+TAUGHT = ["distillation=self", "retrain_epochs=2", "distillation.copies=0"]
 WINDOWS = ["data.max_length=64", "data.doc_stride=16", "data.max_search_samples=6", "data.search_fraction=0.25"]
 
 
@@ -162,6 +162,7 @@ def test_a_run_that_breaks_off_in_retraining_goes_on_to_the_same_end(go, calls, 
 def test_a_teacher_of_another_family_reads_its_own_tokens(go, calls, electra):
     directory = electra("mrpc")
     options = ["distillation=directory", f"distillation.teacher={directory}", "retrain_epochs=1", "retrain_dense=true"]
+    options += ["distillation.copies=0"]
     results, _ = go("taught", *options, "retrain_on_all=true", "retrain_keep=last")
     assert len(calls) == 2  # for the training and for the search set
     assert results["retraining"] == [{"kept": "after"}]
@@ -308,6 +309,36 @@ def test_confidence_alone_makes_no_model_better_or_worse():
     for keep in ("better", "better_metric"):
         assert Recipe(1, keep=keep, headline="f1").is_better(surer, before)
         assert not Recipe(1, keep=keep, headline="f1").is_better(wiser, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "copies", "rate", "dropout"),
+    [
+        ("task=mrpc pruning=budget", 2, 4e-5, 0.0),
+        ("task=mrpc pruning=budget model=minilm", 2, 2e-4, 0.0),
+        ("task=mrpc distillation=directory distillation.teacher=x", 2, 4e-5, 0.0),
+        ("task=mrpc pruning=budget retrain_dropout=0.2 retrain_learning_rate=3e-5", 2, 3e-5, 0.2),
+        ("task=mrpc pruning=budget distillation.copies=0", 0, None, None),
+        ("task=squad pruning=budget", 0, None, None),
+        ("pruning=budget", 0, None, None),
+        ("task=mrpc", None, None, None),
+    ],
+)
+def test_with_copies_a_model_retrains_without_dropout_and_faster_unless_told_otherwise(words, copies, rate, dropout):
+    cfg = configuration(*words.split())
+    recipe = recipe_of(cfg, "continue", cfg.distillation)
+    assert (cfg.distillation and cfg.distillation.copies) == copies
+    assert (recipe.learning_rate, recipe.dropout) == (rate, dropout)
+    assert recipe.taught == (copies is not None)
+
+
+def test_a_recipe_that_is_said_in_full_is_that_of_a_budget():
+    words = ["task=stsb", "model=minilm", "pruning.ratios=[2,3.2,10]"]
+    said = configuration("experiment=budget_reworded", *words)
+    short = configuration("pruning=budget", *words)
+    assert (said.distillation, said.pruning) == (short.distillation, short.pruning)
+    recipes = [recipe_of(cfg, "continue", cfg.distillation) for cfg in (said, short)]
+    assert recipes[0] == recipes[1]
 
 
 def test_without_a_teacher_what_comes_out_is_kept():
