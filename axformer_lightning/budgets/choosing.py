@@ -104,7 +104,7 @@ class Chooser:
     def measure(self, choice: Choice, best: Tried | None = None) -> Tried:
         """Measure a choice as a whole; one that is clearly worse than the best is stopped early."""
         layers = self.layers_of(choice)
-        enough = sum(map(_rows, self.probe.results)) // 3
+        enough = self.probe.samples // 3
 
         def ends(damage: Damage) -> bool:
             if best is None or damage.samples < enough:
@@ -158,7 +158,3 @@ class Chooser:
                         wider = next(fits, None)
                         if wider is not None:
                             yield {**narrower, wide: wider}
-
-
-def _rows(scored: object) -> int:
-    return len(scored.loss_N)  # type: ignore[attr-defined]

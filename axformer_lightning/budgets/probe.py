@@ -48,6 +48,7 @@ class Probe:
         results: what each batch comes to as the model is.
         ranks: the processes that share the search set.
         temperature: that calibrates the model as it is.
+        samples: how many all processes have.
     """
 
     left: AsLeft
@@ -56,6 +57,7 @@ class Probe:
     results: Sequence[Scored]
     ranks: Ranks = ALONE
     temperature: float = 1.0
+    samples: int = 0
 
     @classmethod
     def of(
@@ -98,13 +100,14 @@ class Probe:
         whole = Replay(transformer, anatomy, before, space, records, Work(), shares_blocks=False)
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
         left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
-        return cls(left, batches, step, found.results, ranks, temperature)
+        counts = ranks.gather([float(sum(len(result.loss_N) for result in found.results))])
+        samples = int(sum(count for (count,) in counts))
+        return cls(left, batches, step, found.results, ranks, temperature, samples)
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is, as it stands."""
-        losses = [result.loss_N.double() for result in self.results]  # none where another process has all batches
-        every = self.ranks.gather([sum(float(loss_N.sum()) for loss_N in losses), float(sum(map(len, losses)))])
-        return sum(loss for loss, _ in every) / sum(samples for _, samples in every)
+        own = sum(float(result.loss_N.double().sum()) for result in self.results)
+        return sum(loss for (loss,) in self.ranks.gather([own])) / self.samples
 
     def repair_of(self, layers: Layers) -> Repair:
         """Return how the model is repaired once it is cut to ``layers``."""

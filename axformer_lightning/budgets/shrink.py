@@ -137,7 +137,7 @@ def shrink_(
         ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
             were yielded stay cut.
     """
-    targets, step = targets_of(transformer, budget), STEP
+    targets, step = targets_of(transformer, budget, ranks), STEP
     bf16 = all(bool(pays) for (pays,) in ranks.gather([budget.effort.bf16 and bf16_pays(transformer.device)]))
     choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
@@ -162,6 +162,11 @@ def shrink_(
                         " confidence).", step, lost,
                     )  # fmt: skip
                     return
+        if not ranks.agree([repr(tried.layers).encode()]):
+            raise RuntimeError(
+                "Expected all processes to choose the same widths, got several. Give every process the same model and"
+                " the same settings."
+            )
         edits = cut_(transformer, replace(plan_of(transformer), layers=tried.layers, repaired=probe.left.repairs))
         apply_repair_(transformer, repair)
         widths = _widths(transformer)

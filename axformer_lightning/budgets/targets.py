@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -12,6 +12,7 @@ from axformer_lightning.budgets.budget import RATIOS, TIMES, Budget
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.costs import LatencyTable, Sizes, block_cost, num_positions, rest_cost, sizes_of
 from axformer_lightning.repair import BlockName, Width
+from axformer_lightning.replay import ALONE, Ranks
 from axformer_lightning.timing import measure_latency
 
 
@@ -60,13 +61,14 @@ class Target:
         return blocks / may if may > 0 else math.inf if blocks > 0 else 1.0
 
 
-def targets_of(model: PreTrainedModel, budget: Budget) -> tuple[Target, ...]:
+def targets_of(model: PreTrainedModel, budget: Budget, ranks: Ranks = ALONE) -> tuple[Target, ...]:
     """Return the targets of a budget for a model as it is now; with a floor alone, as small as can be.
 
     Args:
         model: whose costs; it runs once for those that depend on tokens, and is timed for ``speedup`` and
             ``latency_ms`` where no table is given.
         budget: what is asked for.
+        ranks: the processes that cut the same model; times are those of the first.
 
     Raises:
         ValueError: if a target cannot be reached, which is found before anything else is measured.
@@ -87,8 +89,17 @@ def targets_of(model: PreTrainedModel, budget: Budget) -> tuple[Target, ...]:
         return (Target("metric_floor", _costs_of("encoder_size_ratio", model, sizes, settings), 0.0),)
     if settings["latency_table"] is None and budget.needs_latencies:
         batch = {"batch_size": settings["batch_size"], "tokens": settings["tokens"]}
-        settings["latency_table"] = measure_latency(model, **batch)
+        settings["latency_table"] = _of_the_first(measure_latency(model, **batch), ranks)
     return tuple(_target(name, value, _costs_of(name, model, sizes, settings), now) for name, value in asked.items())
+
+
+def _of_the_first(table: LatencyTable, ranks: Ranks) -> LatencyTable:
+    """Return the table with the times of the first process: no two measure the same."""
+    own = [table.rest_ms, *(ms for rungs in table.blocks.values() for _, ms in rungs)]
+    times = iter(ranks.gather(own)[0])
+    rest = next(times)
+    blocks = {kind: tuple((units, next(times)) for units, _ in rungs) for kind, rungs in table.blocks.items()}
+    return replace(table, rest_ms=rest, blocks=blocks)
 
 
 def _target(name: str, value: float, costs: Costs, now: Widths) -> Target:

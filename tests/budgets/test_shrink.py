@@ -1,6 +1,10 @@
 """Models that are made smaller by a ratio, without training."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 import torch
@@ -21,6 +25,7 @@ from axformer_lightning.budgets import (
     targets_of,
     widths_of,
 )
+from axformer_lightning.budgets import targets as targets_module
 from axformer_lightning.budgets.shrink import objective
 from axformer_lightning.budgets.tables import Table
 from axformer_lightning.costs import (
@@ -32,7 +37,7 @@ from axformer_lightning.costs import (
     macs_per_sample,
 )
 from axformer_lightning.repair import block_order, measure_moments
-from axformer_lightning.replay import scoring
+from axformer_lightning.replay import Ranks, scoring
 from axformer_lightning.scoring import batches_by_length, step_of
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
@@ -154,3 +159,61 @@ def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches, monkey
 def latency_table(model):
     blocks = {"attention": ((0, 0.1), (4, 0.5)), "feed_forward": ((0, 0.0), (48, 0.5))}
     return LatencyTable(Conditions.of(model, 1, 12), 0.5, blocks)
+
+
+def in_two_processes(work, monkeypatch):
+    """Run ``work(ranks)`` as two processes would, as threads of this one; they have to make the same calls."""
+    barrier, said = Barrier(2, timeout=60), [[], []]
+
+    class Thread(Ranks):
+        def gather(self, values):
+            said[self.rank] = list(values)
+            barrier.wait()
+            everyones = [list(own) for own in said]
+            barrier.wait()
+            assert len(everyones[0]) == len(everyones[1])  # else each is in another call
+            return everyones
+
+        def total(self, sums):
+            rows = self.gather(sums.flatten().tolist())
+            return (sums.new_tensor(rows[0]) + sums.new_tensor(rows[1])).view_as(sums)
+
+    def run(rank):
+        try:
+            return work(Thread(rank, 2))
+        except BaseException:
+            barrier.abort()
+            raise
+
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda *_: nullcontext())  # one for all threads
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, (0, 1)))
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize("target", ["encoder_size_ratio", "speedup"])
+def test_processes_with_unequal_shares_and_clocks_choose_alike(model, batches, target, monkeypatch):
+    shares = [batches[:1], batches[1:]]
+    assert len(batches) > 3
+    clocks = iter([(1.0, 3.0), (1.0, 1.5)])
+
+    def measure_latency(model, **batch):
+        table, factors = latency_table(model), next(clocks)
+        blocks = {
+            kind: tuple((units, ms * factor) for units, ms in rungs)
+            for (kind, rungs), factor in zip(table.blocks.items(), factors, strict=True)
+        }
+        return replace(table, blocks=blocks)
+
+    monkeypatch.setattr(targets_module, "measure_latency", measure_latency)
+
+    def work(ranks):
+        own = copy.deepcopy(model)
+        budget = Budget({target: 2.0}, Effort(table_samples=4, tries=12))
+        slices = list(shrink_(own, own, shares[ranks.rank], budget, ranks=ranks))
+        return [piece.widths for piece in slices], own.state_dict()
+
+    (widths, state), (others, other) = in_two_processes(work, monkeypatch)
+    assert widths == others
+    assert all(torch.equal(value, other[name]) for name, value in state.items())
