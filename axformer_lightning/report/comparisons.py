@@ -1,7 +1,7 @@
 """Every setting against the two dense baselines."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,15 +32,17 @@ class Row:
 
 @dataclass(frozen=True)
 class _Paired:
-    """Of each seed what both sides are worth, and their predictions if all were kept."""
+    """Of each seed what both sides are worth, and their predictions where they were kept."""
 
     metric: str
     values: dict[int | None, tuple[float, float]]
-    pairs: list[Pair]
+    pairs: dict[int | None, Pair]
 
-    @property
-    def is_whole(self) -> bool:
-        return len(self.pairs) == len(self.values) and all(b.knows(self.metric) for pair in self.pairs for b in pair)
+    def pairs_of(self, seeds: Collection[int | None]) -> list[Pair]:
+        """Return the predictions of these seeds; none at all unless all of them were kept and know the metric."""
+        found = [self.pairs[seed] for seed in seeds if seed in self.pairs]
+        is_whole = len(found) == len(seeds) and all(one.knows(self.metric) for pair in found for one in pair)
+        return found if is_whole else []
 
 
 def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
@@ -61,13 +63,13 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
             paired = _paired(cell, other, notes)
             if not paired.values:
                 continue
-            by_setting.setdefault((cell.setting, baseline), []).append(paired)
-            pairs = paired.pairs if paired.is_whole else ()
             try:
-                comparison = compare(list(paired.values.values()), paired.metric, pairs)
+                comparison = compare(list(paired.values.values()), paired.metric, paired.pairs_of(paired.values))
             except ValueError as error:
                 notes.append(f"{cell.task}, {cell.setting}: {error}")
+                paired = replace(paired, pairs={})
                 comparison = compare(list(paired.values.values()), paired.metric)
+            by_setting.setdefault((cell.setting, baseline), []).append(paired)
             rows.append(Row(cell.task, cell.setting, baseline, comparison))
     num_tasks = len({cell.task for cell in cells if not cell.is_baseline})
     for (setting, baseline), parts in by_setting.items():
@@ -81,7 +83,8 @@ def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:
     """Pair the models of a cell with the dense ones they were cut from, or with those of the same seed in ``dense``."""
     others = {} if dense is None else dict(zip([o.record.seed for o in dense.outcomes], dense.outcomes, strict=True))
     trained = {} if dense is None else dict(zip(others, dense.values, strict=True))
-    values, pairs = {}, []
+    values: dict[int | None, tuple[float, float]] = {}
+    pairs: dict[int | None, Pair] = {}
     for outcome, before, after in zip(cell.outcomes, cell.dense_values, cell.values, strict=True):
         seed = outcome.record.seed
         if dense is not None and seed not in others:
@@ -89,7 +92,7 @@ def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:
         folder = outcome.record.directory / "finetuned" if dense is None else others[seed].model.folder
         values[seed] = (before if dense is None else trained[seed], after)
         try:
-            pairs.append((Predictions.load(folder), Predictions.load(outcome.model.folder)))
+            pairs[seed] = Predictions.load(folder), Predictions.load(outcome.model.folder)
         except FileNotFoundError:
             continue
         except ValueError as error:
@@ -99,17 +102,18 @@ def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:
 
 def _together(parts: Sequence[_Paired]) -> Comparison | None:
     """Compare over all tasks: the mean over tasks for each seed that all have, and for each resample."""
-    seeds = set.intersection(*(set(part.values) for part in parts))
+    seeds = sorted(set.intersection(*(set(part.values) for part in parts)), key=str)
     if not seeds:
         return None
     gains = [
         100 * float(np.mean([after - before for before, after in (part.values[seed] for part in parts)]))
-        for seed in sorted(seeds, key=str)
+        for seed in seeds
     ]
+    pairs = [part.pairs_of(seeds) for part in parts]
     resampled = None
-    if all(part.is_whole for part in parts):
-        drawn = (gains_resampled(part.pairs, part.metric, seed=number) for number, part in enumerate(parts))
-        resampled = np.mean(list(drawn), axis=0)
+    if all(pairs):
+        drawn = [gains_resampled(pairs[i], part.metric, seed=i) for i, part in enumerate(parts)]
+        resampled = np.mean(drawn, axis=0)
     return compared(gains, resampled)
 
 

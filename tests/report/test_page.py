@@ -177,6 +177,28 @@ def test_over_all_tasks_stands_the_mean_of_the_tasks(sweep, tmp_path):
     assert ("all tasks", "tolerance=0.05") not in {(row.task, row.setting) for row in rows}  # one task lacks it
 
 
+def test_over_all_tasks_only_the_seeds_are_resampled_that_all_of_them_have(tmp_path):
+    write_run(tmp_path / "mrpc" / "0", dense=0.8, cut=0.8)
+    write_run(tmp_path / "mrpc" / "1", seed=1, dense=0.7, cut=0.95)
+    write_run(tmp_path / "rte" / "0", task="rte", dense=0.8, cut=0.8)
+    rows, _ = compare_cells(cells_of(read_records(tmp_path))[0])
+    found = {row.task: row.comparison for row in rows}
+    assert len(found["all tasks"].gains) == 1
+    pairs = [[Predictions.load(tmp_path / task / "0" / d) for d in ("finetuned", "model")] for task in ("mrpc", "rte")]
+    drawn = [gains_resampled([pair], "accuracy", seed=number) for number, pair in enumerate(pairs)]
+    low, high = 100 * np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
+    assert (found["all tasks"].low, found["all tasks"].high) == pytest.approx((low, high))
+
+
+def test_over_all_tasks_predictions_on_other_samples_are_not_resampled(sweep, tmp_path):
+    write_run(tmp_path / "rte" / "0", "tolerance=0", task="rte")
+    said = predictions(0.9, 0)
+    Predictions({name: array[:-2] for name, array in said.arrays.items()}).save(sweep / "rte" / "0" / "model")
+    rows, notes = compare_cells(cells_of(read_records(tmp_path))[0])
+    assert ["got 200 and 198 samples" in note for note in notes] == [True]
+    assert [row.comparison.low for row in rows if row.task == "all tasks"] == [None]
+
+
 def test_how_the_models_of_a_task_are_fine_tuned_names_no_setting(tmp_path):
     for task, epochs in (("mrpc", 4), ("rte", 5)):
         for seed in range(2):
