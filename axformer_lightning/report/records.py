@@ -188,25 +188,27 @@ def _state(has_results: bool, finished: bool | None, said: str | None) -> str:
 
 
 def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Mapping[str, Any]) -> Iterator[Model]:
-    """Yield the models of a run: of every ratio that was asked for, or its only one."""
+    """Yield the models of a run: of every ratio that was asked for, or its only one.
+
+    What is in `model/` is said by results.json alone: it may be in int8, which pareto.json, written before, knows not.
+    """
     dense, last = results["baseline"], results["axformer"]
-    models = [point for point in points or () if point.get("artifact", "finetuned") != "finetuned"]
-    made = [point for point in models if {*dense["metrics"]} <= {*point["metrics"]}]
-    if len(made) > 1:
-        ratios = _ratios(config)
-        labels = [f"{ratio:g}x" for ratio in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
-        for point, label in zip(made, labels, strict=True):
-            costs = {"encoder": point["encoder_size"], "file": point["file_size"]}
-            timed = last if point is made[-1] else results.get("models", {}).get(point["artifact"], {})
-            latency = {"latency_ms": timed.get("latency_ms", {})}
-            yield Model(label, directory / point["artifact"], point["metrics"], costs | latency)
-        return
-    costs = {
+    shares = {
         name: last[key] / dense[key]
         for name, key in (("encoder", "encoder_parameters"), ("file", "size_bytes"))
         if last.get(key) is not None and dense.get(key)
     }
-    yield Model("", directory / "model", last["metrics"], {**costs, "latency_ms": last.get("latency_ms", {})})
+    models = [point for point in points or () if point.get("artifact", "finetuned") != "finetuned"]
+    made = [point for point in models if {*dense["metrics"]} <= {*point["metrics"]}]
+    ratios, label = _ratios(config), ""
+    if len(made) > 1:
+        *labels, label = [f"{x:g}x" for x in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
+        for point, own in zip(made[:-1], labels, strict=True):
+            timed = results.get("models", {}).get(point["artifact"], {})
+            costs = {"encoder": point["encoder_size"], "file": point["file_size"]}
+            costs["latency_ms"] = timed.get("latency_ms", {})
+            yield Model(own, directory / point["artifact"], point["metrics"], costs)
+    yield Model(label, directory / "model", last["metrics"], {**shares, "latency_ms": last.get("latency_ms", {})})
 
 
 def _ratios(config: Mapping[str, Any]) -> list[float]:

@@ -309,11 +309,16 @@ def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
               for x, name in ((1.0, "finetuned"), (2.0, "model-2x"), (10.0, "model"))]  # fmt: skip
     write_json(tmp_path / "0" / "pareto.json", [*points[:2], {"encoder_size": 0.5, "file_size": 0.5}, points[2]])
+    results = json.loads((tmp_path / "0" / "results.json").read_text())
+    results["axformer"] |= {"encoder_parameters": 200, "size_bytes": 300, "metrics": {"accuracy": 0.7}}  # then in int8
+    write_json(tmp_path / "0" / "results.json", results)
     found = cells(tmp_path)
     assert [*found] == ["AxFormer 2x", "AxFormer 10x"]
-    assert numbers_of(found["AxFormer 10x"]).smaller.mean == pytest.approx(10)
-    assert numbers_of(found["AxFormer 2x"]).faster is None
-    results = json.loads((tmp_path / "0" / "results.json").read_text())
+    numbers = {name: numbers_of(cell) for name, cell in found.items()}
+    assert (numbers["AxFormer 2x"].smaller.mean, numbers["AxFormer 2x"].points.mean) == pytest.approx((2, 80))
+    assert (numbers["AxFormer 10x"].smaller.mean, numbers["AxFormer 10x"].points.mean) == pytest.approx((10, 70))
+    assert numbers["AxFormer 10x"].file.mean == pytest.approx(40)
+    assert numbers["AxFormer 2x"].faster is None
     results["models"] = {"model-2x": {"latency_ms": {"batch32": results["baseline"]["latency_ms"]["batch32"] / 1.25}}}
     write_json(tmp_path / "0" / "results.json", results)
     assert numbers_of(cells(tmp_path)["AxFormer 2x"]).faster.mean == pytest.approx(1.25)
