@@ -15,6 +15,7 @@ from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.budgets import (
     Budget,
     Chooser,
+    Damage,
     Effort,
     Probe,
     Tried,
@@ -217,3 +218,25 @@ def test_processes_with_unequal_shares_and_clocks_choose_alike(model, batches, t
     (widths, state), (others, other) = in_two_processes(work, monkeypatch)
     assert widths == others
     assert all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_processes_with_unequal_shares_give_up_a_choice_together(model, batches, monkeypatch):
+    small_first = sorted(batches, key=lambda batch: len(batch["labels"]))
+    shares = [small_first[:1], small_first[1:]]
+
+    def work(ranks):
+        own = copy.deepcopy(model)
+        with scoring(own, own):
+            moments = measure_moments(own, own, shares[ranks.rank], ranks=ranks)
+            probe = Probe.of(own, own, shares[ranks.rank], moments, ranks=ranks)
+            orders = {name: block_order(own, moments, *name) for name in moments.blocks}
+            table = measure_table(probe, orders, lambda name, width: width or 0, objective)
+            narrow, whole = (dict.fromkeys(table, at) for at in (1, 0))
+            beyond = Tried(whole, probe.replay.before, Damage(-9.0, -9.0, 0.0, len(LENGTHS)))
+            return Chooser(probe, table, orders, 0.0, objective).measure(narrow, beyond).damage
+
+    one, other = in_two_processes(work, monkeypatch)
+    assert one == other
+    assert len(LENGTHS) // 3 <= one.samples < len(LENGTHS)
