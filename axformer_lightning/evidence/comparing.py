@@ -19,14 +19,15 @@ class Comparison:
     """How a metric differs between two settings. All numbers are points, differences times 100.
 
     Two things are left to chance: the training, of which seeds are samples, and the choice of the dev samples. A
-    verdict needs both tests, so ``p`` is the larger one.
+    verdict needs both tests, so ``p`` is the larger one; without predictions it takes more seeds.
 
     Args:
         gains: of each seed, in points.
         over_seeds: their mean, and what Student's t says of it.
         low: lower end of the paired bootstrap's 95 % interval of the mean, over samples; None without predictions.
         high: its upper end.
-        least: lower end of the one-sided 95 % interval, the smaller one of both: no more than this is lost.
+        least: lower end of the one-sided 95 % interval, the smaller one of both: no more than this is lost; None where
+            nothing can be tested.
         p: two-sided; None where nothing can be tested.
         corrected_p: by Holm's method for all comparisons that are looked at together.
         test: McNemar's, of a single seed's accuracy.
@@ -54,7 +55,8 @@ class Comparison:
         """In words: what so many seeds cannot tell."""
         num_seeds = len(self.gains)
         if self.p is None:
-            return "One seed without predictions: nothing can be tested."
+            seeds = "One seed" if num_seeds == 1 else f"{num_seeds} seeds"
+            return f"{seeds} without predictions: nothing can be tested. Keep predictions, or run {ENOUGH_SEEDS} seeds."
         if num_seeds == 1:
             return "One seed: said of these two models, not of the method."
         said = [] if self.low is not None else ["No predictions: the choice of dev samples is not tested."]
@@ -82,9 +84,11 @@ def compare(values: Sequence[tuple[float, float]], metric: str, pairs: Sequence[
         ValueError: if there are no values, or pairs of other samples.
 
     Example:
-        >>> found = compare([(0.80, 0.81), (0.79, 0.81), (0.80, 0.82)], "accuracy")
+        >>> found = compare([(0.80, 0.81), (0.79, 0.81), (0.80, 0.82)] * 2, "accuracy")
         >>> f"{found.over_seeds.mean:+.2f}, {found.verdict}, at least {found.least:+.2f}"
-        '+1.67, better, at least +0.69'
+        '+1.67, better, at least +1.24'
+        >>> compare([(0.80, 0.81)] * 2, "accuracy").verdict  # two seeds that happen to agree, and no predictions
+        'not distinguishable at 95 %'
     """
     resampled = gains_resampled(pairs, metric) if pairs and len(pairs) == len(values) else None
     test = mcnemar(*pairs[0]) if len(pairs) == 1 == len(values) and metric == "accuracy" else None
@@ -101,8 +105,9 @@ def compared(
         tail = (1 - CONFIDENCE) / 2
         low, samples_least, high = (100 * float(q) for q in np.quantile(resampled, (tail, 2 * tail, 1 - tail)))
         samples_p = _normal_p(over_seeds.mean, 100 * float(resampled.std())) if test is None else test.p
-    known = [p for p in (over_seeds.p, samples_p) if p is not None]
-    bounds = [bound for bound in (over_seeds.least, samples_least) if bound is not None]
+    is_tested = resampled is not None or len(gains) >= ENOUGH_SEEDS
+    known = [p for p in (over_seeds.p, samples_p) if is_tested and p is not None]
+    bounds = [bound for bound in (over_seeds.least, samples_least) if is_tested and bound is not None]
     return Comparison(
         tuple(gains), over_seeds, low, high, min(bounds, default=None), max(known, default=None), test=test
     )
@@ -112,7 +117,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Return comparisons that are looked at together, with p-values that allow for there being several.
 
     Example:
-        >>> one = compare([(0.80, 0.81), (0.79, 0.81), (0.80, 0.82)], "accuracy")
+        >>> one = compared([2.0, 1.0, 3.0, -1.0, 2.0, 2.0])
         >>> [found.verdict for found in corrected([one] * 4)]
         ['not distinguishable at 95 %', ...]
     """

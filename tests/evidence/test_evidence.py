@@ -141,7 +141,16 @@ def test_one_seed_says_so_and_without_predictions_nothing():
     blind = compare(values, "accuracy")
     assert (blind.verdict, blind.p, blind.loses_no_more_than(5)) == ("not distinguishable at 95 %", None, None)
     assert "nothing can be tested" in blind.limits
-    assert "choice of dev samples is not tested" in compare(values * 2, "accuracy").limits
+
+
+def test_without_predictions_fewer_than_six_seeds_have_no_verdict():
+    for num_seeds in range(2, 6):
+        blind = compare([(0.800, 0.805)] * num_seeds, "accuracy")
+        assert (blind.verdict, blind.p, blind.loses_no_more_than(5)) == ("not distinguishable at 95 %", None, None)
+        assert blind.limits.startswith(f"{num_seeds} seeds without predictions: nothing can be tested")
+    enough = compare([(0.800, 0.805)] * 6, "accuracy")
+    assert (enough.verdict, enough.loses_no_more_than(0)) == ("better", True)
+    assert enough.limits == "No predictions: the choice of dev samples is not tested."
 
 
 def test_a_floor_is_one_sided():
@@ -171,7 +180,7 @@ def test_holm_is_not_smaller_than_p_and_keeps_their_order():
 
 
 def test_several_comparisons_claim_less_than_one():
-    one = compare([(0.80, 0.81), (0.79, 0.81), (0.80, 0.82)], "accuracy")
+    one = compared([2.0, 1.0, 3.0, -1.0, 2.0, 2.0])
     blind = compare([(0.80, 0.81)], "accuracy")
     assert one.verdict == "better"
     together, three = corrected([one, blind, one, one]), pytest.approx(3 * one.p)

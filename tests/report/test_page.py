@@ -150,12 +150,13 @@ def test_a_baseline_that_was_trained_otherwise_is_none(sweep):
     assert {row.baseline for row in rows} == {"plain"}
 
 
-def test_without_predictions_seeds_alone_speak_and_say_so(sweep):
+def test_without_predictions_few_seeds_say_nothing_and_the_page_says_why(sweep):
     (sweep / "a" / "2" / "model" / "dev_predictions.npz").unlink()
     rows, _ = compare_cells([*cells(sweep).values()])
     (row,) = [row for row in rows if (row.setting, row.baseline) == ("tolerance=0", "plain")]
-    assert (row.comparison.low, len(row.comparison.gains)) == (None, 3)
-    assert "choice of dev samples is not tested" in row.comparison.limits
+    assert (row.comparison.low, row.comparison.p, len(row.comparison.gains)) == (None, None, 3)
+    assert row.comparison.limits in overview(rows, read_records(sweep)).words
+    assert row.comparison.limits.startswith("3 seeds without predictions: nothing can be tested")
 
 
 def test_predictions_on_other_samples_are_said_and_not_compared(sweep):
