@@ -18,10 +18,11 @@ def keep_records(directory: Path, target: Path) -> list[str]:
 
     Args:
         directory: of a run, or of several at any depth.
-        target: a directory, which is made. A run that is there by the same name is replaced file by file.
+        target: a directory, which is made. A run that is there by the same name is replaced file by file, and what
+            the new one lacks is removed.
 
     Returns:
-        The names of the runs, relative to ``directory``.
+        The names of the runs, relative to ``directory``; of a run's own directory its name.
 
     Raises:
         FileNotFoundError: if there is no such directory.
@@ -33,10 +34,19 @@ def keep_records(directory: Path, target: Path) -> list[str]:
     done = [record for record in read_records(directory) if record.is_done]
     if not done:
         raise ValueError(f"Expected runs that are done in {str(directory)!r}, found none. Let them finish first.")
-    for record in done:
-        for file in sorted(path for pattern in KEPT for path in record.directory.glob(pattern)):
-            copy = target / record.name / file.relative_to(record.directory)
+    names = [one.name if record.name == "." else record.name for record in done]  # beside others in the target
+    for record, name in zip(done, names, strict=True):
+        files = _kept_in(record.directory)
+        for file in files:
+            copy = target / name / file
             copy.parent.mkdir(parents=True, exist_ok=True)
             with replacing(copy) as temporary:
-                shutil.copyfile(file, temporary)
-    return [record.name for record in done]
+                shutil.copyfile(record.directory / file, temporary)
+        for stale in {*_kept_in(target / name)} - {*files}:
+            (target / name / stale).unlink()
+    return names
+
+
+def _kept_in(directory: Path) -> list[Path]:
+    """Return the files of a run that a page is made of, relative to its directory."""
+    return sorted(path.relative_to(directory) for pattern in KEPT for path in directory.glob(pattern))

@@ -5,6 +5,7 @@ import pytest
 from axformer_lightning.report.__main__ import main
 from axformer_lightning.report.keeping import keep_records
 from axformer_lightning.report.page import write_report
+from axformer_lightning.report.records import read_records
 from tests.report.runs import write_run, write_unfinished
 
 
@@ -36,6 +37,29 @@ def test_what_is_not_done_replaces_no_record(tmp_path, capsys):
     (tmp_path / "runs" / "1" / "results.json").unlink()
     assert keep_records(tmp_path / "runs", tmp_path / "records") == ["0"]
     assert (tmp_path / "records" / "1" / "results.json").read_bytes() == kept
+
+
+def test_single_runs_are_kept_side_by_side(tmp_path, monkeypatch):
+    for seed in range(2):
+        write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed)
+    assert keep_records(tmp_path / "runs" / "seed-0", tmp_path / "records") == ["seed-0"]
+    monkeypatch.chdir(tmp_path / "runs" / "seed-1")
+    assert main([".", "--records", str(tmp_path / "records")]) == 0
+    assert [record.name for record in read_records(tmp_path / "records")] == ["seed-0", "seed-1"]
+
+
+def test_nothing_stays_of_an_older_run_by_the_same_name(tmp_path):
+    run, kept = tmp_path / "runs" / "0", tmp_path / "records" / "0"
+    write_run(run)
+    keep_records(tmp_path / "runs", tmp_path / "records")
+    for file in ("damage.json", "model/dev_predictions.npz"):
+        (run / file).unlink()
+        assert (kept / file).exists()
+    (kept / "notes.txt").write_text("one's own")
+    keep_records(tmp_path / "runs", tmp_path / "records")
+    assert [(kept / file).exists() for file in ("damage.json", "model/dev_predictions.npz")] == [False, False]
+    assert (kept / "results.json").exists()
+    assert (kept / "notes.txt").exists()
 
 
 def test_records_are_refused_inside_of_the_runs_and_where_nothing_is_done(tmp_path, capsys):
