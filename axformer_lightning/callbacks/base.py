@@ -1,8 +1,7 @@
 """What the two callbacks share: when a round is due, and what surrounds it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import tee
 from typing import Any
 
 import lightning as L
@@ -25,7 +24,7 @@ from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import run_round
-from axformer_lightning.callbacks.search_set import SearchSet, search_set
+from axformer_lightning.callbacks.search_set import SearchSet, readable_again, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Int8, Pruning, SearchSettings
@@ -57,7 +56,7 @@ class SearchCallback(L.Callback):
         self.first_epoch: int = schedule["first_epoch"]
         self.rounds: int = schedule["rounds"]
         self.every_n_epochs: int = schedule["every_n_epochs"]
-        self.search_dataloader: SearchSet | None = schedule["search_dataloader"]
+        self.search_dataloader: SearchSet | None = readable_again(schedule["search_dataloader"])
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
@@ -235,9 +234,6 @@ class SearchCallback(L.Callback):
         self._is_checked, partners = True, self._partners(trainer)
         if partners[0] is not self or (loader := self._search_set(trainer, pl_module)) is None:
             return
-        holder = next((other for other in partners if other.search_dataloader is loader), None)
-        if holder is not None and isinstance(loader, Iterator) and not hasattr(loader, "flattened"):
-            loader, holder.search_dataloader = tee(loader)  # what is read now is read again in the round
         transformer, settings = find_transformer(pl_module, self.model), self._settings(trainer)
         metric = None if settings is None else settings.rule.metric
         check_scores(trainer, pl_module, transformer, loader, metric)

@@ -1,6 +1,7 @@
 """The samples that decide, from where a user has them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,34 @@ SearchSet = Iterable[Any] | Callable[[], Iterable[Any]] | L.LightningDataModule
 METHOD = "search_dataloader"
 
 
+class ReadAgain:
+    """Batches that can be read once, as of a generator, made such that can be read again: what was read is kept.
+
+    Args:
+        batches: read no further than anybody asks for.
+
+    Example:
+        >>> batches = ReadAgain(iter("abc"))
+        >>> next(iter(batches)), [*batches], [*batches]
+        ('a', ['a', 'b', 'c'], ['a', 'b', 'c'])
+    """
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        self._batches, again = tee(self._batches)
+        return again
+
+
+def readable_again(given: Any) -> Any:
+    """Return what can be read several times: the same, or what keeps what an iterator yields."""
+    is_read_once = isinstance(given, Iterator) and not hasattr(given, "flattened")  # a CombinedLoader begins anew
+    return ReadAgain(given) if is_read_once else given
+
+
 def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> Iterable[Any] | None:
-    """Return the batches of a search set, None where the validation set decides.
+    """Return the batches of a search set, which can be read several times; None where the validation set decides.
 
     Args:
         trainer: whose DataModule may have a method `search_dataloader`.
@@ -37,7 +64,7 @@ def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> 
             f"Expected `{METHOD}` to be batches, for example a torch.utils.data.DataLoader, a function that returns"
             f" some, or a LightningDataModule, got {type(given).__name__}. Put samples into a DataLoader."
         )
-    return given  # type: ignore[no-any-return]
+    return readable_again(given)  # type: ignore[no-any-return]
 
 
 def _is_dataset(given: Any) -> bool:

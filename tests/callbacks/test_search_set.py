@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import Dataset
 
-from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback
+from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, Int8Callback
 from axformer_lightning.callbacks.search_set import search_set
 from tests.callbacks.conftest import Classifier, loader, samples
 from tests.models import make_model
@@ -70,6 +70,16 @@ def test_what_is_given_decides(module, fit, make, caplog):
     assert callback.plan.decisions[0].samples_seen == 48
     assert {decision.round for decision in callback.plan.decisions} == {1, 2}
     assert "decides by the validation dataloader" not in caplog.text
+
+
+@pytest.mark.parametrize(("given", "rounds"), [(lambda: generate, 1), (generate, 1), (generate, 2)])
+def test_what_is_read_once_serves_every_step_of_every_round(module, fit, given, rounds):
+    pruning = AccuracyDrivenPruningCallback(repair=True, full_scores=True, rounds=rounds, search_dataloader=given())
+    later = Int8Callback(tolerance=9.0, first_epoch=rounds - 1)
+    fit(module, [pruning, later], max_epochs=rounds)
+    assert {decision.samples_seen for decision in later.plan.decisions} == {48}
+    assert later.plan.decisions[-1].kind.startswith("int8")
+    assert later.plan.decisions[-1].round >= rounds
 
 
 def run(module, data, tmp_path, callback):
