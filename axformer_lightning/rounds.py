@@ -1,6 +1,5 @@
 """SEARCH, CUT: one round without a trainer, by the search or to a budget."""
 
-import copy
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import find_transformer
-from axformer_lightning.basics import bf16_pays
+from axformer_lightning.basics import bf16_pays, copied
 from axformer_lightning.budgets import Budget, shrink_
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.repair import apply_repair_
 from axformer_lightning.replay import ALONE, Ranks
-from axformer_lightning.scoring import check_agreement, search_batches
+from axformer_lightning.scoring import checked_search_batches
 from axformer_lightning.search import (
     PUBLISHED,
     Int8,
@@ -132,9 +131,11 @@ def quantize(
         >>> quantize(model, [batch], tolerance=0.5).axformer_plan.layers[0].int8
         ('embeddings', 'attention', 'feed_forward')
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
+    transformer = find_transformer(small)
     settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings, static))
-    search_and_cut_(small, find_transformer(small), _search_set(small, batches, settings), settings)
+    arranged = checked_search_batches(small, transformer, batches, settings.batch_tokens)
+    search_and_cut_(small, transformer, arranged, settings)
     return small
 
 
@@ -161,24 +162,16 @@ def in_bf16(model: M, batches: Iterable[Any], **options: Unpack[SearchOptions]) 
         >>> in_bf16(model, [batch]).dtype in (torch.bfloat16, torch.float32)
         True
     """
-    plain, settings = copy.deepcopy(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
+    plain, settings = copied(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
     if not bf16_pays(find_transformer(plain).device):
         return plain
-    arranged = _search_set(plain, batches, settings)
-    halved = copy.deepcopy(plain).bfloat16()
+    arranged = checked_search_batches(plain, find_transformer(plain), batches, settings.batch_tokens)
+    halved = copied(plain).bfloat16()
     base, score = (score_of(one, find_transformer(one), arranged, settings) for one in (plain, halved))
     keeps = settings.rule.gains(score, base, base)
     said = "The mean loss on the search set is %.4f in bfloat16 and %.4f in float32: the copy is in %s."
     logger.info(said, score.loss, base.loss, "bfloat16" if keeps else "float32")
     return halved if keeps else plain
-
-
-def _search_set(module: nn.Module, batches: Iterable[Any], settings: SearchSettings) -> Sequence[Any]:
-    """Return the search set as it is scored; refused where it is scored by another loss than the module's."""
-    config = find_transformer(module).config
-    arranged = search_batches(module, batches, settings.batch_tokens, config)
-    check_agreement(module, arranged, config.problem_type)
-    return arranged
 
 
 def shrink_to_(

@@ -4,7 +4,7 @@ from axformer_lightning.basics.checking import check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically
 from axformer_lightning.basics.mappings import flattened
 from axformer_lightning.basics.marks import MARKS
-from axformer_lightning.basics.modules import dropping, eval_mode, replaced
+from axformer_lightning.basics.modules import copied, dropping, eval_mode, replaced
 from axformer_lightning.basics.precision import bf16_pays
 from axformer_lightning.basics.untouched import untouched
 
@@ -13,6 +13,7 @@ __all__ = [
     "bf16_pays",
     "check_type",
     "check_types",
+    "copied",
     "digest_of",
     "dropping",
     "eval_mode",

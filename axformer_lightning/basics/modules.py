@@ -1,10 +1,26 @@
 """Changes to modules that are undone afterwards."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copied(module: M) -> M:
+    """Return a copy that can be changed and trained, also where the caller is in `torch.inference_mode`.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     copied(nn.Linear(1, 1)) is not None
+        True
+    """
+    with torch.inference_mode(False):
+        return copy.deepcopy(module)
 
 
 @contextmanager

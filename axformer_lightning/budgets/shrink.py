@@ -5,7 +5,6 @@ let programs propose widths for all blocks, measure the proposals and swaps as a
 slice on the model as it then is.
 """
 
-import copy
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
-from axformer_lightning.basics import bf16_pays
+from axformer_lightning.basics import bf16_pays, copied
 from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
 from axformer_lightning.budgets.damage import Damage
@@ -31,7 +30,7 @@ from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, block_order, measure_moments, repaired_weights
 from axformer_lightning.replay import ALONE, Ranks, scoring
-from axformer_lightning.scoring import BATCH_TOKENS, search_batches
+from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches
 from axformer_lightning.search import spelled_out
 from axformer_lightning.surgery import Edit, cut_
 
@@ -100,9 +99,9 @@ def shrink(
         True
     """
     budget = Budget(options, effort)
-    small = copy.deepcopy(model)
+    small = copied(model)
     transformer = find_transformer(small)
-    arranged = search_batches(small, batches, batch_tokens, transformer.config)
+    arranged = checked_search_batches(small, transformer, batches, batch_tokens)
     for _ in shrink_(small, transformer, arranged, budget):
         pass
     return small

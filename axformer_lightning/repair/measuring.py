@@ -65,6 +65,7 @@ def measure_moments(
     with ExitStack() as during:
         during.enter_context(torch.inference_mode(False))  # switches gradients on, so it comes first
         during.enter_context(scoring(module, transformer))
+        during.enter_context(torch.autocast(transformer.device.type, enabled=False))  # of a fit in mixed precision
         during.enter_context(torch.random.fork_rng(_cuda(transformer.device)))
         sums = during.enter_context(_adding_up(transformer, projections))
         for batch in batches:

@@ -1,7 +1,7 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
 from axformer_lightning.scoring.agreement import check_agreement
-from axformer_lightning.scoring.arranging import can_rebatch, search_batches
+from axformer_lightning.scoring.arranging import can_rebatch, checked_search_batches, search_batches
 from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
 from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
@@ -18,6 +18,7 @@ __all__ = [
     "batches_by_length",
     "can_rebatch",
     "check_agreement",
+    "checked_search_batches",
     "losses_are_nonnegative",
     "per_sample",
     "score_logits",

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from axformer_lightning.scoring.agreement import check_agreement
 from axformer_lightning.scoring.batches import (
     ALONG_TOKENS,
     BATCH_TOKENS,
@@ -65,6 +67,26 @@ def search_batches(
         change,
     )
     return batches
+
+
+def checked_search_batches(
+    module: nn.Module, transformer: PreTrainedModel, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS
+) -> list[Any]:
+    """Return the search set as :func:`search_batches` does, for a module that learns by the loss that scores it.
+
+    Args:
+        module: the module to score; unchanged afterwards.
+        transformer: the model inside it.
+        batches: the search set.
+        batch_tokens: see :func:`~axformer_lightning.scoring.batches_by_length`.
+
+    Raises:
+        ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, or as :func:`search_batches`.
+    """
+    batches, config = list(batches), transformer.config
+    on_device = (to_device(batch, transformer.device) for batch in batches)
+    check_agreement(module, on_device, getattr(config, "problem_type", None))
+    return search_batches(module, batches, batch_tokens, config)
 
 
 def can_rebatch(batch: Any) -> bool:

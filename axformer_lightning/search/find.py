@@ -23,7 +23,7 @@ from axformer_lightning.plan import Decision, Plan, plan_of
 from axformer_lightning.repair import Repair
 from axformer_lightning.replay.measuring import Score, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
-from axformer_lightning.scoring import check_agreement, losses_are_nonnegative, scoring, search_batches, to_device
+from axformer_lightning.scoring import checked_search_batches, losses_are_nonnegative, scoring
 from axformer_lightning.search.baseline import measure_baseline
 from axformer_lightning.search.greedy import Outcome, Trial
 from axformer_lightning.search.journal import Journal, fingerprint
@@ -85,11 +85,9 @@ def find_plan(
     hard_attention = None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize)
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
-    transformer, batches = find_transformer(model), list(batches)
+    transformer = find_transformer(model)
     anatomy_of(transformer)  # what cannot be cut need not be scored
-    problem_type = getattr(transformer.config, "problem_type", None)
-    check_agreement(model, (to_device(batch, transformer.device) for batch in batches), problem_type)
-    arranged = search_batches(model, batches, settings.batch_tokens, transformer.config)
+    arranged = checked_search_batches(model, transformer, batches, settings.batch_tokens)
     plan, counts = search_plan(model, transformer, arranged, settings, on_trial=on_trial)
     if not counts.accepted:
         logger.warning(
@@ -159,7 +157,8 @@ def search(
     space = space_of(anatomy, settings)
     space = replace(space, int8_embeddings=space.int8_embeddings and has_embeddings(transformer))
     groups = space.groups
-    if ranks.rank == 0 and len({stop - start for start, stop in groups}) > 1:
+    in_groups = settings.pruning is not None and not settings.pruning.repair  # with it blocks go by width
+    if ranks.rank == 0 and in_groups and len({stop - start for start, stop in groups}) > 1:
         logger.warning(
             "%d neuron groups do not divide the intermediate size %d: the first %d groups take one neuron more.",
             len(groups),

@@ -2,7 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from threading import Barrier
 
@@ -64,6 +64,42 @@ def test_the_copy_is_that_many_times_smaller_and_the_model_is_unchanged(model, b
     reached = count_encoder_parameters(model) / count_encoder_parameters(small)
     assert reached >= ratio  # more where a smaller model has a lower loss
     assert small.axformer_plan is not None
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_module_that_learns_by_another_loss_is_refused_as_by_a_search(model, batches):
+    class Smoothed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, **batch):
+            batch.pop("labels", None)
+            return self.model(**batch).logits
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.cross_entropy(self(**batch), batch["labels"], label_smoothing=0.9)
+
+    with pytest.raises(ValueError, match="would score a mean cross-entropy"):
+        shrink(Smoothed(), batches, encoder_size_ratio=1.5, effort=QUICK)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_modes_of_torch_around_a_call_change_nothing(model, batches):
+    def small(*modes):
+        with ExitStack() as within:
+            for mode in modes:
+                within.enter_context(mode)
+            return shrink(model, batches, encoder_size_ratio=3, effort=QUICK).state_dict()
+
+    def same(one, other):
+        return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+    assert same(small(), small(torch.inference_mode()))
+    halves = {"device_type": "cpu", "dtype": torch.bfloat16}
+    assert same(small(torch.autocast(**halves)), small(torch.autocast(**halves, cache_enabled=False)))
 
 
 @pytest.mark.one_implementation
