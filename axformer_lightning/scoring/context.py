@@ -27,19 +27,8 @@ def as_is(module: nn.Module) -> Iterator[None]:
     """Do what :func:`scoring` does, with the attention implementation that the module has."""
     # Hooks added after `torch.compile` are ignored without a word, hence the stance.
     eagerly = torch.compiler.set_stance("force_eager")
-    with untouched(module), eval_mode(module), torch.no_grad(), eagerly, _casting_anew(), logged(module):
+    with untouched(module), eval_mode(module), torch.no_grad(), eagerly, logged(module):
         yield
-
-
-@contextmanager
-def _casting_anew() -> Iterator[None]:
-    """Let autocast keep no casts of parameters, which are changed in place and replaced while a model is scored."""
-    kept = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(kept)
 
 
 @contextmanager
