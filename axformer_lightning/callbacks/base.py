@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import lightning as L
+from torchmetrics import Metric
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
@@ -13,10 +14,8 @@ from axformer_lightning.callbacks.agreement import SCHEDULE, agreed, steps_of_ro
 from axformer_lightning.callbacks.checks import (
     check_can_write,
     check_module,
-    check_schedule,
     check_scores,
     check_trainer,
-    epochs_needed,
     has_setup_of_its_own,
     is_ready,
 )
@@ -24,6 +23,7 @@ from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import run_round
+from axformer_lightning.callbacks.schedule import ScheduledCallback, check_int8_is_last, check_schedule
 from axformer_lightning.callbacks.search_set import SearchSet, readable_again, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
@@ -33,7 +33,7 @@ from axformer_lightning.training import PLANS_KEY
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
 
-class SearchCallback(L.Callback):
+class SearchCallback(ScheduledCallback):
     """Runs rounds of search; see the two public callbacks.
 
     Args:
@@ -53,18 +53,13 @@ class SearchCallback(L.Callback):
         self.settings = settings
         self.options = {name: value for name, value in options.items() if value is not None}
         schedule = SCHEDULE | self.options
-        self.first_epoch: int = schedule["first_epoch"]
-        self.rounds: int = schedule["rounds"]
-        self.every_n_epochs: int = schedule["every_n_epochs"]
+        super().__init__(schedule["first_epoch"], schedule["rounds"], schedule["every_n_epochs"])
         self.search_dataloader: SearchSet | None = readable_again(schedule["search_dataloader"])
         self.model: str | None = schedule["model"]
         # Out of range is refused here, not after training.
         check_schedule(self.first_epoch, self.rounds, self.every_n_epochs, self._shared()["retrain"])
         steps_of_round([self], [self])
         self.plan: Plan | None = None
-        self.rounds_done = 0
-        self.next_epoch = self.first_epoch
-        self.pending_epoch: int | None = None
         self.restart_due = False
         self._fit = Fit()
         self._is_checked = False
@@ -81,17 +76,22 @@ class SearchCallback(L.Callback):
             self._begin_anew_with_another(pl_module)
         if stage != "fit" or _is_dry_run(trainer):
             return
-        num_epochs = epochs_needed(self.next_epoch, self._remaining(), self.every_n_epochs, trainer)
-        num_epochs += int(self._shared(trainer)["retrain"] == "rewind")  # to retrain in
-        check_trainer(trainer, type(self).__name__, self._remaining(), num_epochs)
-        if self._shared(trainer)["retrain"] == "rewind":
+        rewinds = self._shared(trainer)["retrain"] == "rewind"
+        num_epochs = max(self.epochs_due(trainer), default=-1) + 1 + int(rewinds)  # to retrain in
+        check_trainer(trainer, type(self).__name__, self.remaining, num_epochs)
+        if rewinds:
             check_can_write(trainer)
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        self._is_checked = False
+        self._is_checked = not self.remaining  # rounds that have run may have left what could not be cut again
+        if self._is_checked:
+            return
+        working = self._working(trainer)
+        if working[-1] is self:  # all others have begun anew by now
+            check_int8_is_last(working, trainer)
         try:
-            check_module(pl_module, self.model, self._settings(trainer))
+            check_module(pl_module, self.model, self._steps(trainer))
         except ValueError:
             if not has_setup_of_its_own(pl_module):
                 raise
@@ -101,14 +101,14 @@ class SearchCallback(L.Callback):
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not _is_dry_run(trainer) and not self._is_checked:
-            check_module(pl_module, self.model, self._settings(trainer))
+        if self.remaining and not _is_dry_run(trainer) and not self._is_checked:
+            check_module(pl_module, self.model, self._steps(trainer))
             self._check_scores(trainer, pl_module)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)
-        at_work = any(other._remaining() for other in partners) and not _is_dry_run(trainer)
+        at_work = any(other.remaining for other in partners) and not _is_dry_run(trainer)
         if not at_work or partners[-1] is not self:
             return
         transformer = find_transformer(pl_module, self.model)
@@ -123,9 +123,7 @@ class SearchCallback(L.Callback):
                 type(self).__name__,
             )
             if trainer.val_dataloaders is not None:
-                settings = self._settings(trainer)
-                metric = None if settings is None else settings.rule.metric
-                check_scores(trainer, pl_module, transformer, None, metric)
+                check_scores(trainer, pl_module, transformer, None, self._metric(trainer))
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -137,7 +135,7 @@ class SearchCallback(L.Callback):
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
-        if at_work and self._remaining() and trainer.current_epoch >= self.next_epoch:
+        if at_work and self.remaining and trainer.current_epoch >= self.next_epoch:
             self.pending_epoch = trainer.current_epoch
 
     # A round waits until every checkpoint of its validation is written, which Lightning does in `on_validation_end` or
@@ -155,11 +153,11 @@ class SearchCallback(L.Callback):
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._remaining() and not _is_dry_run(trainer):
+        if self.remaining and not _is_dry_run(trainer):
             logger.warning(
                 "%s: %d of %d rounds did not run, as the fit ended after %d epochs.",
                 type(self).__name__,
-                self._remaining(),
+                self.remaining,
                 self.rounds,
                 trainer.current_epoch,
             )
@@ -184,9 +182,6 @@ class SearchCallback(L.Callback):
         for name in PROGRESS:
             setattr(self, name, state_dict[name])
 
-    def _remaining(self) -> int:
-        return self.rounds - self.rounds_done
-
     def _run_pending_round(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)
         waiting = [other for other in partners if other.pending_epoch is not None]
@@ -200,10 +195,7 @@ class SearchCallback(L.Callback):
             run_round(trainer, pl_module, transformer, settings=settings, loader=loader, fit=without)
         plan = run_round(trainer, pl_module, transformer, settings=last, loader=loader, fit=self._fit)
         for other in waiting:
-            assert other.pending_epoch is not None
-            other.rounds_done += 1
-            other.next_epoch = other.pending_epoch + other.every_n_epochs
-            other.pending_epoch = None
+            other.end_round()
         for other in partners:
             other.plan = plan
         if trainer.training and before != layers_left(transformer):
@@ -219,24 +211,27 @@ class SearchCallback(L.Callback):
         given = [other.search_dataloader for other in self._partners(trainer) if other.search_dataloader is not None]
         return search_set(trainer, pl_module, given[0] if given else None)
 
-    def _settings(self, trainer: L.Trainer) -> SearchSettings | None:
-        """Return what a round of all partners would search for, None where they only go down to a budget."""
-        partners = self._partners(trainer)
-        found = steps_of_round(partners, partners)[0]
-        return None if isinstance(found, Budget) else found
+    def _working(self, trainer: L.Trainer) -> "list[SearchCallback]":
+        """Return the partners with rounds to come."""
+        return [other for other in self._partners(trainer) if other.remaining]
+
+    def _steps(self, trainer: L.Trainer) -> list[SearchSettings | Budget]:
+        """Return what a round of all partners with rounds to come would do, one step after another."""
+        return steps_of_round(self._working(trainer), self._partners(trainer))
+
+    def _metric(self, trainer: L.Trainer) -> Metric | None:
+        return next((step.rule.metric for step in self._steps(trainer) if isinstance(step, SearchSettings)), None)
 
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
         """Return the options that it shares with its partners."""
         return agreed([self] if trainer is None else self._partners(trainer))
 
     def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let the first of the partners score a batch of the search loader, for all of them."""
-        self._is_checked, partners = True, self._partners(trainer)
-        if partners[0] is not self or (loader := self._search_set(trainer, pl_module)) is None:
-            return
-        transformer, settings = find_transformer(pl_module, self.model), self._settings(trainer)
-        metric = None if settings is None else settings.rule.metric
-        check_scores(trainer, pl_module, transformer, loader, metric)
+        """Let the last of the partners with rounds to come score a batch of the search loader, for all of them."""
+        self._is_checked = True
+        if self._working(trainer)[-1] is self and (loader := self._search_set(trainer, pl_module)) is not None:
+            transformer = find_transformer(pl_module, self.model)
+            check_scores(trainer, pl_module, transformer, loader, self._metric(trainer))
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""

@@ -1,7 +1,7 @@
 """What is refused before anything trains: modules that hold no model to cut, and those that cannot be scored."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
-from axformer_lightning.basics import check_type
+from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
@@ -25,21 +25,6 @@ from axformer_lightning.training import cannot_write, fits_in_workers, follows_w
 
 OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
 ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
-
-
-def check_schedule(first_epoch: int, rounds: int, every_n_epochs: int, retrain: str | None) -> None:
-    """Refuse a schedule of rounds that means nothing.
-
-    Raises:
-        ValueError: naming what is out of range.
-    """
-    counts = {"first_epoch": (first_epoch, 0), "rounds": (rounds, 1), "every_n_epochs": (every_n_epochs, 1)}
-    for name, (value, least) in counts.items():
-        check_type(name, value, int)
-        if value < least:
-            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
-    if retrain not in (None, "continue", "rewind"):
-        raise ValueError(f"Expected `retrain` to be 'continue' or 'rewind', got {retrain!r}.")
 
 
 def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: int) -> None:
@@ -110,16 +95,6 @@ def check_can_write(trainer: L.Trainer) -> None:
             raise cannot_write(directory, error) from error
 
 
-def epochs_needed(next_epoch: int, num_rounds: int, every_n_epochs: int, trainer: L.Trainer) -> int:
-    """Return after how many epochs the last of ``num_rounds`` rounds has run, the first being due in ``next_epoch``."""
-    interval = trainer.check_val_every_n_epoch or 1
-    due, last = next_epoch, 0
-    for _ in range(num_rounds):
-        last = -(-(due + 1) // interval) * interval
-        due = last - 1 + every_n_epochs
-    return last
-
-
 def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
     """Refuse a metric that cannot take what a batch was scored as; a copy of it is tried.
 
@@ -146,13 +121,13 @@ def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
         )
 
 
-def check_module(pl_module: L.LightningModule, model: str | None, settings: SearchSettings | None) -> None:
+def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequence[SearchSettings | Budget]) -> None:
     """Refuse a module whose transformer cannot be cut, or that says nothing of how it is scored.
 
     Args:
         pl_module: holds the transformer.
         model: dotted attribute path of the transformer, where there are several.
-        settings: what will be searched for; None where only a budget is to be reached.
+        steps: what a round will do, one step after another.
 
     Raises:
         ValueError: if there is no transformer, several and no name, one of an unknown family, or one with adapters.
@@ -168,13 +143,13 @@ def check_module(pl_module: L.LightningModule, model: str | None, settings: Sear
             )
     anatomy = anatomy_of(transformer)
     check_unshared(pl_module, transformer)
-    if settings is None:
-        check_can_cut(transformer, None, prunes=True)
-    else:
-        space_of(anatomy, settings)
-        check_can_cut(
-            transformer, settings.hard_attention, prunes=settings.pruning is not None, rounds=settings.int8 is not None
-        )
+    for step in steps:
+        if isinstance(step, Budget):
+            check_can_cut(transformer, None, prunes=True)
+        else:
+            space_of(anatomy, step)
+            prunes, rounds = step.pruning is not None, step.int8 is not None
+            check_can_cut(transformer, step.hard_attention, prunes=prunes, rounds=rounds)
     step_of(pl_module)
 
 

@@ -104,3 +104,42 @@ def test_what_is_repaired_goes_to_int_8_after_it(module, fit, search_loader, cut
     assert (int8.rounds_done, cuts.rounds_done) == (1, 1)
     held = {parameter for group in trainer.optimizers[0].param_groups for parameter in group["params"]}
     assert held == set(module.parameters())
+
+
+def test_a_second_fit_after_all_rounds_trains_on_in_int8(module, fit, search_loader):
+    callbacks = [
+        AccuracyDrivenPruningCallback(tolerance=0.0, search_dataloader=search_loader),
+        Int8Callback(tolerance=9.0),
+    ]
+    fit(module, callbacks, max_epochs=1)
+    before, plan = copy.deepcopy(module.state_dict()), module.anything.axformer_plan
+    fit(module, callbacks, max_epochs=1)
+    assert module.anything.axformer_plan == plan
+    assert in_int8(module.anything) == set(int8_modules(module.anything, plan.layers)) != set()
+    name = "anything.classifier.weight"
+    assert not torch.equal(module.state_dict()[name], before[name])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("cutting", "int8", "epochs"),
+    [
+        (lambda: AccuracyDrivenPruningCallback(rounds=2), {"rounds": 2}, (1, 0)),
+        (lambda: AccuracyDrivenPruningCallback(first_epoch=3), {"first_epoch": 2}, (3, 2)),
+        (lambda: ShrinkCallback(encoder_size_ratio=2.0, rounds=2, every_n_epochs=2), {"first_epoch": 1}, (2, 1)),
+    ],
+)
+def test_rounds_that_would_cut_after_one_of_int8_are_refused_in_setup(module, fit, cutting, int8, epochs, reverse):
+    callbacks = [cutting(), Int8Callback(**int8)]
+    words = rf"{type(callbacks[0]).__name__} in epoch {epochs[0]} after one of int8 in epoch {epochs[1]}.*first_epoch"
+    with pytest.raises(ValueError, match=words):
+        fit(module, callbacks[:: -1 if reverse else 1], max_epochs=4)
+    assert not hasattr(module.anything, "axformer_plan")
+
+
+def test_rounds_that_end_before_int8_or_with_it_are_not_refused(module, fit, search_loader):
+    pruning = AccuracyDrivenPruningCallback(rounds=2, tolerance=0.0, search_dataloader=search_loader)
+    int8 = Int8Callback(tolerance=9.0, first_epoch=1)
+    fit(module, [int8, pruning], max_epochs=2)
+    assert (pruning.rounds_done, int8.rounds_done) == (2, 1)
+    assert in_int8(module.anything) != set()
