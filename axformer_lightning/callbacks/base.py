@@ -71,6 +71,7 @@ class SearchCallback(ScheduledCallback):
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        release_monitors(trainer)
         watch_loading(trainer, pl_module)
         if stage == "fit":
             self._begin_anew_with_another(pl_module)
@@ -164,11 +165,11 @@ class SearchCallback(ScheduledCallback):
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        unwatch_loading(pl_module)
-        release_monitors(trainer)
-        if stage == "fit":
-            self._fit.end()
-            self._fit = Fit()
+        self._let_go(trainer, pl_module, keeps_journals=stage != "fit")
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._let_go(trainer, pl_module, keeps_journals=True)  # Lightning leaves out `teardown`
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -181,6 +182,12 @@ class SearchCallback(ScheduledCallback):
         self.plan = None if item["plan"] is None else Plan.from_dict(item["plan"])
         for name in PROGRESS:
             setattr(self, name, state_dict[name])
+
+    def _let_go(self, trainer: L.Trainer, pl_module: L.LightningModule, *, keeps_journals: bool) -> None:
+        unwatch_loading(pl_module)
+        release_monitors(trainer)
+        self._fit.end(keeps_journals=keeps_journals)
+        self._fit = Fit()
 
     def _run_pending_round(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)

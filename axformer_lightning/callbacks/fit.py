@@ -29,9 +29,10 @@ class Fit:
     copies: Mapping[PreTrainedModel, list[float]] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
 
-    def end(self) -> None:
-        """Remove the files."""
-        remove_journals(self.journals)
+    def end(self, *, keeps_journals: bool = False) -> None:
+        """Remove the files, or all but the journals, by which a fit that broke off goes on."""
+        if not keeps_journals:
+            remove_journals(self.journals)
         if self.start is not None:
             self.start.path.unlink(missing_ok=True)
 
