@@ -19,7 +19,8 @@ class Schedule(TypedDict, total=False):
     """When a callback searches, and on what.
 
     Args:
-        retrain: ``"continue"`` with the weights, or ``"rewind"`` to those at the start of fit.
+        retrain: ``"continue"`` with the weights, or ``"rewind"`` to those at the start of fit: repairs go, and the cut
+            that was judged with them stays.
         first_epoch: epoch, counted from 0, at the end of whose validation the first round runs.
         rounds: how many rounds there are.
         every_n_epochs: epochs from one round to the next.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.callbacks.sharing import ranks_of
+from axformer_lightning.plan import plan_of
 from axformer_lightning.search.journal import own_path
 from axformer_lightning.training import StartingPoint, check_references, copies_of
 
@@ -21,11 +22,13 @@ class Fit:
 
     Args:
         start: where to rewind to, or None to keep the weights.
+        began_repaired: whether the weights there were repaired by rounds of an earlier fit.
         copies: of the transformer, as :func:`~axformer_lightning.training.copies_of` finds them.
         journals: those that were written.
     """
 
     start: StartingPoint | None = None
+    began_repaired: bool = False
     copies: Mapping[PreTrainedModel, list[float]] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
 
@@ -54,7 +57,7 @@ def begin_fit(
     """
     check_references(trainer, pl_module, transformer)
     start = starting_point(trainer, pl_module, model) if rewinds else None
-    return Fit(start, copies_of(trainer, pl_module, transformer))
+    return Fit(start, plan_of(transformer).repaired, copies_of(trainer, pl_module, transformer))
 
 
 def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:

@@ -1,6 +1,7 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -87,6 +88,7 @@ def run_round(
         for optimizer in trainer.optimizers:
             carry_over(optimizer, edits)  # it may hold them, frozen
     tell_of_cut(trainer, pl_module, name and f"{name}.", cut.edits)
+    plan = cut.plan
     if fit.start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         copies, inside = [average for _, average, _ in averages], {*pl_module.modules()}
@@ -95,15 +97,26 @@ def run_round(
             if average not in inside:
                 fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)
+        plan = _without_repairs([transformer, *copies], plan, fit)
     rewrap(trainer)
     if isinstance(settings, Budget):
         after = count_parameters(transformer)
         logger.info(
             "AxFormer: within the budget; %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1)
         )
-        return cut.plan
-    speak(trainer, cut.plan, numbers_of(cut.plan, cut.counts, before, (size, count_parameters(transformer))))
-    return cut.plan
+        return plan
+    speak(trainer, plan, numbers_of(plan, cut.counts, before, (size, count_parameters(transformer))))
+    return plan
+
+
+def _without_repairs(models: Iterable[PreTrainedModel], plan: Plan, fit: Fit) -> Plan:
+    """Return the plan of models whose weights are those at the start of fit again, and let them have it."""
+    if plan.repaired:
+        logger.info("AxFormer: the weights are those at the start of fit; repairs went with the others, the cut stays.")
+    plan = replace(plan, repaired=fit.began_repaired)
+    for model in models:
+        model.axformer_plan = plan  # type: ignore[assignment]
+    return plan
 
 
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:
