@@ -8,22 +8,18 @@ from typing import Any
 from axformer_lightning.basics import flattened
 from axformer_lightning.report.records import Model, Record
 
-# Overrides that tell no setting from another: what cells are made by, where things are, and what is shown.
+# Options that tell no setting from another: what cells are made by, where things are, and what is shown.
 BESIDE = (
-    "task",
-    "model",
-    "seed",
-    "data_dir",
-    "logger",
-    "trainer",
-    "hydra",
-    "resume",
-    "returned",
-    "retrain_dense",
-    "sweep",
-)
-NOT_OF_THE_RECIPE = {*BESIDE, "pruning", "hard_attention", "int8", "predict_test"}
-OF_FINE_TUNING = ("data.", "finetune_epochs=", "trim_vocabulary=", "corpus=")  # how overrides begin that cut nothing
+    "task.name", "model.pretrained", "seed", "retrain_dense",
+    "data_dir", "hydra", "resume", "sweep", "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    "trainer.strategy",
+    "logger", "returned", "trainer.enable_checkpointing", "trainer.enable_model_summary",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+)  # fmt: skip
+CHOICES = ("task", "model")  # beside as well, of themselves: what is changed in a group tells settings apart
+NOT_OF_THE_RECIPE = ("pruning", "hard_attention", "int8", "predict_test", "task.copies")  # distillation.copies says it
+# How overrides begin that cut nothing.
+OF_FINE_TUNING = ("data.", "model.", "task.", "trainer.", "finetune_epochs=", "trim_vocabulary=", "corpus=")
 PLAIN, DENSE, ONLY, DEFAULT = "dense, plain", "dense, same recipe", "AxFormer", "default settings"
 
 
@@ -51,6 +47,7 @@ class Cell:
         outcomes: of the runs that are done, one for each seed.
         unfinished: the other runs, which no number is taken from.
         recipe: how the runs train.
+        title: what a page calls the task and the model.
     """
 
     task: str
@@ -59,6 +56,7 @@ class Cell:
     outcomes: tuple[Outcome, ...]
     unfinished: tuple[Record, ...]
     recipe: tuple[Any, ...]
+    title: str
 
     @property
     def headline(self) -> str:
@@ -101,7 +99,7 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
     Args:
         records: as :func:`~axformer_lightning.report.records.read_records` gives them.
     """
-    names = setting_names(records)
+    names, titles = setting_names(records), _titles(records)
     grouped: dict[tuple[Any, ...], list[tuple[Record, Model | None]]] = {}
     for record in records:
         made = dict.fromkeys(record.expected) | {model.label: model for model in record.models}
@@ -121,8 +119,18 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
                 outcomes[record.seed] = Outcome(record, model)
         unfinished = tuple(record for record, model in members if model is None)
         in_order = tuple(outcomes[seed] for seed in sorted(outcomes, key=lambda seed: (seed is None, seed)))
-        cells.append(Cell(task, model_name, label, in_order, unfinished, recipe))
+        cells.append(Cell(task, model_name, label, in_order, unfinished, recipe, titles[task, model_name]))
     return cells, notes
+
+
+def _titles(records: Sequence[Record]) -> dict[tuple[str, str], str]:
+    """Return by task and model what a page calls them: the task alone where it has one model that is compared."""
+    titles = {}
+    for task, model in dict.fromkeys((record.task, record.model) for record in records):
+        own = [record for record in records if record.task == task]
+        compared = {record.model for record in own if not record.is_plain} or {record.model for record in own}
+        titles[task, model] = task if compared == {model} else f"{task}, {model}"
+    return titles
 
 
 def _in_order(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -147,15 +155,16 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
     if not any(given.values()):
         given, shared = _differing(records), set()
     dense = [given[record.name] for record in records if record.is_dense]
-    alike: set[str] = dense[0].intersection(*dense) if dense else set()
+    plain = [given[record.name] for record in records if record.is_plain]
     names = {}
     for record in records:
         left = given[record.name] - tasks[record.task, record.model]
         own = " ".join(sorted(left - shared))
         if record.is_plain:
-            names[record.name] = PLAIN
+            own = " ".join(sorted(words for words in left - set.intersection(*plain) if _fine_tunes(words)))
+            names[record.name] = f"{PLAIN} ({own})" if own else PLAIN
         elif record.is_dense:
-            own = " ".join(sorted(left - alike))
+            own = " ".join(sorted(left - set.intersection(*dense)))
             names[record.name] = f"{DENSE} ({own})" if own else DENSE
         elif not record.config and not record.overrides and len(records) > 1:
             names[record.name] = record.name  # nothing says what it is, so it is no seed of another
@@ -178,7 +187,7 @@ def _of_tasks(records: Sequence[Record]) -> dict[tuple[str, str], set[str]]:
     """Return, by task and model, the overrides that all runs share and that say how the dense model is made."""
     found: dict[tuple[str, str], set[str]] = {}
     for record in records:
-        own = {words for words in _given(record) if words.startswith(OF_FINE_TUNING)}
+        own = {*filter(_fine_tunes, _given(record))}
         found[record.task, record.model] = found.get((record.task, record.model), own) & own
     return found
 
@@ -187,32 +196,39 @@ def recipe_of(record: Record) -> tuple[Any, ...]:
     """Return how a run trains: everything in its configuration but the seed and what is cut; empty if unknown."""
     if not record.config:
         return ()
-    parts = {name: part for name, part in record.config.items() if name not in NOT_OF_THE_RECIPE}
+    flat = flattened(record.config)
+    parts = {name: value for name, value in flat.items() if not _is_beside(name, NOT_OF_THE_RECIPE)}
     pruning = record.config.get("pruning") or {}
-    again = {"rounds": pruning.get("rounds", 1), "retrain": pruning.get("retrain", "continue")}
-    return tuple(sorted((name, repr(value)) for name, value in flattened({**parts, "again": again}).items()))
+    again = {"again.rounds": pruning.get("rounds", 1), "again.retrain": pruning.get("retrain", "continue")}
+    return tuple(sorted((name, repr(value)) for name, value in (parts | again).items()))
 
 
 def _given(record: Record) -> set[str]:
     """Return the overrides that tell a setting; ratios are said by the label of each model."""
-    given = {words.lstrip("+") for words in record.overrides if not _is_beside(words)}
+    given = {words.lstrip("+") for words in record.overrides if not _is_beside(words.lstrip("+~").partition("=")[0])}
     return {words for words in given if len(record.expected) == 1 or not words.startswith("pruning.ratios=")}
 
 
-def _is_beside(override: str) -> bool:
-    """Tell whether an override says nothing of the setting.
+def _fine_tunes(override: str) -> bool:
+    return override.startswith(OF_FINE_TUNING)
+
+
+def _is_beside(name: str, others: Sequence[str] = ()) -> bool:
+    """Tell whether an option says nothing of the setting, or is one of others or in one of them.
 
     Example:
-        >>> [_is_beside(words) for words in ("seed=1", "++trainer.devices=1", "pruning.tolerance=0", "task=rte")]
-        [True, True, False, True]
+        >>> [_is_beside(name) for name in ("seed", "trainer.devices", "task", "task.copies", "pruning.tolerance")]
+        [True, True, True, False, False]
     """
-    name = override.lstrip("+~").partition("=")[0]
-    return any(name == beside or name.startswith(f"{beside}.") for beside in BESIDE)
+    return name in CHOICES or any(name == one or name.startswith(f"{one}.") for one in (*BESIDE, *others))
 
 
 def _differing(records: Sequence[Record]) -> dict[str, set[str]]:
     """Return the values of each configuration that not all runs of its task and model have."""
-    flat = {record.name: flattened({k: v for k, v in record.config.items() if k not in BESIDE}) for record in records}
+    flat = {
+        record.name: {name: value for name, value in flattened(record.config).items() if not _is_beside(name)}
+        for record in records
+    }
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault((record.task, record.model), []).append(flat[record.name])

@@ -80,9 +80,9 @@ def _mark_of(number: int) -> dict[str, Any]:
 
 def intervals(rows: Sequence[Row]) -> Picture:
     """Draw the gain of each comparison with its intervals: over seeds as a thick line, over samples as a thin one."""
-    several = len({row.task for row in rows}) > 1
+    several = len({row.title for row in rows}) > 1
     names = [
-        f"{textwrap.fill(f'{row.task}: {row.setting}' if several else row.setting, LINE // 2)}\nagainst {row.baseline}"
+        f"{textwrap.fill(f'{row.title}: {row.setting}' if several else row.setting, LINE // 2)}\nagainst {row.baseline}"
         for row in rows
     ]
     ends = [0.0, *itertools.accumulate(0.06 + 0.15 * (name.count("\n") + 1) for name in names)]  # inches from above
@@ -100,7 +100,7 @@ def intervals(rows: Sequence[Row]) -> Picture:
             ax.plot([found.low, found.high], [y + 0.04] * 2, color=color, linewidth=1.2)
         ax.scatter([found.over_seeds.mean], [y], color=color, marker=marker, s=38, zorder=3, gid=f"gain-{i}")
         said[f"gain-{i}"] = [
-            f"{row.task}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+.2f} points,"
+            f"{row.title}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+.2f} points,"
             f" {found.verdict}"
         ]
     shown = [x for row in rows for one in [row.comparison] for x in (one.over_seeds.low, one.over_seeds.high, one.low,

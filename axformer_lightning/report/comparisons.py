@@ -19,12 +19,14 @@ class Row:
 
     Args:
         task: its name, or `all tasks`.
+        title: what a page calls it, with the model where it has several.
         setting: of the cut models.
         baseline: `plain`, the dense models they were cut from; or `same recipe`, dense ones that trained on alike.
         comparison: over seeds.
     """
 
     task: str
+    title: str
     setting: str
     baseline: str
     comparison: Comparison
@@ -53,7 +55,7 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
     """
     notes: list[str] = []
     dense = {(cell.task, cell.model, cell.recipe): cell for cell in cells if cell.is_dense and cell.recipe}
-    rows, by_setting = [], dict[tuple[str, str], list[_Paired]]()
+    rows, by_setting = [], dict[tuple[str, str, str], list[tuple[str, _Paired]]]()
     for cell in cells:
         if cell.is_baseline or not cell.outcomes:
             continue
@@ -66,17 +68,21 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
             try:
                 comparison = compare(list(paired.values.values()), paired.metric, paired.pairs_of(paired.values))
             except ValueError as error:
-                notes.append(f"{cell.task}, {cell.setting}: {error}")
+                notes.append(f"{cell.title}, {cell.setting}: {error}")
                 paired = replace(paired, pairs={})
                 comparison = compare(list(paired.values.values()), paired.metric)
-            by_setting.setdefault((cell.setting, baseline), []).append(paired)
-            rows.append(Row(cell.task, cell.setting, baseline, comparison))
-    num_tasks = len({cell.task for cell in cells if not cell.is_baseline})
-    for (setting, baseline), parts in by_setting.items():
-        if num_tasks > 1 and len(parts) == num_tasks and (together := _together(parts)) is not None:
-            rows.append(Row(ALL_TASKS, setting, baseline, together))
+            by_setting.setdefault((cell.setting, cell.model, baseline), []).append((cell.task, paired))
+            rows.append(Row(cell.task, cell.title, cell.setting, baseline, comparison))
+    tasks = sorted({cell.task for cell in cells if not cell.is_baseline})
+    if len(tasks) > 1:
+        whole = {key: parts for key, parts in by_setting.items() if sorted(task for task, _ in parts) == tasks}
+        has_several = len({model for _, model, _ in whole}) > 1
+        for (setting, model, baseline), parts in whole.items():
+            if (together := _together([paired for _, paired in parts])) is not None:
+                title = f"{ALL_TASKS}, {model}" if has_several else ALL_TASKS
+                rows.append(Row(ALL_TASKS, title, setting, baseline, together))
     tested = corrected([row.comparison for row in rows])
-    return [Row(row.task, row.setting, row.baseline, one) for row, one in zip(rows, tested, strict=True)], notes
+    return [replace(row, comparison=one) for row, one in zip(rows, tested, strict=True)], notes
 
 
 def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:

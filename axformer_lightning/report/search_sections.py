@@ -80,7 +80,7 @@ def costs(cells: Sequence[Cell]) -> Section | None:
         work = [done / whole for done, whole in pairs if done is not None and whole]
         rows.append(
             (
-                cell.task, cell.setting, str(len(records)),
+                cell.title, cell.setting, str(len(records)),
                 *(_mean([_seconds(record, stage) for record in records], 1) for stage in STAGES),
                 *(_mean([s.get(name) for s in searches], 0) for name in ("candidates", "accepted")),
                 NONE if len(work) < len(records) else f"{100 * sum(work) / len(work):.1f} %",
@@ -100,7 +100,7 @@ def calibration(cells: Sequence[Cell]) -> Section | None:
         if not found:
             continue
         errors = [_mean([100 * one.error for one in side], 1) for side in zip(*found, strict=True)]
-        rows.append((cell.task, cell.setting, str(len(found)), *errors))
+        rows.append((cell.title, cell.setting, str(len(found)), *errors))
         if len(images) < 2 and not cell.is_dense:
             figure, said = charts.reliability([("dense", found[0][0]), ("AxFormer", found[0][1])])
             title = f"{_name(cell)}, seed {cell.outcomes[0].record.seed}: how often right, how sure"
@@ -172,7 +172,7 @@ def _mean(values: Sequence[float | None], digits: int) -> str:
 
 
 def _name(cell: Cell) -> str:
-    return f"{cell.task}, {cell.setting}"
+    return f"{cell.title}, {cell.setting}"
 
 
 def _most(images: Sequence[Image]) -> list[str]:

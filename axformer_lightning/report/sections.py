@@ -81,9 +81,9 @@ def overview(rows: Sequence[Row], records: Sequence[Record]) -> Section:
         words.append(f"{len(records)} runs: {listed}. No number comes from a run that is not done.")
     alike: dict[tuple[str, str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.task != ALL_TASKS):
-        alike.setdefault((row.task, row.comparison.verdict, row.baseline), []).append(row)
+        alike.setdefault((row.title, row.comparison.verdict, row.baseline), []).append(row)
     if len(rows) > MANY:  # what cannot be told of a single task is said once
-        alike = {key: listed for key, listed in alike.items() if key[0] == ALL_TASKS or key[1] != NEITHER}
+        alike = {key: listed for key, listed in alike.items() if listed[0].task == ALL_TASKS or key[1] != NEITHER}
         open_ = sum(row.task != ALL_TASKS and row.comparison.verdict == NEITHER for row in rows)
         words.append(
             f"{open_} of {len(rows)} comparisons, all on single tasks, are not distinguishable at 95 %: see Evidence."
@@ -139,7 +139,7 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
         least = NONE if one.least is None else f"{max(0.0, -one.least):.2f}"
         listed.append(
             (
-                row.task, row.setting, row.baseline, SIGNS.get(one.verdict, "") + one.verdict, str(len(one.gains)),
+                row.title, row.setting, row.baseline, SIGNS.get(one.verdict, "") + one.verdict, str(len(one.gains)),
                 f"{one.over_seeds.mean:+.2f}", _interval(one.over_seeds.low, one.over_seeds.high),
                 _interval(one.low, one.high), NONE if p is None else f"{p:.2g}", least,
                 *([] if floor is None else [within]),
@@ -178,11 +178,11 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
     return Section("Trade-off", words, images=tuple(images)) if images else None
 
 
-def _sentence(task: str, verdict: str, baseline: str, rows: Sequence[Row]) -> str:
+def _sentence(title: str, verdict: str, baseline: str, rows: Sequence[Row]) -> str:
     than = {NEITHER: "from"}.get(verdict, "than")
     against = "the dense models that were cut" if baseline == PLAIN else "dense models of the same recipe"
     listed = ", ".join(f"{row.setting} ({row.comparison.over_seeds.mean:+.2f} points)" for row in rows)
-    return f"{task}: {verdict} {than} {against}: {listed}."
+    return f"{title}: {verdict} {than} {against}: {listed}."
 
 
 def _shown(spread: Spread | None) -> str:

@@ -41,13 +41,18 @@ def write_json(path, value):
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def write_unfinished(directory, *overrides, task="mrpc", seed=0, retrain_dense=False, finished=False):
-    """Write what a run leaves that was killed."""
+def write_unfinished(
+    directory, *overrides, task="mrpc", model="some/model", seed=0, retrain_dense=False, finished=False
+):
+    """Write what a run leaves that was killed; overrides without a group are those of pruning."""
     config = {
-        "task": {"name": task, "headline": "accuracy"}, "model": {"pretrained": "some/model"}, "seed": seed,
-        "finetune_epochs": 3, "retrain_dense": retrain_dense, "pruning": dict(o.split("=") for o in overrides),
-        "trainer": {"devices": 1},
+        "task": {"name": task, "headline": "accuracy"}, "model": {"pretrained": model}, "seed": seed,
+        "finetune_epochs": 3, "retrain_dense": retrain_dense, "pruning": {}, "trainer": {"devices": 1},
     }  # fmt: skip
+    for words in overrides:
+        name, value = words.split("=")
+        group, _, option = name.rpartition(".")
+        config[group or "pruning"][option] = value
     write_json(directory / ".resume" / "run.json", {"finished": finished, "configuration": config})
     (directory / ".hydra").mkdir()
     listed = [f"task={task}", f"seed={seed}", "pruning.shared=1", *overrides]
@@ -69,7 +74,8 @@ def write_run(directory, *overrides, dense=0.8, cut=0.8, seed=0, **options):
             "latency_ms": {"batch1": 2.0 / small, "batch32": 20.0 / small},
         }  # fmt: skip
     search = {"candidates": 3, "accepted": 2, "seconds": 4.0, "layer_tokens": 10.0, "exhaustive_layer_tokens": 40.0}
-    results = {"task": options.get("task", "mrpc"), "model": "some/model", "seed": seed, **sides, "search": search}
+    named = {"task": options.get("task", "mrpc"), "model": options.get("model", "some/model"), "seed": seed}
+    results = {**named, **sides, "search": search}
     write_json(directory / "results.json", results)
     write_json(directory / "damage.json", DAMAGE)
     seconds = {"finetune": 9.0, "search1": 4.0, "retrain1": 3.0}

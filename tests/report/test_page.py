@@ -234,10 +234,8 @@ def test_dense_models_alone_are_shown_and_compared_with_nothing(sweep, undrawn):
 def test_of_many_comparisons_those_get_a_sentence_that_say_something(sweep):
     (better,) = [row for row in compare_cells([*cells(sweep).values()])[0] if row.comparison.verdict == "better"][:1]
     neither = replace(better, comparison=compare([(0.8, 0.8)], "accuracy"))
-    few, many = (
-        overview([neither, better] * number + [replace(neither, task="all tasks")], read_records(sweep)).words
-        for number in (1, 20)
-    )
+    over_all = replace(neither, task="all tasks", title="all tasks")
+    few, many = (overview([neither, better] * number + [over_all], read_records(sweep)).words for number in (1, 20))
     assert [words.split(":")[1].split(" ")[1] for words in few if words.startswith(("mrpc", "all"))] == [
         "not", "not", "better",
     ]  # fmt: skip
