@@ -101,9 +101,7 @@ def run_round(
     rewrap(trainer)
     if isinstance(settings, Budget):
         after = count_parameters(transformer)
-        logger.info(
-            "AxFormer: within the budget; %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1)
-        )
+        logger.info("AxFormer: %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1))
         return plan
     speak(trainer, plan, numbers_of(plan, cut.counts, before, (size, count_parameters(transformer))))
     return plan

@@ -1,6 +1,7 @@
 """Going down to a budget in the middle of a fit."""
 
 import copy
+import logging
 
 import lightning as L
 import pytest
@@ -11,6 +12,9 @@ from axformer_lightning import AccuracyDrivenPruningCallback, ShrinkCallback, sh
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets import Effort
 from axformer_lightning.costs import count_encoder_parameters
+from axformer_lightning.plan import plan_of
+from axformer_lightning.rounds import Cut
+from axformer_lightning.search import SearchCounts
 
 QUICK = {"table_samples": 16, "tries": 2}
 
@@ -115,3 +119,15 @@ def test_a_target_that_cannot_be_is_refused_before_training():
         ShrinkCallback(encoder_size_ratio=0.5)
     with pytest.raises(TypeError, match=r"ShrinkCallback\(\) got an unexpected keyword argument 'encoder_ratio'"):
         ShrinkCallback(encoder_ratio=2.0)
+
+
+def test_where_a_floor_ends_it_early_the_log_says_what_became_of_the_model(
+    module, fit, search_loader, caplog, monkeypatch
+):
+    def ends_at_once(pl_module, transformer, *_, **options):
+        return Cut(plan_of(transformer), (), SearchCounts(candidates=0, accepted=0))
+
+    monkeypatch.setattr("axformer_lightning.callbacks.round.shrink_to_", ends_at_once)
+    with caplog.at_level(logging.INFO, "axformer_lightning"):
+        fit(module, [ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader)], max_epochs=1)
+    assert "AxFormer: 19906 parameters become 19906 (+0.0%)." in caplog.text
