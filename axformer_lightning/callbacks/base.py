@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import lightning as L
-from torchmetrics import Metric
 from typing_extensions import override
 
 from axformer_lightning.anatomy import HardAttention, find_transformer, layers_left
@@ -124,7 +123,7 @@ class SearchCallback(ScheduledCallback):
                 type(self).__name__,
             )
             if trainer.val_dataloaders is not None:
-                check_scores(trainer, pl_module, transformer, None, self._metric(trainer))
+                check_scores(trainer, pl_module, transformer, None, self._steps(trainer))
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -226,9 +225,6 @@ class SearchCallback(ScheduledCallback):
         """Return what a round of all partners with rounds to come would do, one step after another."""
         return steps_of_round(self._working(trainer), self._partners(trainer))
 
-    def _metric(self, trainer: L.Trainer) -> Metric | None:
-        return next((step.rule.metric for step in self._steps(trainer) if isinstance(step, SearchSettings)), None)
-
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
         """Return the options that it shares with its partners."""
         return agreed([self] if trainer is None else self._partners(trainer))
@@ -238,7 +234,7 @@ class SearchCallback(ScheduledCallback):
         self._is_checked = True
         if self._working(trainer)[-1] is self and (loader := self._search_set(trainer, pl_module)) is not None:
             transformer = find_transformer(pl_module, self.model)
-            check_scores(trainer, pl_module, transformer, loader, self._metric(trainer))
+            check_scores(trainer, pl_module, transformer, loader, self._steps(trainer))
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -14,7 +15,8 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
-from axformer_lightning.budgets import Budget
+from axformer_lightning.budgets import Budget, targets_of
+from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
@@ -121,6 +123,12 @@ def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
         )
 
 
+def _metric_of(step: SearchSettings | Budget) -> Metric | None:
+    if isinstance(step, SearchSettings):
+        return step.rule.metric
+    return None if step.options.get("metric_floor") is None else step.options.get("metric")
+
+
 def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequence[SearchSettings | Budget]) -> None:
     """Refuse a module whose transformer cannot be cut, or that says nothing of how it is scored.
 
@@ -130,7 +138,8 @@ def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequenc
         steps: what a round will do, one step after another.
 
     Raises:
-        ValueError: if there is no transformer, several and no name, one of an unknown family, or one with adapters.
+        ValueError: if there is no transformer, several and no name, one of an unknown family, or one with adapters; or
+            a budget is out of reach.
         TypeError: if the module has neither a forward nor an `axformer_step`.
     """
     transformer = find_transformer(pl_module, model)
@@ -146,11 +155,28 @@ def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequenc
     for step in steps:
         if isinstance(step, Budget):
             check_can_cut(transformer, None, prunes=True)
+            check_reachable(transformer, step)
         else:
             space_of(anatomy, step)
             prunes, rounds = step.pruning is not None, step.int8 is not None
             check_can_cut(transformer, step.hard_attention, prunes=prunes, rounds=rounds)
     step_of(pl_module)
+
+
+def check_reachable(transformer: PreTrainedModel, budget: Budget) -> None:
+    """Refuse a budget with targets that are out of reach, but for times that nobody has measured yet.
+
+    Rounds before it only raise the share of what stays, so what is out of reach now will be so then.
+
+    Raises:
+        ValueError: if a target cannot be reached, or the latency table is of another model.
+        FileNotFoundError: if there is no such table.
+    """
+    unknown = TIMES if budget.settings["latency_table"] is None else ()
+    if budget.asked.keys() - {*unknown}:
+        options: Any = {name: value for name, value in budget.options.items() if name not in unknown}
+        with isolate_rng():
+            targets_of(transformer, replace(budget, options=options))
 
 
 def has_setup_of_its_own(pl_module: L.LightningModule) -> bool:
@@ -172,7 +198,7 @@ def check_scores(
     pl_module: L.LightningModule,
     transformer: PreTrainedModel,
     loader: Iterable[Any] | None,
-    metric: Metric | None,
+    steps: Sequence[SearchSettings | Budget],
 ) -> None:
     """Score the first batches of the search set, so that what cannot be scored is refused before training.
 
@@ -183,7 +209,7 @@ def check_scores(
         pl_module: what is scored.
         transformer: the model inside it.
         loader: the search set, or None for the trainer's validation set.
-        metric: what the search decides by beside the loss, if anything.
+        steps: what a round will do, by whose metrics it decides beside the loss.
 
     Raises:
         ValueError: if the search set is empty, a batch and the module do not go together, or what would be scored is
@@ -198,7 +224,8 @@ def check_scores(
         what = "AxFormer scored the first batches of its search set, before any training."
         error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
         raise
-    if found and metric is not None:
-        check_metric(metric, found[0], pl_module.device)
+    for metric in filter(None, map(_metric_of, steps)):
+        if found:
+            check_metric(metric, found[0], pl_module.device)
     if all(empty for (empty,) in ranks_of(trainer).gather([not found])):
         raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

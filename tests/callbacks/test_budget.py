@@ -7,8 +7,9 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from torchmetrics.classification import BinaryAUROC, MultilabelF1Score
 
-from axformer_lightning import AccuracyDrivenPruningCallback, ShrinkCallback, shrink
+from axformer_lightning import AccuracyDrivenPruningCallback, Int8Callback, ShrinkCallback, shrink
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.budgets import Effort
 from axformer_lightning.costs import count_encoder_parameters
@@ -131,3 +132,51 @@ def test_where_a_floor_ends_it_early_the_log_says_what_became_of_the_model(
     with caplog.at_level(logging.INFO, "axformer_lightning"):
         fit(module, [ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader)], max_epochs=1)
     assert "AxFormer: 19906 parameters become 19906 (+0.0%)." in caplog.text
+
+
+class Reached(L.Callback):
+    """Refuses that a fit comes to its first step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        raise AssertionError("trains")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["setup", "after the module's own setup"])
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside pruning"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoder_size_ratio": 5000.0}, "Expected `encoder_size_ratio` of at most"),
+        ({"file_size_ratio": 50.0, "speedup": 2.0}, "Expected `file_size_ratio` of at most"),
+        ({"macs_ratio": 1e6, "tokens": 8}, "Expected `macs_ratio` of at most"),
+        ({"latency_ms": 1.0, "latency_table": "nowhere.json"}, "nowhere.json"),
+        ({"metric_floor": 0.1, "metric": MultilabelF1Score(3)}, "got MultilabelF1Score: "),
+        ({"metric_floor": 0.1, "metric": BinaryAUROC(), "speedup": 2.0}, "got BinaryAUROC: it goes by scores"),
+    ],
+    ids=str,
+)
+def test_what_is_out_of_reach_is_refused_before_the_first_step(
+    module, fit, search_loader, options, words, beside, late
+):
+    if late:
+        module.__class__ = type("Late", (type(module),), {"setup": lambda self, stage: None})
+    shrinking = ShrinkCallback(search_dataloader=search_loader, **options)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        fit(module, [AccuracyDrivenPruningCallback(), shrinking, Reached()][not beside :])
+
+
+def test_int8_beside_pruning_that_weights_are_too_narrow_for_is_refused_before_the_first_step(
+    module, fit, search_loader
+):
+    callbacks = [AccuracyDrivenPruningCallback(search_dataloader=search_loader), Int8Callback(), Reached()]
+    with pytest.raises(ValueError, match="Expected weights in float32 to round to int8"):
+        fit(module, callbacks, precision="bf16-true")
+
+
+def test_a_time_that_nobody_has_measured_is_not_measured_before_training(module, fit, search_loader, monkeypatch):
+    def measured(*_, **options):
+        raise AssertionError("measures")
+
+    monkeypatch.setattr("axformer_lightning.budgets.targets.measure_latency", measured)
+    with pytest.raises(AssertionError, match="trains"):
+        fit(module, [ShrinkCallback(speedup=2.0, search_dataloader=search_loader), Reached()])
