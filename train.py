@@ -32,8 +32,8 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import milestones, reporting, shrinking, stages
+from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.configured import (
-    check_configuration,
     claimed,
     job_configuration,
     keep_configuration,
@@ -88,6 +88,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
     budget = budgets[0] if budgets and not cfg.retrain_dense else None
     int8 = next((callback for callback in callbacks if isinstance(callback, Int8Callback)), None)
+    int8 = None if cfg.retrain_dense else int8  # the dense baseline is searched for nothing
     callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback | Int8Callback)]
     rounds, how = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     # pruning=budget brings a teacher along, which has nobody to teach where nothing is retrained.
@@ -197,7 +198,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         "plan": "plan.json",
         "artifact": "model",
     }
-    reporting.save_results(run, results)
+    reporting.save_results(run, results, [point["artifact"] for point in points if "artifact" in point])
     log_results(make_loggers("report"), results, directory / "plan.png")
 
 

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 import train
 from axformer_lightning.callbacks import ShrinkCallback
-from axformer_lightning.runs.configured import check_configuration
+from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.tasks import TASKS

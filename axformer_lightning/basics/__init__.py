@@ -2,7 +2,7 @@
 
 from axformer_lightning.basics.checking import check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically
-from axformer_lightning.basics.mappings import flattened
+from axformer_lightning.basics.mappings import finite, flattened
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import copied, dropping, eval_mode, replaced
 from axformer_lightning.basics.precision import bf16_pays
@@ -17,6 +17,7 @@ __all__ = [
     "digest_of",
     "dropping",
     "eval_mode",
+    "finite",
     "flattened",
     "replaced",
     "replacing",

@@ -1,7 +1,25 @@
-"""Nested mappings as flat ones."""
+"""Nested mappings: as flat ones, and as JSON takes them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with None in the place of NaN and infinities, which JSON has no word for.
+
+    Args:
+        value: of dicts, lists and tuples and what JSON knows.
+
+    Example:
+        >>> finite({"loss": float("nan"), "widths": [1.0, float("inf")]})
+        {'loss': None, 'widths': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

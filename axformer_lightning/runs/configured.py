@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,18 +20,13 @@ from axformer_lightning.runs.resume import Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
-from axformer_lightning.tasks import TASKS, Rows, draw, load_rows, split_off, without_dev_rows
+from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
 Better = Literal["maximize", "minimize"]
 RETURNED: dict[str, Better] = {"headline": "maximize", "removed": "maximize", "latency": "minimize"}  # to a sweeper
 DENSE_DIR = ".dense"  # in a sweep's directory
-OVERRULED = {
-    "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
-    "logger": "`logger=`, for example `logger=none`",
-    "default_root_dir": "`hydra.run.dir=`",
-}
 
 
 def configuration_of(cfg: DictConfig) -> dict[str, Any]:
@@ -142,27 +138,9 @@ def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Rec
         ema=cfg.retrain_ema,
         keep=cfg.retrain_keep,
         headline=cfg.task.headline,
-        taught=bool(distillation),
+        taught=bool(distillation) and (cfg.retrain_epochs > 0 or not cfg.int8_retrain_epochs),
         dropout=dropout,
     )
-
-
-def check_configuration(cfg: DictConfig) -> None:
-    """Refuse what could not work, or would be overruled without a word."""
-    least_of = {"finetune_epochs": 0, "retrain_epochs": 0, "data.max_length": 1, "distillation.copies": 0}
-    for name, least in least_of.items():
-        if (value := OmegaConf.select(cfg, name)) is not None and value < least:
-            raise ValueError(f"Expected `{name}` to be at least {least}, got {value}.")
-    for name, instead in OVERRULED.items():
-        if name in cfg.trainer:
-            raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
-    if OmegaConf.select(cfg, "distillation.copies") and TASKS[cfg.task.name].kind == "question_answering":
-        raise ValueError(
-            "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
-            f" {cfg.distillation.copies}. Other words would stand in it."
-        )
-    if unknown := {*returned_names(cfg)} - {*RETURNED}:
-        raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
 
 
 def precision_of(cfg: DictConfig) -> Any:
@@ -223,12 +201,16 @@ def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple
     """
     dense, cut = results["baseline"], results["axformer"]
     found: dict[str, Callable[[], float]] = {
-        "headline": lambda: float((cut.get("search_metrics") or cut["metrics"])[cfg.task.headline]),
+        "headline": lambda: _number((cut.get("search_metrics") or cut["metrics"])[cfg.task.headline]),
         "removed": lambda: 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
         "latency": lambda: float(cut["latency_ms"]["batch1"]),
     }
     values = tuple(found[name]() for name in returned_names(cfg))
     return values[0] if len(values) == 1 else values
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:

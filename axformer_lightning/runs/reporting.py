@@ -2,14 +2,17 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from datasets import Dataset
 
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.artifacts.files import PLAN_FILE
+from axformer_lightning.basics import finite, write_atomically
 from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
 from axformer_lightning.plan import plan_of
 from axformer_lightning.report import draw_plan
@@ -17,6 +20,7 @@ from axformer_lightning.runs.dev import dev_metrics
 from axformer_lightning.runs.environment import keep_environment
 from axformer_lightning.runs.resume import RESULTS
 from axformer_lightning.runs.retraining import search_metrics
+from axformer_lightning.runs.shrinking import DAMAGE, PARETO
 from axformer_lightning.runs.stages import Run
 from axformer_lightning.tasks.data import TextData
 from axformer_lightning.tasks.predictions import write_predictions
@@ -96,7 +100,23 @@ def costs(run: Run, max_length: int, others: Sequence[str] = ()) -> dict[str, di
     }
 
 
-def save_results(run: Run, results: dict[str, Any]) -> None:
-    """Write `environment.json`, and then `results.json`."""
+def save_results(run: Run, results: dict[str, Any], made: Collection[str] = ()) -> None:
+    """Write `environment.json`, and then `results.json`; what a former run had in its place goes.
+
+    Args:
+        run: the run, which has saved its models.
+        results: plain values; numbers that are not finite become null.
+        made: directories of the models that `pareto.json` tells of, none where it has not been written.
+    """
     keep_environment(run.directory, run.progress.seconds)
-    write_atomically(run.directory / RESULTS, json.dumps(results, indent=2) + "\n")
+    _remove_former(run.directory, made)
+    write_atomically(run.directory / RESULTS, json.dumps(finite(results), indent=2, allow_nan=False) + "\n")
+
+
+def _remove_former(directory: Path, made: Collection[str]) -> None:
+    """Remove models of ratios that this run has not made, and without any, what is told of ratios: pages read both."""
+    for folder in directory.glob(f"{MODEL}-*/"):
+        if folder.name not in made and (folder / PLAN_FILE).is_file():
+            shutil.rmtree(folder)
+    for name in () if made else (PARETO, "pareto.png", DAMAGE):
+        (directory / name).unlink(missing_ok=True)

@@ -28,6 +28,8 @@ from axformer_lightning.tasks.random_states import random_states, set_random_sta
 RESULTS = "results.json"
 KEPT = {LOCK, "run.json"}
 MODELS = ("finetuned", "model")
+FOLDERS = (FOLDER, ".hydra", "logs", "predictions", "report")  # of a run, with files in them
+HALVES = "*.????????.tmp"  # what is written to before it replaces a file
 AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
 
 T = TypeVar("T")
@@ -198,8 +200,9 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         try:
             yield Progress(folder, finished=finished)
         except BaseException:
-            if {path.name for path in folder.iterdir()} == KEPT:  # nothing to resume, only in the way of other options
-                shutil.rmtree(folder)
+            bare = {path.name for path in folder.iterdir()} == KEPT
+            if bare and not json.loads(record.read_text(encoding="utf-8"))["finished"]:
+                shutil.rmtree(folder)  # nothing to resume, only in the way of other options
             raise
 
 
@@ -222,12 +225,13 @@ def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any
 
 
 def remove_halves(directory: Path) -> None:
-    """Remove what a killed process was writing."""
-    for folder in (directory, *directory.glob("*/"), *directory.glob(".*/")):
-        for path in folder.glob("*.tmp"):
+    """Remove what a killed process was writing: halves of this package's files and models, nothing of the user's."""
+    models = [path for name in MODELS for path in directory.glob(f"{name}*/")]  # also `model-2x` and the like
+    for folder in (directory, *(directory / name for name in FOLDERS), *models):
+        for path in folder.glob(HALVES):
             path.unlink()
     for name in MODELS:
-        for path in directory.glob(f".{name}*"):  # also of `model-2x` and the like
+        for path in directory.glob(f".{name}*/"):
             shutil.rmtree(path)
 
 

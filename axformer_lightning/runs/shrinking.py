@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import finite, write_atomically
 from axformer_lightning.budgets import Budget, Table, shrink_
 from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, sizes_of
 from axformer_lightning.report import draw_pareto
@@ -63,8 +63,8 @@ def shrink_to_budget(
         finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
         points[-1] |= run.progress.once(f"retrain{name}", run.module, finish)
     tables = [table for point in points for table in [point.pop("table", None)] if table is not None]
-    write_atomically(run.directory / DAMAGE, json.dumps(tables) + "\n")
-    write_atomically(run.directory / PARETO, json.dumps(points, indent=2) + "\n")
+    write_atomically(run.directory / DAMAGE, json.dumps(finite(tables), allow_nan=False) + "\n")
+    write_atomically(run.directory / PARETO, json.dumps(finite(points), indent=2, allow_nan=False) + "\n")
     draw_pareto(points, run.directory / "pareto.png", metric=next(iter(dense["metrics"])))
     return points
 

@@ -12,7 +12,8 @@ import train
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation
 from axformer_lightning.runs import teaching
-from axformer_lightning.runs.configured import check_configuration, configuration_of, recipe_of
+from axformer_lightning.runs.checking import check_configuration
+from axformer_lightning.runs.configured import configuration_of, recipe_of
 from axformer_lightning.runs.resume import LastEpoch
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.tasks import TASKS, TextClassifier, TextData, load_model, load_teacher, reworded

@@ -186,10 +186,36 @@ def test_a_directory_in_use_is_refused(tmp_path, resume):
         pass
 
 
+def test_a_finished_run_stays_so_if_what_comes_after_it_is_broken_off(tmp_path):
+    def run():
+        with claim(tmp_path, {"seed": 0}, resume=False) as progress:
+            (tmp_path / "results.json").write_text("{}")
+            progress.finish()
+            raise KeyboardInterrupt  # while the page is drawn
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    with claim(tmp_path, {"seed": 0}, resume=True) as progress:
+        assert progress.finished
+
+
+def test_files_of_the_user_stay(tmp_path):
+    kept = [tmp_path / "mine.tmp", tmp_path / "notes" / "mine.12345678.tmp", tmp_path / ".model.txt"]
+    kept[1].parent.mkdir()
+    for path in kept:
+        path.write_text("mine")
+    with claim(tmp_path, {}, resume=False):
+        assert all(path.exists() for path in kept)
+
+
 def test_what_was_half_written_is_removed(tmp_path):
     with claim(tmp_path, {}, resume=False) as progress:
         torch.save({}, progress.checkpoint("finetune"))
-        halves = [tmp_path / "plan.json.x.tmp", tmp_path / ".resume" / "stages.pt.x.tmp", tmp_path / ".model.x" / "a"]
+        halves = [
+            tmp_path / "plan.json.abcd_123.tmp",
+            tmp_path / ".resume" / "stages.pt.abcd_123.tmp",
+            tmp_path / ".model.x" / "a",
+        ]
         halves[2].parent.mkdir()
         for path in halves:
             path.write_text("half")

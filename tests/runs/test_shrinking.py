@@ -1,6 +1,7 @@
 """Runs that go down to a budget."""
 
 import json
+import math
 
 import pytest
 
@@ -120,3 +121,34 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, ends_in)
     _, resumed = go(*options)
     assert outcome(resumed) == outcome(whole)
     assert (resumed / "pareto.json").read_text() == (whole / "pareto.json").read_text()
+
+
+@QUIET
+def test_a_run_in_a_used_directory_leaves_nothing_of_the_ratios_of_the_one_before(go):
+    go("pruning.ratios=[1.3,1.6,2]", "retrain_epochs=0")
+    _, directory = go("pruning.ratios=[1.3,2]", "retrain_epochs=0")
+    assert sorted(path.name for path in directory.glob("model*")) == ["model", "model-1.3x"]
+    go("retrain_dense=true")
+    assert [path.name for path in directory.glob("model*")] == ["model"]
+    assert not any((directory / name).exists() for name in ("pareto.json", "pareto.png", "damage.json"))
+
+
+@QUIET
+def test_the_dense_baseline_of_a_run_with_int8_stays_in_floats(go):
+    results, directory = go("retrain_dense=true", "int8=default", "int8.tolerance=9")
+    assert not any(layer.int8 for layer in layers_left(load_pretrained(directory / "model")))
+    assert "int8" not in results
+
+
+@QUIET
+def test_numbers_that_are_none_are_null_and_the_page_has_the_run(go, monkeypatch):
+    monkeypatch.setattr(train.stages, "search_metrics", lambda *_: {"loss": math.nan, "accuracy": 0.5})
+    results, directory = go("pruning.ratios=[1.3,2]")
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    for name in ("results.json", "pareto.json", "damage.json"):
+        json.loads((directory / name).read_text(), parse_constant=refuse)
+    assert results["retraining"][0]["after"] == {"loss": None, "accuracy": 0.5}
+    assert "1.3x" in (directory / "report.md").read_text()

@@ -1,0 +1,46 @@
+"""What a run refuses of its configuration, before anything is read or trained."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from axformer_lightning.budgets import TARGETS
+from axformer_lightning.runs.configured import RETURNED, returned_names
+from axformer_lightning.tasks import TASKS
+
+LEAST = {
+    "finetune_epochs": 0,
+    "retrain_epochs": 0,
+    "int8_retrain_epochs": 0,
+    "data.max_length": 1,
+    "distillation.copies": 0,
+}
+OVERRULED = {
+    "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
+    "logger": "`logger=`, for example `logger=none`",
+    "default_root_dir": "`hydra.run.dir=`",
+}
+
+
+def check_configuration(cfg: DictConfig) -> None:
+    """Refuse what could not work, or would be overruled without a word."""
+    for name, least in LEAST.items():
+        if (value := OmegaConf.select(cfg, name)) is not None and (type(value) is not int or value < least):
+            raise ValueError(f"Expected `{name}` to be a whole number of at least {least}, got {value!r}.")
+    for name, instead in OVERRULED.items():
+        if name in cfg.trainer:
+            raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
+    if OmegaConf.select(cfg, "distillation.copies") and TASKS[cfg.task.name].kind == "question_answering":
+        raise ValueError(
+            "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
+            f" {cfg.distillation.copies}. Other words would stand in it."
+        )
+    ratios = OmegaConf.select(cfg, "pruning.ratios")
+    if ratios and (others := [name for name in TARGETS if cfg.pruning.get(name) is not None]):
+        told = ", ".join(f"`pruning.{name}`" for name in others)
+        raise ValueError(f"Expected `pruning.ratios` alone, which are targets of their own, got {told} as well.")
+    if "ratios" in (cfg.pruning or ()) and cfg.pruning.rounds > 1 and not cfg.hard_attention:
+        raise ValueError(
+            f"Expected `pruning.rounds=1` with `pruning=budget`, got {cfg.pruning.rounds}: a run goes down to its"
+            " budget once. Give several `pruning.ratios` for several models."
+        )
+    if unknown := {*returned_names(cfg)} - {*RETURNED}:
+        raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
