@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.budgets import Budget
-from axformer_lightning.callbacks.search_set import SearchSet
+from axformer_lightning.callbacks.search_set import METHOD, SearchSet
 from axformer_lightning.search import PUBLISHED, Int8, Pruning, SearchOptions, SearchSettings, make_settings
 
 OWN = ("majority", "tolerance")  # those by which each callback may judge in its own way
@@ -71,21 +71,24 @@ class Searches(Protocol):
 def agreed(callbacks: Iterable[Searches]) -> dict[str, Any]:
     """Return all options that callbacks of one model share: those given, and the defaults of the others.
 
-    Of what each may judge in its own way, the first callback's count.
+    Of what each may judge in its own way, the first callback's count. There is one search set, too, for all; it is left
+    out.
 
     Raises:
         ValueError: if two of them say different things.
     """
     given: dict[str, Any] = {}
     for callback in callbacks:
-        for name in SHARED.keys() & callback.options.keys():
+        for name in (SHARED.keys() | {METHOD}) & callback.options.keys():
             value = callback.options[name]
             if name not in OWN and not _same(value, given.get(name, value)):
+                both = [type(one).__name__ if name == METHOD else one for one in (given[name], value)]
                 raise ValueError(
-                    f"Expected the callbacks that share a model to agree on `{name}`, got {[given[name], value]}."
-                    " Leave it out in all but one."
+                    f"Expected the callbacks that share a model to agree on `{name}`, got {both}. Leave it out in all"
+                    " but one."
                 )
             given.setdefault(name, value)
+    given.pop(METHOD, None)
     return SHARED | given
 
 
@@ -138,5 +141,6 @@ def steps_of_round(callbacks: Sequence[Searches], partners: Sequence[Searches]) 
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Compare two options; metrics by identity, as `==` of metrics makes a new metric."""
-    return value is other or (not isinstance(value, Metric) and bool(value == other))
+    """Compare two options; metrics and batches by identity, as `==` would make a new metric, or compare tensors."""
+    by_identity = isinstance(value, Metric) or (hasattr(value, "__iter__") and not isinstance(value, str))
+    return value is other or (not by_identity and bool(value == other))

@@ -82,6 +82,24 @@ def test_what_is_read_once_serves_every_step_of_every_round(module, fit, given, 
     assert later.plan.decisions[-1].round >= rounds
 
 
+@pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
+def test_there_is_one_search_set_for_all_callbacks_of_a_model(module, fit, make):
+    given, others = make(), [list(loader(16, 3)), loader(16, 3), generate(), partial(loader, 16, 3), Data()]
+    for other in others:
+        callbacks = [HardAttentionCallback(search_dataloader=given), Int8Callback(search_dataloader=other)]
+        for ordered in (callbacks, callbacks[::-1]):
+            with pytest.raises(ValueError, match=r"agree on `search_dataloader`.*Leave it out in all but one"):
+                fit(module, ordered, max_epochs=1)
+    shared = [HardAttentionCallback(k=4, search_dataloader=given), Int8Callback(search_dataloader=given)]
+    fit(module, shared, max_epochs=1)
+    assert shared[0].plan.decisions[0].samples_seen == 48
+
+
+def test_a_method_is_the_same_search_set_whenever_it_is_asked_for(module, fit):
+    data = ready(WithSearchSet())
+    fit(module, [kind(search_dataloader=data.search_dataloader) for kind in (HardAttentionCallback, Int8Callback)])
+
+
 def run(module, data, tmp_path, callback):
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = L.Trainer(
