@@ -4,7 +4,7 @@ Damages that were measured one at a time do not add up, so no sum decides: the p
 the whole model is accepted or rejected.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,9 +83,9 @@ class Chooser:
         yield from self._equal_shares()
 
     def _equal_shares(self) -> Iterator[Choice]:
-        longest = max(map(len, self.table.values()))
-        for at in range(longest):
-            choice = {name: min(at, len(options) - 1) for name, options in self.table.items()}
+        shares = {name: _shares(options) for name, options in self.table.items()}
+        for share in max(shares.values(), key=len):
+            choice = {name: min(range(len(own)), key=lambda at: abs(own[at] - share)) for name, own in shares.items()}
             if self.cost(choice) <= self.budget:
                 yield choice
                 return
@@ -158,3 +158,9 @@ class Chooser:
                         wider = next(fits, None)
                         if wider is not None:
                             yield {**narrower, wide: wider}
+
+
+def _shares(options: Sequence[Option]) -> list[float]:
+    """Return what share of its units each width of a block leaves, from whole on, without its removal."""
+    units = options[0].width or 1
+    return [option.width / units for option in options if option.width is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.budgets.budget import RATIOS, TIMES, Budget
+from axformer_lightning.budgets.budget import NO_TARGETS, RATIOS, TIMES, Budget
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.costs import LatencyTable, Sizes, block_cost, num_positions, rest_cost, sizes_of
 from axformer_lightning.repair import BlockName, Width
@@ -83,11 +83,12 @@ def targets_of(model: PreTrainedModel, budget: Budget, ranks: Ranks = ALONE) -> 
     asked, settings = budget.asked, budget.settings
     sizes = sizes_of(model)
     now = widths_of(sizes.anatomy, layers_left(model))
-    if "macs_ratio" in asked and not 1 <= settings["tokens"] <= num_positions(model):
+    measures = settings["latency_table"] is None and budget.needs_latencies
+    if ("macs_ratio" in asked or measures) and not 1 <= settings["tokens"] <= num_positions(model):
         raise ValueError(f"Expected `tokens` to be 1 to {num_positions(model)}, got {settings['tokens']}.")
     if not asked:
         return (Target("metric_floor", _costs_of("encoder_size_ratio", model, sizes, settings), 0.0),)
-    if settings["latency_table"] is None and budget.needs_latencies:
+    if measures:
         batch = {"batch_size": settings["batch_size"], "tokens": settings["tokens"]}
         settings["latency_table"] = _of_the_first(measure_latency(model, **batch), ranks)
     return tuple(_target(name, value, _costs_of(name, model, sizes, settings), now) for name, value in asked.items())
@@ -119,6 +120,7 @@ def _costs_of(name: str, model: PreTrainedModel, sizes: Sizes, settings: Mapping
     if name in TIMES:
         table: LatencyTable = settings["latency_table"]
         check_table(table, sizes)
+        _check_batch(table, settings)
         return Costs(
             lambda block, width: table.block_ms(block[1], width), table.rest_ms, "milliseconds", "Embeddings and head"
         )
@@ -151,3 +153,14 @@ def check_table(table: LatencyTable, sizes: Sizes) -> None:
     if differing := {n: (getattr(at, n), getattr(anatomy, n)) for n in names if getattr(at, n) != getattr(anatomy, n)}:
         told = ", ".join(f"{name}={theirs!r} instead of {mine!r}" for name, (theirs, mine) in differing.items())
         raise ValueError(f"Expected a latency table of a model of this shape, got one of another: {told}.")
+
+
+def _check_batch(table: LatencyTable, settings: Mapping[str, Any]) -> None:
+    """Raise where another batch is asked for than the table is of; what is not asked for is as in the table."""
+    for name in ("batch_size", "tokens"):
+        asked, measured = settings[name], getattr(table.conditions, name)
+        if asked not in (measured, NO_TARGETS[name]):
+            raise ValueError(
+                f"Expected a latency table with `{name}` {asked}, got one that was measured at {measured}. Leave out"
+                f" `{name}`, or measure a table at {asked}."
+            )

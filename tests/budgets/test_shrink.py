@@ -28,7 +28,7 @@ from axformer_lightning.budgets import (
 )
 from axformer_lightning.budgets import targets as targets_module
 from axformer_lightning.budgets.shrink import objective
-from axformer_lightning.budgets.tables import Table
+from axformer_lightning.budgets.tables import Option, Table
 from axformer_lightning.costs import (
     Conditions,
     LatencyTable,
@@ -198,6 +198,19 @@ def latency_table(model):
     return LatencyTable(Conditions.of(model, 1, 12), 0.5, blocks)
 
 
+def test_equal_shares_are_shares_of_units_and_remove_no_block(chooser):
+    def options(*widths):
+        return tuple(Option(width, float(width or 0), 0.0, 0.0) for width in (*widths, None))
+
+    few, many = options(5, 4, 3, 2, 1), options(64, 56, 48, 40, 32, 24, 16, 8, 4)
+    table = {(0, "attention"): few, (0, "feed_forward"): many}
+    (choice,) = replace(chooser, table=table, budget=28.0)._equal_shares()
+    widths = {kind: table[layer, kind][at].width for (layer, kind), at in choice.items()}
+    assert widths == {"attention": 2, "feed_forward": 24}
+    (least,) = replace(chooser, table=table, budget=5.0)._equal_shares()
+    assert None not in {table[name][at].width for name, at in least.items()}
+
+
 def in_two_processes(work, monkeypatch):
     """Run ``work(ranks)`` as two processes would, as threads of this one; they have to make the same calls."""
     barrier, said = Barrier(2, timeout=60), [[], []]
@@ -247,7 +260,7 @@ def test_processes_with_unequal_shares_and_clocks_choose_alike(model, batches, t
 
     def work(ranks):
         own = copy.deepcopy(model)
-        budget = Budget({target: 2.0}, Effort(table_samples=4, tries=12))
+        budget = Budget({target: 2.0, "tokens": 12}, Effort(table_samples=4, tries=12))
         slices = list(shrink_(own, own, shares[ranks.rank], budget, ranks=ranks))
         return [piece.widths for piece in slices], own.state_dict()
 

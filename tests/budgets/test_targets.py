@@ -60,6 +60,19 @@ def test_the_table_of_an_engine_or_machine_elsewhere_is_taken(model):
     assert "speedup" in str(target)
 
 
+def test_another_batch_than_that_of_the_table_is_refused(model):
+    blocks = {"attention": ((0, 0.0), (4, 1.0)), "feed_forward": ((0, 0.0), (48, 0.0))}
+    given = {"speedup": 1.5, "latency_table": LatencyTable(Conditions.of(model, 1, 8), 3.0, blocks)}
+    targets_of(model, Budget({**given, "batch_size": 1, "tokens": 8}))
+    with pytest.raises(ValueError, match="a latency table with `tokens` 9, got one that was measured at 8"):
+        targets_of(model, Budget({**given, "tokens": 9}))
+
+
+def test_a_time_of_more_tokens_than_the_model_has_positions_is_refused_by_the_options_name(model):
+    with pytest.raises(ValueError, match="Expected `tokens` to be 1 to"):
+        targets_of(model, Budget({"speedup": 1.5, "tokens": 100_000}))
+
+
 def test_a_latency_is_measured_where_no_table_is_given(model, monkeypatch):
     asked = []
 
