@@ -365,6 +365,13 @@ def test_pictures_can_be_opened_and_markdown_names_them(reported):
         ElementTree.parse((folder / name).with_suffix(".svg"))
 
 
+def test_markdown_finds_the_pictures_of_a_model_with_blanks_in_its_name(tmp_path, undrawn):
+    write_run(tmp_path / "0", "tolerance=0", model="/my models/a (new) model")
+    write_report(tmp_path)
+    named = re.findall(r"\]\(report/(\S+)\)$", (tmp_path / "report.md").read_text(), re.MULTILINE)
+    assert "front-mrpc-a%20%28new%29%20model.png" in named
+
+
 def test_a_single_run_has_the_same_page_in_detail(tmp_path):
     write_run(tmp_path / "0", "tolerance=0")
     text = write_report(tmp_path / "0").read_text()
