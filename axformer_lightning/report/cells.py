@@ -154,17 +154,17 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
     shared, tasks = set.intersection(*map(set, cut)), _of_tasks(records)
     if not any(given.values()):
         given, shared = _differing(records), set()
-    dense = [given[record.name] for record in records if record.is_dense]
-    plain = [given[record.name] for record in records if record.is_plain]
+    dense = _in_all([given[record.name] for record in records if record.is_dense])
+    plain = _in_all([given[record.name] for record in records if record.is_plain])
     names = {}
     for record in records:
         left = given[record.name] - tasks[record.task, record.model]
         own = " ".join(sorted(left - shared))
         if record.is_plain:
-            own = " ".join(sorted(words for words in left - set.intersection(*plain) if _fine_tunes(words)))
+            own = " ".join(sorted(filter(_fine_tunes, left - plain)))
             names[record.name] = f"{PLAIN} ({own})" if own else PLAIN
         elif record.is_dense:
-            own = " ".join(sorted(left - set.intersection(*dense)))
+            own = " ".join(sorted(left - dense))
             names[record.name] = f"{DENSE} ({own})" if own else DENSE
         elif not record.config and not record.overrides and len(records) > 1:
             names[record.name] = record.name  # nothing says what it is, so it is no seed of another
@@ -175,8 +175,7 @@ def setting_names(records: Sequence[Record]) -> dict[str, str]:
 
 def shared_overrides(records: Sequence[Record]) -> dict[str, list[str]]:
     """Return the overrides that no setting names: of all runs that cut a model, and those of a single task's runs."""
-    cut = [_given(record) for record in records if not record.is_baseline]
-    every = set.intersection(*cut) if cut else set()
+    every = _in_all([_given(record) for record in records if not record.is_baseline])
     found = {"All runs share": sorted(every)}
     for (task, model), own in _of_tasks(records).items():
         found[f"All runs of {task}, {model} share"] = sorted(own - every)
@@ -207,6 +206,10 @@ def _given(record: Record) -> set[str]:
     """Return the overrides that tell a setting; ratios are said by the label of each model."""
     given = {words.lstrip("+") for words in record.overrides if not _is_beside(words.lstrip("+~").partition("=")[0])}
     return {words for words in given if len(record.expected) == 1 or not words.startswith("pruning.ratios=")}
+
+
+def _in_all(sets: Sequence[set[str]]) -> set[str]:
+    return sets[0].intersection(*sets) if sets else set()
 
 
 def _fine_tunes(override: str) -> bool:
