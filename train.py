@@ -40,6 +40,7 @@ from axformer_lightning.runs.configured import (
     loggers_for,
     loggers_of,
     measuring_precision,
+    next_command,
     options_of,
     precision_of,
     recipe_of,
@@ -238,7 +239,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     console.print(
         f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
         " finetuned/ and model/.",
-        "Next: python train.py -m seed=0,1,2 pruning.tolerance=0,0.05",
+        f"Next: {escape(next_command(HydraConfig.get().overrides.task))}",
         sep="\n",
         soft_wrap=True,
     )
