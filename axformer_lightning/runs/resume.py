@@ -230,9 +230,9 @@ def remove_halves(directory: Path) -> None:
     for folder in (directory, *(directory / name for name in FOLDERS), *models):
         for path in folder.glob(HALVES):
             path.unlink()
-    for name in MODELS:
-        for path in directory.glob(f".{name}*/"):
-            shutil.rmtree(path)
+    beside = [path for name in MODELS for path in directory.glob(f".{name}*/")]
+    for path in (*beside, *(half for folder in models for half in folder.glob(".saving.*/"))):
+        shutil.rmtree(path)
 
 
 @contextmanager

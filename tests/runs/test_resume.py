@@ -215,14 +215,15 @@ def test_what_was_half_written_is_removed(tmp_path):
             tmp_path / "plan.json.abcd_123.tmp",
             tmp_path / ".resume" / "stages.pt.abcd_123.tmp",
             tmp_path / ".model.x" / "a",
+            tmp_path / "model-2x" / ".saving.x" / "a",
         ]
-        halves[2].parent.mkdir()
         for path in halves:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("half")
     with claim(tmp_path, {}, resume=True) as progress:
         assert progress.checkpoint("finetune").exists()
-        assert [path.name for path in tmp_path.iterdir()] == [".resume"]
-        assert not list((tmp_path / ".resume").glob("*.tmp"))
+        assert {path.name for path in tmp_path.iterdir()} == {".resume", "model-2x"}
+        assert not any(path.exists() for path in (*halves, halves[3].parent))
 
 
 def moment(directory):
