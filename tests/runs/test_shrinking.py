@@ -10,6 +10,7 @@ from axformer_lightning import load_pretrained
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.costs import LatencyTable, count_encoder_parameters
 from axformer_lightning.evidence import Predictions
+from axformer_lightning.plan import Plan
 from axformer_lightning.runs import shrinking
 from tests.runs.runs import QUIET, SMALL, configuration, no_latencies, outcome
 
@@ -23,12 +24,12 @@ def go(write_glue, tmp_path, monkeypatch):
     monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
     data = write_glue("mrpc")
 
-    def run(*overrides, name="run"):
+    def go(*overrides, name="run"):
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
         return train.train(configuration(*OPTIONS, f"data_dir={data}", *overrides), directory), directory
 
-    return run
+    return go
 
 
 @QUIET
@@ -152,3 +153,11 @@ def test_numbers_that_are_none_are_null_and_the_page_has_the_run(go, monkeypatch
         json.loads((directory / name).read_text(), parse_constant=refuse)
     assert results["retraining"][0]["after"] == {"loss": None, "accuracy": 0.5}
     assert "1.3x" in (directory / "report.md").read_text()
+
+
+@QUIET
+@pytest.mark.parametrize(("how", "repaired"), [("continue", True), ("rewind", False)])
+def test_a_model_that_is_rewound_has_lost_its_repairs_and_says_so(go, how, repaired):
+    _, directory = go(f"pruning.retrain={how}", "retrain_keep=last")
+    assert Plan.load(directory / "plan.json").repaired == repaired
+    assert load_pretrained(directory / "model").axformer_plan.repaired == repaired
