@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.exporting.graph import dynamic_shapes
 from axformer_lightning.exporting.notes import Notes
 from axformer_lightning.exporting.quiet import quietly
-from axformer_lightning.exporting.rounding import round_graph_
+from axformer_lightning.exporting.rounding import part_weights_, round_graph_
 
 logger = logging.getLogger(__name__)
 Arrays = Mapping[str, np.ndarray]
@@ -116,6 +116,7 @@ def _onnx_model(ready: Ready, *, fused: bool) -> Any:
 def _write_onnx(ready: Ready, path: Path) -> None:
     import onnx_ir
 
+            part_weights_(model)
     onnx_ir.save(_onnx_model(ready, fused=True), path)
 
 

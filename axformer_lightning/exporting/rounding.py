@@ -10,6 +10,7 @@ of whole numbers; it knows no fast form of the dynamic one.
 Shape suffixes: ``O`` rows of a weight, ``I`` its columns.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -46,6 +47,7 @@ def round_graph_(
     graph, found = model.graph, set()
     read: dict[tuple[Any, Any], Any] = {}
     tables: dict[str, tuple[Any, Any]] = {}
+    grids: dict[tuple[float, float], list[Any]] = {}
     for node in [node for node in graph if node.op_type in ("MatMul", "Gemm", "Gather")]:
         name = _module_of(node)
         if name not in modules or (node.op_type == "Gather") != isinstance(modules[name], nn.Embedding):
@@ -58,13 +60,15 @@ def round_graph_(
         else:
             x, range_ = node.inputs[0], ranges.get(name)
             if (x, range_) not in read:  # query, key and value read the same
-                read[x, range_] = _dynamic(tape, x) if range_ is None else _static(tape, graph, name, x, range_)
+                if range_ is not None and range_ not in grids:
+                    grids[range_] = _grid(graph, name, range_)
+                read[x, range_] = _dynamic(tape, x) if range_ is None else _static(tape, x, grids[range_])
             product = _product_of_floats if between_floats and range_ else _product
             new = product(tape, read[x, range_], *tables[name])
-            if node.op_type == "Gemm":
+            if node.op_type == "Gemm" and len(node.inputs) > 2:  # the exporter leaves out a bias of zeros
                 new = tape.op("Add", [new, node.inputs[2]])
         old = node.outputs[0]
-        new.shape, new.dtype = old.shape, old.dtype
+        new.name, new.shape, new.dtype = old.name, old.shape, old.dtype
         graph.insert_before(node, tape.nodes)
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         graph.remove(node, safe=True)
@@ -75,6 +79,32 @@ def round_graph_(
             " exported graph. Leave these out."
         )
     ir.passes.common.RemoveUnusedNodesPass()(model)
+
+
+def part_weights_(model: Any) -> None:
+    """Give each product of whole numbers a weight of its own, also where a layer is applied several times, in place.
+
+    ONNX Runtime, asked for exact products, puts another weight in the place of each product's, and fails at one that it
+    has replaced already. The file has no copies: all rows are cut out of the one weight, which a session does once, as
+    it starts. Each time they end elsewhere, as it would make one of operators that are alike.
+
+    Args:
+        model: an `onnx_ir.Model`, after operators are fused: that takes such a cut away.
+    """
+    import onnx_ir as ir
+
+    graph, products = model.graph, Counter[Any]()
+    for node in [node for node in graph if node.op_type == "MatMulInteger"]:
+        weight_IO = node.inputs[1]
+        if count := products[weight_IO]:
+            start, end = (
+                _put(graph, f"{weight_IO.name}_{name}_{count}", np.array([value], dtype=np.int64))
+                for name, value in (("start", 0), ("end", weight_IO.shape[0] + count))
+            )
+            tape = ir.tape.Tape()
+            node.replace_input_with(1, tape.op("Slice", [weight_IO, start, end]))
+            graph.insert_before(node, tape.nodes)
+        products[weight_IO] += 1
 
 
 def _module_of(node: Any) -> str:
@@ -109,10 +139,13 @@ def _dynamic(tape: Any, x: Any) -> Any:
     return tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3)
 
 
-def _static(tape: Any, graph: Any, name: str, x: Any, range_: tuple[float, float]) -> Any:
-    step, zero = (value.numpy() for value in grid_of(*torch.tensor(range_)))
-    grid = [_put(graph, f"{name}.step", step), _put(graph, f"{name}.zero", zero.astype(np.uint8))]
+def _static(tape: Any, x: Any, grid: list[Any]) -> Any:
     return tape.op("QuantizeLinear", [x, *grid]), *grid
+
+
+def _grid(graph: Any, name: str, range_: tuple[float, float]) -> list[Any]:
+    step, zero = (value.numpy() for value in grid_of(*torch.tensor(range_)))
+    return [_put(graph, f"{name}.step", step), _put(graph, f"{name}.zero", zero.astype(np.uint8))]
 
 
 def _product_of_floats(tape: Any, read: Any, weight_IO: Any, step_O: Any) -> Any:

@@ -37,6 +37,7 @@ STATIC = tuple(
     layer.in_int8("attention", RANGES["attention"]).in_int8("feed_forward", RANGES["feed_forward"])
     for layer in (LayerPlan(heads_removed=(1,)), LayerPlan(), LayerPlan(neurons_removed=((8, 16),)))
 )
+EVERYTHING = LayerPlan(int8=("attention", "feed_forward"))
 PLANS = {"cut": CUT, "no units left": EMPTY, "dense": (LayerPlan(),) * 3}
 
 
@@ -63,8 +64,8 @@ def largest_difference(model, exported, family, sizes=((1, 3), (7, K), (7, K + 1
     return max(differences)
 
 
-def cut(tiny, family, implementation, layers):
-    model = tiny.model(family, implementation)
+def cut(tiny, family, implementation, layers, **config):
+    model = tiny.model(family, implementation, **config)
     return apply_plan_(model, replace(plan_of(model), layers=layers)).eval()
 
 
@@ -88,10 +89,9 @@ def test_exported_logits_are_those_of_the_model(tiny, tmp_path, name, family, pl
 
 
 def int8_cases():
-    everything = tuple(layer.in_int8("attention").in_int8("feed_forward") for layer in PLANS["dense"])
     yield pytest.param("bert", "onnx", INT8, id="bert-some")
     for family in (*LAYOUTS, "vit"):
-        yield pytest.param(family, "onnx", everything, id=f"{family}-all", marks=pytest.mark.slow)
+        yield pytest.param(family, "onnx", (EVERYTHING,) * 3, id=f"{family}-all", marks=pytest.mark.slow)
     yield pytest.param("bert", "onnx", STATIC, id="bert-static", marks=pytest.mark.slow)
     yield pytest.param("bert", "openvino", INT8, id="bert-openvino", marks=pytest.mark.slow)
     yield pytest.param("bert", "openvino", STATIC, id="bert-openvino-static", marks=pytest.mark.slow)
@@ -101,13 +101,28 @@ def int8_cases():
 def test_int8_logits_are_those_of_the_model_in_int8(tiny, tmp_path, family, name, layers):
     """A value that lies between two steps may fall to either side: hence a bound beside what int8 itself changes."""
     pytest.importorskip(name)
-    model = cut(tiny, family, "eager", layers)
-    path = export_model(model, tmp_path / f"model{FORMATS[name].suffix}")
-    exported = read_exported(path, threads=1)
+    check_int8(cut(tiny, family, "eager", layers), tmp_path / f"model{FORMATS[name].suffix}", family)
+
+
+def check_int8(model, path, family):
+    exported = read_exported(export_model(model, path), threads=1)
     by_engine = largest_difference(model, exported, family)
-    set_int8_(model, [LayerPlan()] * 3)
+    set_int8_(model, [LayerPlan()] * plan_of(model).num_layers)
     by_rounding = largest_difference(model, exported, family)
     assert by_engine < by_rounding / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "config"), [("albert", {"num_hidden_groups": 1}), ("deberta-v2", {"share_att_key": True})]
+)
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("layer", [STATIC[1], EVERYTHING], ids=["static", "dynamic"])
+def test_int8_layers_may_be_applied_several_times(tiny, tmp_path, family, config, name, layer):
+    pytest.importorskip(name)
+    layers = (layer,) * (1 if family == "albert" else 3)
+    model = cut(tiny, family, "eager", layers, **config)
+    check_int8(model, tmp_path / f"model{FORMATS[name].suffix}", family)
 
 
 def test_true_puts_all_blocks_and_the_embeddings_in_int8_unless_the_plan_says_which(tiny):
