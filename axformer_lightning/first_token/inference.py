@@ -1,5 +1,6 @@
 """Skipping the other tokens from now on, in plain calls of a model: for inference."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,7 +15,9 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.basics import eval_mode
 from axformer_lightning.first_token.skipping import reading_first_token, skipping
+from axformer_lightning.int8 import Int8Linear, int8_ranges
 
+logger = logging.getLogger(__name__)
 RULE = "axformer_first_token"  # where a model for which the rule is set keeps its anatomy
 INNER = ("output_hidden_states", "output_attentions")  # ask for what the rule leaves void
 _LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
@@ -67,6 +70,7 @@ def reads_first_token_only(model: PreTrainedModel, batch: Mapping[str, Any]) -> 
 def set_first_token_(model: PreTrainedModel) -> None:
     """Make plain calls of ``model`` skip what its head does not read, from now on: for inference.
 
+    A warning says so if the model is in dynamic int8, whose range of a tensor is then that of fewer tokens.
     Nothing is skipped while the model trains, if the call or the config asks for ``output_hidden_states`` or
     ``output_attentions``, and under ``torch.compile``; ``torch.export`` skips unless it is strict. Between calls the
     layers are untouched, so the rule does not affect gates, cuts, hard attention, ``state_dict`` and files. Calls from
@@ -91,6 +95,12 @@ def set_first_token_(model: PreTrainedModel) -> None:
         raise ValueError(
             f"Expected a model whose head reads nothing but the first token of the last layer, got a"
             f" {type(model).__name__} that reads more. Run it without the first-token rule (`first_token_only=False`)."
+        )
+    ranges = int8_ranges(model, layers_left(model))
+    if any(isinstance(part, Int8Linear) and name not in ranges for name, part in model.named_modules()):
+        logger.warning(
+            "In dynamic int8 the first token alone has another range than all tokens, so the logits are others by some"
+            " roundings. Make the model by `quantize(..., static=True)` to have them the same."
         )
     setattr(model, RULE, anatomy_of(model))  # looked up once, as it takes as long as some layers
     model.forward = update_wrapper(partial(_forward, model, model.forward), model.forward, ("__doc__",), ())
