@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
 from axformer_lightning.costs import count_parameters
-from axformer_lightning.plan import Plan, plan_of
+from axformer_lightning.plan import Plan, applied_plan, plan_of
 from axformer_lightning.surgery import is_as_it_was_built
 
 CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
@@ -62,6 +62,20 @@ def complete_artifact(model: PreTrainedModel, directory: Path) -> None:
     if not is_as_it_was_built(model):
         _put_hints(directory / CONFIG_FILE, model.config)
     write_sums(directory, FILES)
+
+
+def check_is_cut_whole(model: PreTrainedModel) -> None:
+    """Raise if a plan was applied to a part of a model: the whole does not know what it lacks.
+
+    Raises:
+        ValueError: naming the part.
+    """
+    parts = [name for name, part in model.named_modules() if part is not model and applied_plan(part) is not None]
+    if parts:
+        raise ValueError(
+            f"Expected a {type(model).__name__} that was cut as a whole, got one whose {parts[0]!r} was cut alone. Load"
+            f" it anew and apply the plan to the whole, `apply_plan_(model, plan)`, or save `model.{parts[0]}`."
+        )
 
 
 def is_of_transformers(kind: type) -> bool:

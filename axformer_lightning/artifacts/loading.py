@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -30,6 +31,7 @@ from axformer_lightning.artifacts.files import (
     KEPT,
     PLAN_FILE,
     WEIGHTS_FILE,
+    check_is_cut_whole,
     complete_artifact,
     is_of_transformers,
 )
@@ -73,7 +75,8 @@ def save_pretrained(
     is not one of transformers, which loading has to be given.
 
     Raises:
-        ValueError: if the family is unknown or the model cannot be found.
+        ValueError: if the family is unknown, the model cannot be found, or a part of it was cut alone or is in int8 but
+            not in float32.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -85,18 +88,18 @@ def save_pretrained(
         'BertForSequenceClassification'
     """
     transformer = find_transformer(model)
+    check_is_cut_whole(transformer)
     anatomy_of(transformer)
     _say_what_is_missing(model, transformer)
     target = Path(directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".saving.") as temporary:  # above it may be no right to write
         staging = Path(temporary)
         transformer.save_pretrained(staging)
         if is_as_it_was_built(transformer):  # one that is cut makes an artifact by itself
             complete_artifact(transformer, staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
-        target.mkdir(exist_ok=True)
         for file in staging.iterdir():
             shutil.move(file, target / file.name)
 
@@ -132,7 +135,7 @@ def load_pretrained(
         Traceback (most recent call last):
         FileNotFoundError: Expected a directory or the id of a hub repository, got 'nowhere/at/all': ...
     """
-    directory = _local(directory_or_hub_id)
+    directory = local_directory(directory_or_hub_id)
     for name in FILES:
         if not (directory / name).is_file():
             raise FileNotFoundError(
@@ -142,6 +145,11 @@ def load_pretrained(
     check_sums(directory, FILES)
     plan = Plan.load(directory / PLAN_FILE)
     config = _config_without_hints(directory / CONFIG_FILE, plan, model_class)
+    dtype = kwargs.get("dtype", config.dtype)
+    if any(layer.int8 for layer in plan.layers) and dtype not in (None, "auto", "float32", torch.float32):
+        raise ValueError(
+            f"Expected float32 for {os.fspath(directory)!r}, which is in int8, got {dtype}. Pass `dtype=torch.float32`."
+        )
     architecture = _architecture(config, directory, model_class)
     weights = _weights(directory / WEIGHTS_FILE)
 
@@ -179,7 +187,12 @@ def load_pretrained(
     return model  # type: ignore[no-any-return]
 
 
-def _local(directory_or_hub_id: str | os.PathLike[str]) -> Path:
+def local_directory(directory_or_hub_id: str | os.PathLike[str]) -> Path:
+    """Return a directory, or the one that a hub repository is loaded to.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
     directory = Path(directory_or_hub_id)
     if directory.is_dir():
         return directory

@@ -13,8 +13,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.artifacts.files import WEIGHTS_FILE, complete_artifact
-from axformer_lightning.int8 import int8_modules, pack
+from axformer_lightning.artifacts.files import WEIGHTS_FILE, check_is_cut_whole, complete_artifact
+from axformer_lightning.int8 import check_can_be_int8, int8_modules, pack
 from axformer_lightning.surgery import KEY, is_as_it_was_built
 
 plain_save = PreTrainedModel.save_pretrained
@@ -29,6 +29,7 @@ def save(
     **kwargs: Any,
 ) -> None:
     """Save a model as transformers does, and make an artifact of it if it is cut."""
+    check_is_cut_whole(self)
     if is_as_it_was_built(self):
         plain_save(self, save_directory, is_main_process, *args, **kwargs)
         return
@@ -39,6 +40,7 @@ def save(
         )
     state = args[0] if args else kwargs.pop("state_dict", None)
     weights = {name: value for name, value in (self.state_dict() if state is None else state).items() if name != KEY}
+    check_can_be_int8(self, layers_left(self))
     packed = pack(weights, int8_modules(self, layers_left(self)))
     plain_save(self, save_directory, is_main_process, state_dict=packed, **kwargs)
     if is_main_process:

@@ -11,6 +11,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.artifacts import load_pretrained
+from axformer_lightning.artifacts.files import check_is_cut_whole
+from axformer_lightning.artifacts.loading import local_directory
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format, Ready
 from axformer_lightning.exporting.graph import example, plain_copy
 from axformer_lightning.exporting.notes import Notes, notes_of
@@ -36,12 +38,12 @@ def export_model(
     than its k. The file also holds the labels and, if there is one, the tokenizer.
 
     Args:
-        model: a Hugging Face model, a module that holds exactly one, or the directory of an artifact.
+        model: a Hugging Face model, a module that holds exactly one, or an artifact's directory or id on the hub.
         path: where to.
         format: a row of ``FORMATS``: "onnx", "openvino" or "torch"; by default the one that the name's end says.
         int8: what is in int8. By default what the model's plan says; True: that, or all blocks and the embeddings if
             the plan says nothing; False: nothing; otherwise the names of linear layers and embeddings.
-        tokenizer: kept in the file; by default the one in the directory, if a directory is given.
+        tokenizer: kept in the file; by default the one of the artifact, if an artifact is given.
         opset: version of ONNX's operators.
         overwrite: whether a file of this name may be replaced.
 
@@ -77,10 +79,12 @@ def export_model(
         )
     row.check_installed(name)
     if isinstance(model, str | os.PathLike):
-        tokenizer = tokenizer_in(Path(model)) if tokenizer is None else tokenizer
-        model = load_pretrained(model)
+        directory = local_directory(model)
+        tokenizer = tokenizer_in(directory) if tokenizer is None else tokenizer
+        model = load_pretrained(directory)
     transformer = find_transformer(model)
     names = int8_names(transformer, int8)
+    check_is_cut_whole(transformer)
     if names and not row.has_int8:
         has = [known for known, other in FORMATS.items() if other.has_int8]
         raise ValueError(f"Expected a format out of {has} for int8, got {name!r}. Choose one, or pass `int8=False`.")

@@ -1,5 +1,6 @@
 import json
 import os
+import tempfile
 
 import pytest
 import torch
@@ -202,6 +203,14 @@ def test_a_failing_save_leaves_the_old_artifact(tiny, family, artifact, batch, l
             save_pretrained(tiny.model(family, seed=9), artifact)
     assert torch.equal(logits(load_pretrained(artifact), batch), expected)
     assert list(artifact.parent.iterdir()) == [artifact]
+
+
+@pytest.mark.one_family
+def test_nothing_is_written_above_the_directory(model, tmp_path, monkeypatch):
+    places, make = [], tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *args: places.append(args[2]) or make(*args))
+    save_pretrained(model, tmp_path / "artifact")
+    assert [*map(str, places)] == [str(tmp_path / "artifact")]
 
 
 @pytest.mark.one_family

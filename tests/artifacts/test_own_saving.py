@@ -22,7 +22,10 @@ from transformers import (
 )
 
 from axformer_lightning import load_from_checkpoint
+from axformer_lightning.anatomy import BLOCKS, BlockRanges, LayerPlan
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
+from axformer_lightning.plan import Plan
+from axformer_lightning.surgery import apply_plan_
 from tests.artifacts.test_artifact import cut
 
 pytestmark = pytest.mark.one_implementation
@@ -67,6 +70,35 @@ def test_copies_save_themselves(model, batch, logits, tmp_path, way):
     other = copy.deepcopy(model)
     other.load_state_dict(copied.state_dict())
     assert same(copied, other, batch, logits)
+
+
+@pytest.mark.one_family
+def test_a_model_of_which_a_part_was_cut_alone_is_refused(model, tmp_path):
+    cut(model.bert)
+    for save in (model.save_pretrained, lambda directory: save_pretrained(model, directory)):
+        with pytest.raises(ValueError, match=r"whose 'bert' was cut alone.*save `model\.bert`"):
+            save(tmp_path / "model")
+    model.bert.save_pretrained(tmp_path / "part")
+    load_pretrained(tmp_path / "part")
+
+
+@pytest.mark.one_family
+def test_a_model_in_int8_is_saved_in_float32_alone(model, tmp_path):
+    cut(model, "in int8").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"in int8, got torch\.bfloat16\. Pass `dtype=torch.float32`"):
+        load_pretrained(tmp_path, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"weights in float32 .* Call `model.float\(\)` first"):
+        model.bfloat16().save_pretrained(tmp_path / "half")
+
+
+@pytest.mark.one_family
+def test_a_line_warns_of_the_first_token_alone_in_dynamic_int8(model, tmp_path, caplog):
+    ranges = tuple(BlockRanges(kind, (-3.0, 3.0), (-3.0, 3.0)) for kind in BLOCKS)
+    for layers, lines in ((LayerPlan(int8=BLOCKS, int8_ranges=ranges),) * 3, 0), ((LayerPlan(int8=BLOCKS),) * 3, 1):
+        apply_plan_(model, Plan("bert", 3, 4, 48, layers)).save_pretrained(tmp_path)
+        with caplog.at_level(logging.WARNING, "axformer_lightning"):
+            load_pretrained(tmp_path, first_token_only=True)
+        assert ["In dynamic int8" in message for message in caplog.messages] == [True] * lines
 
 
 @pytest.mark.one_family
