@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     A killed process leaves a file whose name ends in `.tmp`, and ``path`` unchanged.
 
     Example:
+        >>> import tempfile
         >>> target = Path(tempfile.mkdtemp(), "weights.bin")
         >>> with replacing(target) as temporary:
         ...     _ = temporary.write_bytes(b"all of them")
@@ -28,13 +29,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         b'all of them'
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary.touch(exist_ok=False)  # with the rights that the user's umask leaves, unlike those of `tempfile`
     try:
         yield temporary
         _reach_the_disk(temporary)
-        temporary.chmod(0o644)
         temporary.replace(target)
         _reach_the_disk(target.parent)
     except BaseException:
