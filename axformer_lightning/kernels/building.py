@@ -81,7 +81,10 @@ def build(*, again: bool = False) -> Path:
 
 
 def _compiler() -> list[str]:
-    asked = shlex.split(os.environ.get("CXX", ""))
+    try:
+        asked = shlex.split(told := os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(f"Expected the command of a compiler in CXX, got {told!r}: {error}. Mend it.") from error
     names = (asked[0],) if asked else COMPILERS
     for name in names:
         if path := shutil.which(name):

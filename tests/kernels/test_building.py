@@ -128,6 +128,12 @@ def test_a_missing_compiler_is_named(cache, monkeypatch):
     assert not cache.exists()
 
 
+def test_a_command_of_a_compiler_that_cannot_be_split_is_named(cache, monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '")
+    with pytest.raises(kernels.BuildError, match=r"in CXX, got \"g\+\+ '\": No closing quotation"):
+        kernels.build()
+
+
 def test_a_cache_directory_that_cannot_be_written_to_is_named(tmp_path, compiler, monkeypatch):
     compiler('touch "$out"')
     (tmp_path / "file").touch()
