@@ -65,8 +65,8 @@ def trim_vocabulary_(
         raise ValueError(f"Expected a tokenizer of one of the kinds {[*KINDS]}, got {kind}.")
     used = {
         i
-        for start in range(0, len(lines), 1000)
-        for ids in tokenizer(lines[start : start + 1000])["input_ids"]
+        for start in range(0, len(lines), CHUNK)
+        for ids in tokenizer(lines[start : start + CHUNK])["input_ids"]
         for i in ids
     }
     used |= {*tokenizer.all_special_ids, *(entry["id"] for entry in described["added_tokens"])}
