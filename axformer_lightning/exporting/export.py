@@ -52,7 +52,7 @@ def export_model(
 
     Raises:
         ValueError: if the format, the opset or a name in ``int8`` is unknown, or the tokenizer is another model's.
-        FileExistsError: if there is a file and ``overwrite`` is False.
+        FileExistsError: if there is a file, or one of those that belong beside it, and ``overwrite`` is False.
         ModuleNotFoundError: if what the format needs is not installed; the extra is named.
 
     Nothing is half written: a file is complete before it gets its name.
@@ -67,11 +67,12 @@ def export_model(
     """
     target = Path(path)
     name, row = _row_of(target, format)
-    if target.exists() and not overwrite:
-        raise FileExistsError(
-            f"Expected a path that is free, got {str(target)!r}, which is there. Choose another, or pass"
-            " `overwrite=True` (`--overwrite`)."
-        )
+    for file in (target, *map(target.with_suffix, row.beside)):
+        if file.exists() and not overwrite:
+            raise FileExistsError(
+                f"Expected a path that is free, got {str(file)!r}, which is there. Choose another, or pass"
+                " `overwrite=True` (`--overwrite`)."
+            )
     if opset < OLDEST_OPSET:
         raise ValueError(
             f"Expected an opset of {OLDEST_OPSET} or newer, got {opset}: older ones lack operators that the model"
@@ -83,8 +84,8 @@ def export_model(
         tokenizer = tokenizer_in(directory) if tokenizer is None else tokenizer
         model = load_pretrained(directory)
     transformer = find_transformer(model)
-    names = int8_names(transformer, int8)
     check_is_cut_whole(transformer)
+    names = int8_names(transformer, int8)
     if names and not row.has_int8:
         has = [known for known, other in FORMATS.items() if other.has_int8]
         raise ValueError(f"Expected a format out of {has} for int8, got {name!r}. Choose one, or pass `int8=False`.")
@@ -108,7 +109,7 @@ def read_exported(
     Args:
         path: of the file.
         format: a row of ``FORMATS``; by default the one that the name's end says.
-        threads: how many the engine may use; by default as many as it likes.
+        threads: how many the engine may use; by default as many as it likes. Those of torch are the whole process's.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -126,9 +127,9 @@ def read_exported(
         (2, 2)
     """
     source = Path(path)
-    name, row = _row_of(source, format)
     if not source.is_file():
         raise FileNotFoundError(f"Expected an exported model, got {str(source)!r}, which is no file.")
+    name, row = _row_of(source, format)
     row.check_installed(name)
     return row.read(source, threads)
 

@@ -75,6 +75,7 @@ class Format:
         write: makes the file, and what belongs beside it.
         read: gives the model back, to be run with a number of threads (None: as many as the engine likes).
         has_int8: whether it computes in int8.
+        beside: what the names of files end in that belong beside it.
     """
 
     suffix: str
@@ -83,6 +84,7 @@ class Format:
     write: Callable[[Ready, Path], None]
     read: Callable[[Path, int | None], Exported]
     has_int8: bool
+    beside: tuple[str, ...] = ()
 
     def check_installed(self, name: str) -> None:
         """Raise unless what the format needs is installed.
@@ -106,9 +108,15 @@ def _onnx_model(ready: Ready, *, fused: bool) -> Any:
     config = OnnxConfig(dynamic_shapes=dynamic_shapes(ready.batch), opset_version=ready.opset)
     with quietly(), torch.no_grad():
         model = OnnxExporter().export(ready.model, ready.batch, config=config).program
+        if (written := model.opset_imports[""]) != ready.opset:  # the exporter warns at most
+            raise ValueError(
+                f"Expected an opset that the exporter knows, got {ready.opset}, for which it writes {written}. Take one"
+                " that your engine reads, or leave it out."
+            )
         round_graph_(model, ready.int8, ready.ranges, between_floats=not fused)
         if fused:
             fuse_for_onnxruntime(model, "cpu")
+            part_weights_(model)
     model.metadata_props.update(ready.notes.to_text())
     return model
 
@@ -116,7 +124,6 @@ def _onnx_model(ready: Ready, *, fused: bool) -> Any:
 def _write_onnx(ready: Ready, path: Path) -> None:
     import onnx_ir
 
-            part_weights_(model)
     onnx_ir.save(_onnx_model(ready, fused=True), path)
 
 
@@ -206,6 +213,8 @@ def _read_torch(path: Path, threads: int | None) -> Exported:
     except Exception as error:
         raise ValueError(f"Cannot read {str(path)!r} with torch.export: {error}") from error
     notes = Notes.from_text(texts, str(path))
+    if threads is not None:
+        torch.set_num_threads(threads)
 
     def run(arrays: Arrays) -> dict[str, np.ndarray]:
         with torch.no_grad():
@@ -218,7 +227,13 @@ def _read_torch(path: Path, threads: int | None) -> Exported:
 FORMATS = {
     "onnx": Format(".onnx", "export", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _read_onnx, has_int8=True),
     "openvino": Format(
-        ".xml", "openvino", ("openvino", "onnx", "onnxscript"), _write_openvino, _read_openvino, has_int8=True
+        ".xml",
+        "openvino",
+        ("openvino", "onnx", "onnxscript"),
+        _write_openvino,
+        _read_openvino,
+        has_int8=True,
+        beside=(".bin",),
     ),
     "torch": Format(".pt2", None, (), _write_torch, _read_torch, has_int8=False),
 }

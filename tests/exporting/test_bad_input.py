@@ -1,10 +1,14 @@
 """What cannot be exported or read is refused with a message that says what to do, and no file is touched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from axformer_lightning import export, export_model, read_exported, save_pretrained
+from axformer_lightning import apply_plan_, export, export_model, read_exported, save_pretrained
+from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.exporting import FORMATS, Notes
+from axformer_lightning.plan import plan_of
 
 
 @pytest.fixture
@@ -25,6 +29,22 @@ def test_a_file_that_exists_stays_unless_it_may_be_replaced(model, tmp_path):
     refused(FileExistsError, "--overwrite", model, path)
     export_model(model, path, overwrite=True)
     assert read_exported(path).notes.architecture == type(model).__name__
+
+
+def test_a_file_that_belongs_beside_another_stays_too(model, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"mine")
+    refused(FileExistsError, r"model\.bin", model, tmp_path / "model.xml")
+
+
+def test_an_opset_that_the_exporter_does_not_know_is_refused(model, tmp_path):
+    pytest.importorskip("onnx")
+    refused(ValueError, "got 99, for which it writes 18", model, tmp_path / "model.onnx", opset=99)
+
+
+def test_a_model_of_which_a_part_was_cut_alone_is_refused(model, tmp_path):
+    plan = plan_of(model)
+    apply_plan_(model.bert, replace(plan, layers=(LayerPlan(int8=("attention",)),)))
+    refused(ValueError, "whose 'bert' was cut alone", model, tmp_path / "model.pt2")
 
 
 def test_unknown_formats_old_opsets_and_names_are_told_what_there_is(model, tmp_path):
@@ -63,7 +83,7 @@ def test_missing_and_long_inputs_are_refused_before_the_engine_sees_them():
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no file"):
-        read_exported(tmp_path / "model.pt2")
+        read_exported(tmp_path / "model")
     (tmp_path / "model.pt2").write_bytes(b"something else")
     with pytest.raises(ValueError, match="Cannot read"):
         read_exported(tmp_path / "model.pt2")
