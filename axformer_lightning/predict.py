@@ -63,7 +63,14 @@ def _of_file(name: str) -> Iterator[Sample]:
             sample = {"text": sample}
         if not isinstance(sample, dict):
             raise ValueError(f"Expected a text or an object in line {number} of {name!r}, got {line[:60]!r}.")
-        yield sample
+        yield {**sample, "where": f" in line {number} of {name!r}"}
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--file", help="lines of JSON ('-': standard input): a text, or {text, text_pair} or {question, context}"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="samples that are run at once (default 32)")
-    parser.add_argument("--threads", type=int, help="of the engine (default: as many as it likes)")
+    parser.add_argument("--batch-size", type=_positive, default=32, help="samples that are run at once (default 32)")
+    parser.add_argument("--threads", type=_positive, help="of the engine (default: as many as it likes)")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of refusing them")
     return parser
 

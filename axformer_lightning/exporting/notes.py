@@ -1,5 +1,6 @@
 """What a file has to say of its model, so that it can be used without anything else: labels, lengths, tokenizer."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,11 +24,12 @@ class Notes:
         architecture: the class that was exported.
         inputs: names of the tensors that it reads.
         outputs: names of the tensors that it gives.
-        labels: names of the classes; a single one means a number (regression).
+        labels: names of the classes, or of the numbers of a regression; a single one means a number, too.
         max_tokens: the longest sample that it has positions for.
         pad_token_id: what ids of padding are.
         int8: names of the modules whose weights are in int8.
         multi_label: whether a text may have several of the labels, or none.
+        regression: whether it gives a number for each label.
         tokenizer: its `tokenizer.json`, or nothing.
     """
 
@@ -39,6 +41,7 @@ class Notes:
     pad_token_id: int
     int8: tuple[str, ...] = ()
     multi_label: bool = False
+    regression: bool = False
     tokenizer: str = ""
 
     def to_text(self) -> dict[str, str]:
@@ -101,6 +104,7 @@ def notes_of(
         pad_token_id=getattr(config, "pad_token_id", None) or 0,
         int8=int8,
         multi_label=config.problem_type == "multi_label_classification",
+        regression=config.problem_type == "regression",
         tokenizer=_tokenizer_text(model, tokenizer),
     )
 
@@ -120,4 +124,7 @@ def _tokenizer_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase |
             f"Expected a tokenizer with a `tokenizer.json`, got a {type(tokenizer).__name__}. Convert it with"
             " `AutoTokenizer.from_pretrained(..., use_fast=True)`, or pass `tokenizer=None`."
         )
-    return str(backend.to_str())
+    plain = copy.deepcopy(backend)  # an earlier call may have left it cutting and padding
+    plain.no_truncation()
+    plain.no_padding()
+    return str(plain.to_str())

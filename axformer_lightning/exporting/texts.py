@@ -12,7 +12,7 @@ from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.exporting.export import described, read_exported, tokenizer_in
 from axformer_lightning.exporting.formats import Arrays, Exported
 
-Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context
+Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context; where it stands, for errors
 FIRST, SECOND = ("text", "question"), ("text_pair", "context")
 STRIDE, LONGEST_ANSWER = 128, 30
 
@@ -25,6 +25,11 @@ def open_model(path: str | Path, threads: int | None = None) -> Exported:
         ValueError: if it cannot be read.
     """
     directory = Path(path)
+    if not directory.exists():
+        raise FileNotFoundError(
+            f"Expected the directory of an artifact or an exported file, got {str(path)!r}, which does not exist. Look"
+            " for a slip in its name."
+        )
     if not directory.is_dir():
         return read_exported(directory, threads=threads)
     model = load_pretrained(directory)
@@ -72,8 +77,11 @@ class Predictor:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         if self.finds_spans:
+            self.counts = Tokenizer.from_str(self.tokenizer.to_str())  # cuts nothing
             limit = min(notes.max_tokens, 384)
-            self.tokenizer.enable_truncation(limit, stride=min(STRIDE, limit // 4), strategy="only_second")
+            stride = min(STRIDE, limit // 4)
+            self.longest_question = limit - self.tokenizer.num_special_tokens_to_add(is_pair=True) - stride - 1
+            self.tokenizer.enable_truncation(limit, stride=stride, strategy="only_second")
         elif truncate:
             self.tokenizer.enable_truncation(notes.max_tokens)
 
@@ -81,7 +89,8 @@ class Predictor:
         """Yield what the model says of each sample: label and probabilities, a value, or an answer.
 
         Raises:
-            ValueError: if a sample lacks its texts, or is longer than the model has positions for.
+            ValueError: if a sample lacks its texts, or is longer than the model has positions for, or its question is
+                longer than leaves room to move a window over the context.
         """
         batch: list[Sample] = []
         for sample in samples:
@@ -102,12 +111,14 @@ class Predictor:
                 f"Expected one row of logits for each text, got the shape {logits_NC.shape} from a"
                 f" {self.notes.architecture}. Run it yourself: `read_exported(path)(arrays)`."
             )
-        if len(self.notes.labels) == 1:
-            return [{"value": float(value)} for value in logits_NC[:, 0]]
         if self.notes.multi_label:
             shares_NC = 1 / (1 + np.exp(-logits_NC))
             named = [dict(zip(self.notes.labels, share_C.tolist(), strict=True)) for share_C in shares_NC]
             return [{"labels": [n for n, share in one.items() if share > 0.5], "probabilities": one} for one in named]
+        if len(self.notes.labels) == 1:
+            return [{"value": float(value)} for value in logits_NC[:, 0]]
+        if self.notes.regression:
+            return [{"values": dict(zip(self.notes.labels, row_C.tolist(), strict=True))} for row_C in logits_NC]
         odds_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
         shares_NC = odds_NC / odds_NC.sum(1, keepdims=True)
         return [
@@ -120,10 +131,26 @@ class Predictor:
 
     def _encode(self, sample: Sample) -> Any:
         first, second = (next((sample[name] for name in names if name in sample), None) for names in (FIRST, SECOND))
+        where = sample.get("where", "")
         if not isinstance(first, str) or not isinstance(second, str | None) or (self.finds_spans and second is None):
             wanted = "'question' and 'context'" if self.finds_spans else "'text', and perhaps 'text_pair'"
             raise ValueError(f"Expected a sample with {wanted}, all of them texts, got {dict(sample)!r}.")
-        return self.tokenizer.encode(first, second)
+        for text in (first, second or ""):
+            if any("\ud800" <= char <= "\udfff" for char in text):  # of bytes that are not UTF-8, or of such JSON
+                raise ValueError(f"Expected a text of whole characters{where}, got {text[:60]!r}. Write it in UTF-8.")
+        if self.finds_spans:  # at longer ones the tokenizer panics
+            tokens = len(self.counts.encode(first, add_special_tokens=False).ids)
+            if tokens > self.longest_question:
+                raise ValueError(
+                    f"Expected a question of at most {self.longest_question} tokens{where}, got {tokens}. Shorten it."
+                )
+        encoded = self.tokenizer.encode(first, second)
+        if len(encoded.ids) > self.notes.max_tokens:
+            raise ValueError(
+                f"Expected at most {self.notes.max_tokens} tokens{where}, as many as the model has positions for, got"
+                f" {len(encoded.ids)}. Shorten the text, or have it cut (`--truncate`, `truncate=True`)."
+            )
+        return encoded
 
     def _arrays(self, encoded: list[Any]) -> dict[str, np.ndarray]:
         longest = max(len(one.ids) for one in encoded)

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
 
-from axformer_lightning import export_model, predict, save_pretrained
+from axformer_lightning import export_model, predict, read_exported, save_pretrained
 from axformer_lightning.exporting.texts import Predictor, open_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
@@ -74,9 +74,46 @@ def test_what_cannot_be_read_is_said_in_a_line(saved, tmp_path):
     assert "JSON in UTF-8 in line 2" in predict.main([str(directory), "--file", str(tmp_path / "lines")])
     assert "at most 64 tokens" in predict.main([str(directory), "w1 " * 80])
     assert predict.main([str(directory), "w1 " * 80, "--truncate"]) is None
+    (tmp_path / "lines").write_text('"w1"\n\n' + json.dumps("w1 " * 80))
+    assert "tokens in line 3 of" in (long := predict.main([str(directory), "--file", str(tmp_path / "lines")]))
+    assert "--truncate" in long
+    assert "which does not exist" in predict.main([str(directory) + "x", "w1"])
+    assert r"whole characters, got 'w1 \udcff'" in predict.main([str(directory), "w1 \udcff"])
     assert "even number" in predict.main([str(directory), "--pairs", "w1"])
     (directory / "tokenizer.json").unlink()
     assert "tokenizer=tokenizer" in predict.main([str(directory), "w1"])
+
+
+@pytest.mark.parametrize("option", ["--threads", "--batch-size"])
+@pytest.mark.parametrize("value", ["0", "-1", "x"])
+def test_numbers_of_threads_and_samples_are_positive(option, value, capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["model.onnx", "w1", f"{option}={value}"])
+    assert f"expected a positive whole number, got '{value}'" in capsys.readouterr().err
+
+
+def test_threads_are_those_of_torch_for_its_files_too(saved, tmp_path):
+    path, before = export_model(saved[1], tmp_path / "model.pt2"), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        open_model(path, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_file_holds_a_tokenizer_that_cuts_nothing_whatever_it_did_before(saved, tokenizer, tmp_path):
+    tokenizer("w1 " * 30, truncation=True, max_length=8, padding="max_length")
+    path = export_model(saved[0], tmp_path / "model.pt2", tokenizer=tokenizer)
+    held = Tokenizer.from_str(read_exported(path).notes.tokenizer)
+    assert [len(held.encode("w1 " * count).ids) for count in (1, 30)] == [3, 32]
+    assert tokenizer.backend_tokenizer.truncation["max_length"] == 8
+
+
+def test_the_tokenizer_of_an_artifact_on_the_hub_is_in_the_file(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("axformer_lightning.artifacts.loading.snapshot_download", lambda name: str(saved[1]))
+    path = export_model("someone/small", tmp_path / "model.pt2")
+    assert read_exported(path).notes.tokenizer
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tiny, tokenizer, tmp_path):
@@ -86,10 +123,16 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tiny, tokenizer, tm
 
 
 def test_one_label_gives_a_number_and_several_at_once_their_own_probabilities(tiny, tokenizer, tmp_path, capsys):
-    for settings, key in ({"num_labels": 1}, "value"), ({"problem_type": "multi_label_classification"}, "labels"):
-        save_pretrained(tiny.model("bert", "eager", **settings), tmp_path / key, tokenizer=tokenizer)
-        (line,) = said(capsys, tmp_path / key, "w1 w2")
-        assert key in line
+    several, numbers = {"problem_type": "multi_label_classification"}, {"problem_type": "regression"}
+    for settings, keys in (
+        ({"num_labels": 1}, ["value"]),
+        (numbers, ["values"]),
+        (several, ["labels", "probabilities"]),
+        (several | {"num_labels": 1}, ["labels", "probabilities"]),
+    ):
+        save_pretrained(tiny.model("bert", "eager", **settings), tmp_path / "artifact", tokenizer=tokenizer)
+        (line,) = said(capsys, tmp_path / "artifact", "w1 w2")
+        assert [*line] == keys
 
 
 def test_an_answer_is_the_best_span_over_all_windows(tiny, tokenizer, tmp_path, capsys):
@@ -112,3 +155,13 @@ def test_an_answer_is_the_best_span_over_all_windows(tiny, tokenizer, tmp_path, 
                     best = max(best, float(out.start_logits[0, i] + out.end_logits[0, j]))
     assert len(encoded.overflowing) > 0
     assert line["score"] == pytest.approx(best, abs=1e-4)
+
+
+def test_a_question_that_leaves_no_room_for_windows_is_refused(tiny, tokenizer, tmp_path, capsys):
+    model = tiny.model("bert", "eager", auto=AutoModelForQuestionAnswering, num_labels=2)
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    longest = 64 - 3 - 16 - 1  # positions without special tokens, what windows share, and one more
+    for count in (longest, longest + 1, 70):
+        arguments = [str(tmp_path / "artifact"), "--question", "w1 " * count, "--context", "w2 " * 90]
+        error = f"Expected a question of at most {longest} tokens, got {count}. Shorten it."
+        assert predict.main(arguments) == (None if count == longest else error)
