@@ -188,6 +188,7 @@ def test_a_run_leaves_what_was_promised(run):
 def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
     _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4", name="run [x]")
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=RunMode.RUN)
+    hydra.overrides = SimpleNamespace(task=["task=mrpc", "seed=0", "pruning.ratios=[2,3]"])
     monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
     data, same = f"data_dir={tmp_path / 'glue'}", ["retrain_epochs=0", "pruning=none", "hard_attention.k=4"]
 
@@ -202,6 +203,7 @@ def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
     assert go() == accuracy
     shown = capsys.readouterr().out
     assert f"Everything is in {directory}" in shown
+    assert "Next: python train.py -m seed=0,1,2 task=mrpc 'pruning.ratios=[2,3]'\n" in shown
     assert go("returned=[removed,headline]") == (removed, accuracy)
     assert "encoder parameters" in shown
 
