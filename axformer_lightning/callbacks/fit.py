@@ -22,13 +22,11 @@ class Fit:
 
     Args:
         start: where to rewind to, or None to keep the weights.
-        began_repaired: whether the weights there were repaired by rounds of an earlier fit.
         copies: of the transformer, as :func:`~axformer_lightning.training.copies_of` finds them.
         journals: those that were written.
     """
 
     start: StartingPoint | None = None
-    began_repaired: bool = False
     copies: Mapping[PreTrainedModel, list[float]] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
 
@@ -57,7 +55,7 @@ def begin_fit(
     """
     check_references(trainer, pl_module, transformer)
     start = starting_point(trainer, pl_module, model) if rewinds else None
-    return Fit(start, plan_of(transformer).repaired, copies_of(trainer, pl_module, transformer))
+    return Fit(start, copies_of(trainer, pl_module, transformer))
 
 
 def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
@@ -69,14 +67,16 @@ def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str 
         model: dotted attribute path of the transformer, where there are several.
     """
     token: str = trainer.strategy.broadcast(uuid4().hex)
+    transformer = find_transformer(pl_module, model)
     start = StartingPoint.save(
         Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}_{token}.safetensors",
         pl_module,
-        layers_left(find_transformer(pl_module, model)),
+        layers_left(transformer),
         trainer.optimizers,
         [config.scheduler for config in trainer.lr_scheduler_configs],
         token=token,
         writes=trainer.is_global_zero,
+        repaired=plan_of(transformer).repaired,
     )
     trainer.strategy.barrier()  # nobody reads what is not written yet
     return start

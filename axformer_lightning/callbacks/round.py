@@ -1,7 +1,6 @@
 """One round inside a fit: search, cut, and let everything that holds the old parameters follow."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -17,7 +16,7 @@ from axformer_lightning.callbacks.fit import Fit, search_journal
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
 from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
 from axformer_lightning.costs import count_parameters
-from axformer_lightning.plan import Plan
+from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_, shrink_to_
 from axformer_lightning.scoring import BATCH_TOKENS, search_batches
@@ -97,23 +96,17 @@ def run_round(
             if average not in inside:
                 fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)
-        plan = _without_repairs([transformer, *copies], plan, fit)
+        if plan.repaired:
+            logger.info(
+                "AxFormer: the weights are those at the start of fit; repairs went with the others, the cut stays."
+            )
+        plan = plan_of(transformer)
     rewrap(trainer)
     if isinstance(settings, Budget):
         after = count_parameters(transformer)
         logger.info("AxFormer: %d parameters become %d (%+.1f%%).", size, after, 100 * (after / size - 1))
         return plan
     speak(trainer, plan, numbers_of(plan, cut.counts, before, (size, count_parameters(transformer))))
-    return plan
-
-
-def _without_repairs(models: Iterable[PreTrainedModel], plan: Plan, fit: Fit) -> Plan:
-    """Return the plan of models whose weights are those at the start of fit again, and let them have it."""
-    if plan.repaired:
-        logger.info("AxFormer: the weights are those at the start of fit; repairs went with the others, the cut stays.")
-    plan = replace(plan, repaired=fit.began_repaired)
-    for model in models:
-        model.axformer_plan = plan  # type: ignore[assignment]
     return plan
 
 

@@ -1,7 +1,7 @@
 """Training that goes on: in a run, and for a model by itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -12,7 +12,6 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
-from axformer_lightning.plan import applied_plan
 from axformer_lightning.tasks.kinds import KINDS
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task import Task
@@ -130,8 +129,6 @@ def retrain(
     """
     if start is not None:
         start.rewind_(module, module.model)
-        if (plan := applied_plan(module.model)) is not None:
-            module.model.axformer_plan = replace(plan, repaired=False)  # type: ignore[assignment]
     # Lightning leaves a model in eval mode as it is, without dropout.
     trainer.fit(module.train(), data, ckpt_path=checkpoint, weights_only=True)
 

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ class StartingPoint:
         groups: settings of the optimizers' parameter groups.
         schedulers: states of the learning rate schedulers.
         token: stands in the file, which is refused without it.
+        repaired: whether the weights at that time were those of a repaired model.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class StartingPoint:
     groups: list[list[dict[str, Any]]]
     schedulers: list[dict[str, Any]]
     token: str
+    repaired: bool = False
 
     @classmethod
     def save(
@@ -51,6 +53,7 @@ class StartingPoint:
         *,
         token: str | None = None,
         writes: bool = True,
+        repaired: bool = False,
     ) -> "StartingPoint":
         """Write the weights of ``module`` to ``path`` and keep the rest.
 
@@ -62,6 +65,7 @@ class StartingPoint:
             schedulers: whose states are kept.
             token: tells this file from those of other fits; drawn if None. Several processes have to be given one.
             writes: of several processes one does.
+            repaired: whether the transformer has been repaired before.
 
         Raises:
             OSError: if the file cannot be written.
@@ -77,7 +81,7 @@ class StartingPoint:
                 raise cannot_write(path, error) from error
         groups = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
         states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
-        return cls(Path(path), layers, groups, states, token)
+        return cls(Path(path), layers, groups, states, token, repaired)
 
     def rewind_(
         self,
@@ -113,7 +117,10 @@ class StartingPoint:
         name: str = "",
         copies: Iterable[PreTrainedModel] = (),
     ) -> None:
-        """Restore the weights of a module that has been cut since, or of a copy of it, or of its part ``name``."""
+        """Restore the weights of a module that has been cut since, or of a copy of it, or of its part ``name``.
+
+        Repairs since then go with the weights they were made for, and the plans of the models say so.
+        """
         start = self._read()
         start = {key.removeprefix(name and f"{name}."): value for key, value in start.items()}
         now, same = applied_plan(transformer), {transformer, *copies}
@@ -127,6 +134,9 @@ class StartingPoint:
         with torch.inference_mode(False), torch.no_grad():
             for path, value in _tensors(module).items():
                 value.copy_(keep(start[path], kept.get(path) or {}))
+        if now is not None:
+            for model in same:
+                model.axformer_plan = replace(now, repaired=self.repaired)  # type: ignore[assignment]
 
     def _read(self) -> dict[str, Tensor]:
         with safe_open(self.path, "pt") as file:
