@@ -1,8 +1,8 @@
 """Small tools over torch and files; imports nothing of ours."""
 
 from axformer_lightning.basics.checking import check_type, check_types
-from axformer_lightning.basics.files import digest_of, replacing, write_atomically
-from axformer_lightning.basics.mappings import finite, flattened
+from axformer_lightning.basics.files import digest_of, replacing, write_atomically, write_json
+from axformer_lightning.basics.mappings import flattened
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import copied, dropping, eval_mode, replaced
 from axformer_lightning.basics.precision import bf16_pays
@@ -17,10 +17,10 @@ __all__ = [
     "digest_of",
     "dropping",
     "eval_mode",
-    "finite",
     "flattened",
     "replaced",
     "replacing",
     "untouched",
     "write_atomically",
+    "write_json",
 ]

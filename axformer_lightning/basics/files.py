@@ -1,17 +1,34 @@
 """Files that are never half written, and digests."""
 
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from axformer_lightning.basics.mappings import finite
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file so that a reader sees either the old content or the new, even after a crash."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
+    r"""Write plain values as JSON, as :func:`write_atomically` writes text; numbers that are not finite become null.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp(), "results.json")
+        >>> write_json(target, {"loss": float("nan")}, indent=None)
+        >>> target.read_text()
+        '{"loss": null}\n'
+    """
+    write_atomically(path, json.dumps(finite(value), indent=indent, allow_nan=False) + "\n")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a run ran on, and by which command."""
 
-import json
 import os
 import platform
 import shlex
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import write_json
 from axformer_lightning.costs import hardware_name
 
 FILE = "environment.json"
@@ -51,7 +50,7 @@ def keep_environment(directory: Path, seconds: Mapping[str, float]) -> None:
         directory: of the run.
         seconds: how long each stage took in the process that finished it.
     """
-    write_atomically(directory / FILE, json.dumps({**environment(), "seconds": dict(seconds)}, indent=2) + "\n")
+    write_json(directory / FILE, {**environment(), "seconds": dict(seconds)})
 
 
 def _version(package: str) -> str | None:

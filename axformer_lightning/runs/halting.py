@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from axformer_lightning.artifacts import load_pretrained
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import write_json
 from axformer_lightning.costs import count_encoder_parameters, latencies_ms
 from axformer_lightning.runs.retraining import search_metrics
 from axformer_lightning.runs.stages import Run
@@ -33,7 +33,7 @@ def halting(run: Run, on_stage: Callable[[str], None], *, length: int | None = N
     def tell(stage: str) -> None:
         on_stage(stage)
         if stage.removeprefix("int8_").startswith("retrain"):
-            write_atomically(run.directory / HALT, json.dumps(_standing(run, length), indent=2) + "\n")
+            write_json(run.directory / HALT, _standing(run, length))
             raise Halted("Stopped before retraining; resume=true goes on.")
 
     return tell

@@ -1,6 +1,5 @@
 """The end of a run: what the dense and the final model are worth and cost, and the files that say so."""
 
-import json
 import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +11,7 @@ from datasets import Dataset
 
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
 from axformer_lightning.artifacts.files import PLAN_FILE
-from axformer_lightning.basics import finite, write_atomically
+from axformer_lightning.basics import write_json
 from axformer_lightning.costs import count_encoder_parameters, count_parameters, latencies_ms, macs_per_sample
 from axformer_lightning.plan import plan_of
 from axformer_lightning.report import draw_plan
@@ -110,7 +109,7 @@ def save_results(run: Run, results: dict[str, Any], made: Collection[str] = ()) 
     """
     keep_environment(run.directory, run.progress.seconds)
     _remove_former(run.directory, made)
-    write_atomically(run.directory / RESULTS, json.dumps(finite(results), indent=2, allow_nan=False) + "\n")
+    write_json(run.directory / RESULTS, results)
 
 
 def _remove_former(directory: Path, made: Collection[str]) -> None:

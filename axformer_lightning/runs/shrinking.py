@@ -1,6 +1,5 @@
 """The stages of a run that goes down to a budget: one chain of cuts, and of every ratio asked for a model."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
-from axformer_lightning.basics import finite, write_atomically
+from axformer_lightning.basics import write_json
 from axformer_lightning.budgets import Budget, Table, shrink_
 from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, sizes_of
 from axformer_lightning.report import draw_pareto
@@ -63,8 +62,8 @@ def shrink_to_budget(
         finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
         points[-1] |= run.progress.once(f"retrain{name}", run.module, finish)
     tables = [table for point in points for table in [point.pop("table", None)] if table is not None]
-    write_atomically(run.directory / DAMAGE, json.dumps(finite(tables), allow_nan=False) + "\n")
-    write_atomically(run.directory / PARETO, json.dumps(finite(points), indent=2, allow_nan=False) + "\n")
+    write_json(run.directory / DAMAGE, tables, indent=None)
+    write_json(run.directory / PARETO, points)
     draw_pareto(points, run.directory / "pareto.png", metric=next(iter(dense["metrics"])))
     return points
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import write_json
 
 STATE = "state.json"
 RUNNING, DONE, FAILED, INTERRUPTED, HALTED = "running", "done", "failed", "interrupted", "halted"
@@ -49,7 +49,7 @@ class State:
 
     def write(self, directory: Path) -> None:
         """Replace the state that is in a directory."""
-        write_atomically(directory / STATE, json.dumps(asdict(self), indent=2) + "\n")
+        write_json(directory / STATE, asdict(self))
 
 
 def read_state(directory: Path) -> State | None:
