@@ -88,8 +88,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     callbacks = callbacks_of(cfg)
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
     budget = budgets[0] if budgets and not cfg.retrain_dense else None
-    int8 = next((callback for callback in callbacks if isinstance(callback, Int8Callback)), None)
-    int8 = None if cfg.retrain_dense else int8  # the dense baseline is searched for nothing
+    rounding = [callback for callback in callbacks if isinstance(callback, Int8Callback)]
+    int8 = rounding[0] if rounding and not cfg.retrain_dense else None  # nothing is searched for in a dense baseline
     callbacks = [callback for callback in callbacks if not isinstance(callback, ShrinkCallback | Int8Callback)]
     rounds, how = (cfg.pruning.rounds, cfg.pruning.retrain) if cfg.pruning else (1, "continue")
     # pruning=budget brings a teacher along, which has nobody to teach where nothing is retrained.

@@ -74,7 +74,7 @@ def check_is_cut_whole(model: PreTrainedModel) -> None:
     if parts:
         raise ValueError(
             f"Expected a {type(model).__name__} that was cut as a whole, got one whose {parts[0]!r} was cut alone. Load"
-            f" it anew and apply the plan to the whole, `apply_plan_(model, plan)`, or save `model.{parts[0]}`."
+            f" the model again and apply the plan to all of it, `apply_plan_(model, plan)`, or save `model.{parts[0]}`."
         )
 
 

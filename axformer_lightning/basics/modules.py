@@ -1,4 +1,4 @@
-"""Changes to modules that are undone afterwards."""
+"""Copies of modules, and changes to modules that are undone afterwards."""
 
 import copy
 from collections.abc import Callable, Iterator

@@ -46,18 +46,18 @@ class Probe:
         batches: the search set of this process.
         step: scores one batch.
         results: what each batch comes to as the model is.
+        samples: how many all processes have.
         ranks: the processes that share the search set.
         temperature: that calibrates the model as it is.
-        samples: how many all processes have.
     """
 
     left: AsLeft
     batches: Sequence[Any]
     step: Callable[[Any], Scored]
     results: Sequence[Scored]
+    samples: int
     ranks: Ranks = ALONE
     temperature: float = 1.0
-    samples: int = 0
 
     @classmethod
     def of(
@@ -102,7 +102,7 @@ class Probe:
         left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
         counts = ranks.gather([float(sum(len(result.loss_N) for result in found.results))])
         samples = int(sum(count for (count,) in counts))
-        return cls(left, batches, step, found.results, ranks, temperature, samples)
+        return cls(left, batches, step, found.results, samples, ranks, temperature)
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is, as it stands."""

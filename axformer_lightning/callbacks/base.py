@@ -88,7 +88,7 @@ class SearchCallback(ScheduledCallback):
         if self._is_checked:
             return
         working = self._working(trainer)
-        if working[-1] is self:  # all others have begun anew by now
+        if working[-1] is self:  # all others have been set up by now
             check_int8_is_last(working, trainer)
         try:
             check_module(pl_module, self.model, self._steps(trainer))

@@ -33,7 +33,7 @@ class ReadAgain:
 
 def readable_again(given: Any) -> Any:
     """Return what can be read several times: the same, or what keeps what an iterator yields."""
-    is_read_once = isinstance(given, Iterator) and not hasattr(given, "flattened")  # a CombinedLoader begins anew
+    is_read_once = isinstance(given, Iterator) and not hasattr(given, "flattened")  # a CombinedLoader starts over
     return ReadAgain(given) if is_read_once else given
 
 

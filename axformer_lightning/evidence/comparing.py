@@ -106,8 +106,8 @@ def compared(
         low, samples_least, high = (100 * float(q) for q in np.quantile(resampled, (tail, 2 * tail, 1 - tail)))
         samples_p = _normal_p(over_seeds.mean, 100 * float(resampled.std())) if test is None else test.p
     is_tested = resampled is not None or len(gains) >= ENOUGH_SEEDS
-    known = [p for p in (over_seeds.p, samples_p) if is_tested and p is not None]
-    bounds = [bound for bound in (over_seeds.least, samples_least) if is_tested and bound is not None]
+    known = [p for p in (over_seeds.p, samples_p) if p is not None] if is_tested else []
+    bounds = [bound for bound in (over_seeds.least, samples_least) if bound is not None] if is_tested else []
     return Comparison(
         tuple(gains), over_seeds, low, high, min(bounds, default=None), max(known, default=None), test=test
     )

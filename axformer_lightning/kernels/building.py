@@ -84,7 +84,7 @@ def _compiler() -> list[str]:
     try:
         asked = shlex.split(told := os.environ.get("CXX", ""))
     except ValueError as error:
-        raise BuildError(f"Expected the command of a compiler in CXX, got {told!r}: {error}. Mend it.") from error
+        raise BuildError(f"Expected the command of a compiler in CXX, got {told!r}: {error}. Correct it.") from error
     names = (asked[0],) if asked else COMPILERS
     for name in names:
         if path := shutil.which(name):
