@@ -54,6 +54,7 @@ def first_pass(
         if reads > Reads.EVERYTHING:
             again = partial(score, batch)
             reads = min(reads, what_is_read(again, result, replay.transformer, replay.modules, heard))
+        if reads > Reads.EVERYTHING:  # else some layers may not have run, and nothing that is kept is looked up
             replay.keep(i, heard)
     found = ranks.gather([reads, sum(rows for rows, _ in sizes), max(tokens for _, tokens in sizes)])
     reading = Reading(Reads(int(min(reads for reads, _, _ in found))), num_calls)

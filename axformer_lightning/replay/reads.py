@@ -88,7 +88,7 @@ def what_is_read(
         heard: their calls in the recorded run.
     """
     num_layers = len(layers)
-    if heard.order != list(range(num_layers)) * heard.model_calls:
+    if not heard.model_calls or heard.order != list(range(num_layers)) * heard.model_calls:
         return Reads.EVERYTHING  # layers that are applied several times, skipped, or called from outside the model
     nothing = {i: [_withheld(output, 0) for output in outputs] for i, outputs in heard.outputs.items()}
     if heard.model_calls > 1 and not _is_parallel(score, model, layers, nothing, heard.inputs):

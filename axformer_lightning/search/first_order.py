@@ -48,13 +48,13 @@ def predicted_changes(
     for batch in batches:
         with torch.enable_grad(), _values(transformer, anatomy, layers) as values:
             loss = score(batch).loss_N.double().sum()
-            if not loss.requires_grad:
+            if values and not loss.requires_grad:  # a batch may go through no layer at all
                 raise ValueError(
                     "Expected losses that can be differentiated for strategy='best_first', got some without gradient."
                     " Take `torch.no_grad` out of `axformer_step`, or use strategy='reference'."
                 )
             flat = [value for calls in values.values() for value in calls]
-            gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True))
+            gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True) if flat else ())
         for place, calls in values.items():
             for value in calls:
                 gradient = next(gradients)

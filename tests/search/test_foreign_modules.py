@@ -1,18 +1,22 @@
 """The search on modules and batches of other people."""
 
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel, AutoModelForImageClassification, BertModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from axformer_lightning import find_plan
+from axformer_lightning import find_plan, shrink
 from axformer_lightning.anatomy import HardAttention
+from axformer_lightning.budgets import Effort
+from axformer_lightning.costs import count_encoder_parameters
 from axformer_lightning.criteria import Rule
-from axformer_lightning.search import Pruning, SearchSettings, Shortcuts, search_plan
+from axformer_lightning.search import Int8, Pruning, SearchSettings, Shortcuts, search_plan
+from axformer_lightning.search import search as search_module
 
 LENGTHS = (12, 3, 7, 12, 5, 9, 4, 11)
 SETTINGS = {"hard_attention_k": 2, "neuron_groups": 4, "majority": 0, "inspection_factor": 2, "batch_tokens": 96}
@@ -142,6 +146,70 @@ def test_a_layer_counts_each_time_it_is_applied(tiny, search_set, layers, groups
     assert len(plan.decisions) == groups
     assert counts.layer_tokens == pytest.approx((1 + groups) * layers * 8 * 12)
     assert counts.exhaustive_layer_tokens == groups * layers * 8 * 12
+
+
+class EarlyExit(nn.Module):
+    """Runs long texts through all layers, short ones through the first alone, and those of two tokens through none."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids):
+        return self.model.classifier(first_layers(self.model.bert, input_ids)[1])
+
+
+def first_layers(encoder, input_ids):
+    hidden = encoder.embeddings(input_ids)
+    if input_ids.shape[1] != 2:
+        for layer in encoder.encoder.layer[: 1 if input_ids.shape[1] < 9 else None]:
+            hidden = layer(hidden)
+    return BaseModelOutputWithPooling(hidden, encoder.pooler(hidden))
+
+
+class ExitingBert(BertModel):
+    """The same as a model's own forward."""
+
+    def forward(self, input_ids, **_):
+        return first_layers(self, input_ids)
+
+
+class AroundExiting(EarlyExit):
+    def forward(self, input_ids):
+        return self.model.classifier(self.model.bert(input_ids)[1])
+
+
+@pytest.mark.parametrize("around", [AroundExiting, EarlyExit])
+@pytest.mark.parametrize(
+    ("search", "lengths"),
+    [
+        ("plan", (12, 5, 2, 11, 10)),
+        ("plan", (2, 5, 12)),
+        ("repair", (5, 12, 11)),
+        ("int8", (5, 12)),
+        ("shrink", (5, 12, 11)),
+    ],
+)
+def test_layers_that_only_some_batches_go_through_are_searched(tiny, around, search, lengths):
+    model = tiny.model("bert")
+    model.bert.__class__ = ExitingBert
+    module = around(model)
+    batches = [
+        {name: tiny.batch((length,) * 8, seed=length)[name] for name in ("input_ids", "labels")} for length in lengths
+    ]
+    if search == "shrink":
+        small = shrink(module, batches, encoder_size_ratio=1.5, effort=Effort(table_samples=16, tries=2))
+        assert count_encoder_parameters(model) >= 1.5 * count_encoder_parameters(small.model)
+        return
+    settings = {
+        "plan": SearchSettings(HardAttention(2), Pruning(4, strategy="best_first"), Rule(majority=0)),
+        "repair": SearchSettings(pruning=Pruning(repair=True), rule=Rule(majority=0, tolerance=0.05)),
+        "int8": SearchSettings(int8=Int8(static=True), rule=Rule(majority=0, tolerance=0.5)),
+    }[search]
+    decided = search_module(module, model, batches, settings).plan
+    thorough = search_module(module, model, batches, replace(settings, **THOROUGH)).plan
+    assert tried(decided) == tried(thorough)
+    assert {decision.layer for decision in decided.decisions} >= {0, 1, 2}
 
 
 def test_a_pass_that_stops_early_counts_what_it_ran(tiny):
