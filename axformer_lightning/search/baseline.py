@@ -19,6 +19,7 @@ from axformer_lightning.anatomy import (
     anatomy_of,
     layers_left,
 )
+from axformer_lightning.basics import copied
 from axformer_lightning.criteria import Rule
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.repair import Moments, measure_moments
@@ -149,7 +150,7 @@ def measure_baseline(
     meter = Meter(
         len(batches),
         int(max(count for (count,) in ranks.gather([len(batches)]))),
-        settings.rule.metric,
+        copied(settings.rule.metric) if settings.rule.metric is not None else None,  # the user's own keeps its state
         ranks,
         device,
     )

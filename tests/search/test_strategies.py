@@ -170,6 +170,19 @@ def test_loss_and_metric_have_to_agree(model, batches):
     assert len(accepted) <= len([d for d in loss_alone.decisions if d.accepted])
 
 
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_search_leaves_the_metric_of_its_user_as_it_is(model, batches):
+    metric = MulticlassAccuracy(3, average="micro")
+    metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
+    settings = {"hard_attention_k": None, "majority": 0, "neuron_groups": 5, "batch_tokens": 24}
+    plan = find_plan(model, batches, criterion="loss_and_metric", metric=metric, **settings)
+    assert find_plan(model, batches, criterion=metric, **settings).decisions
+    assert metric.update_count == 1
+    assert metric.compute() == pytest.approx(2 / 3)
+    fresh = MulticlassAccuracy(3, average="micro")
+    assert find_plan(model, batches, criterion="loss_and_metric", metric=fresh, **settings) == plan
+
+
 @pytest.mark.parametrize("early_stop", ["exact", "statistical"])
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_metric_beside_the_loss_lets_candidates_be_given_up(model, batches, early_stop):
