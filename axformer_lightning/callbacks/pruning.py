@@ -19,7 +19,7 @@ class AccuracyDrivenPruningCallback(SearchCallback):
         inspection_factor: the parts of a rejected block are tried where its loss is below this times the best; without
             repair, with which they always are.
         strategy: ``"reference"``, from the last layer to the first; or ``"best_first"``, by what the loss is predicted
-            to change by.
+            to change by: blocks, and without repair the parts of each.
         sweeps: how often what is left is tried, at most, while something is accepted; None for as often as it takes.
         repair: whether a candidate is judged as it would be left, repaired by least squares, and blocks that cannot go
             are tried at some widths, the narrowest first, instead of without single parts.

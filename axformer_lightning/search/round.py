@@ -133,16 +133,19 @@ class Round:
     def _steps(self, phase: Phase, accepted: Candidates) -> Iterable[Step[Candidate]]:
         layers = self.layers_with(accepted)
         steps = steps_of(phase.name, layers, self.space)
-        return steps if phase.strategy == "reference" else self._best_first(steps, layers)
+        return steps if phase.strategy == "reference" else self._best_first(phase, steps, layers)
 
-    def _best_first(self, steps: Iterable[Step[Candidate]], layers: tuple[LayerPlan, ...]) -> Iterable[Step[Candidate]]:
+    def _best_first(
+        self, phase: Phase, steps: Iterable[Step[Candidate]], layers: tuple[LayerPlan, ...]
+    ) -> Iterable[Step[Candidate]]:
         baseline, replay = self.baseline, self.baseline.replay
         with self._left_as(layers):
             changes = predicted_changes(
                 baseline.step, baseline.batches, replay.transformer, replay.anatomy, replay.before, self.space
             )
         everyones = baseline.meter.ranks.gather(list(changes.values()))
-        return ordered(steps, dict(zip(changes, map(sum, zip(*everyones, strict=True)), strict=True)).__getitem__)
+        change = dict(zip(changes, map(sum, zip(*everyones, strict=True)), strict=True))
+        return ordered(steps, change.__getitem__, parts=not phase.repairs)
 
     def _accepts(self, phase: Phase, score: Score, best: Score) -> bool:
         return (

@@ -39,7 +39,7 @@ def steps_of(phase: PhaseName, layers: Sequence[LayerPlan], space: SearchSpace) 
                 yield from ((Candidate(name, i, index), parts) for index in kind.offers(layer, own))
 
 
-def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step[C]]:
+def ordered(steps: Iterable[Step[C]], change: Callable[[C], float], *, parts: bool = True) -> list[Step[C]]:
     """Return the same steps, those that promise the lowest loss first; each whole keeps its parts, ordered alike.
 
     So a block still comes before its parts, which are tried where it was rejected and nearly made it: only the order
@@ -48,6 +48,7 @@ def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step
     Args:
         steps: pairs of a whole and its parts.
         change: the change of the loss that is predicted for a candidate; the lowest comes first.
+        parts: whether the parts are ordered, too. Widths are not: they go from the narrowest until one is accepted.
 
     Raises:
         ValueError: if a predicted change is not a number.
@@ -63,5 +64,5 @@ def ordered(steps: Iterable[Step[C]], change: Callable[[C], float]) -> list[Step
             raise ValueError(f"Expected a predicted change of the loss for {candidate}, got {value}.")
         return value
 
-    with_parts = [(whole, sorted(parts, key=predicted)) for whole, parts in steps]
+    with_parts = [(whole, sorted(own, key=predicted) if parts else own) for whole, own in steps]
     return sorted(with_parts, key=lambda step: predicted(step[0]))
