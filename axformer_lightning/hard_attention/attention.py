@@ -30,12 +30,15 @@ def keep_top_k(weights_BHQK: Tensor, k: int) -> Tensor:
     return _scatter_top(weights_BHQK, k, 0.0)
 
 
-def _scatter_top(x_BHQK: Tensor, k: int, rest: float) -> Tensor:
-    """Put ``rest`` in the place of all but the ``k`` largest values of the last dimension."""
+def _scatter_top(x_BHQK: Tensor, k: int, rest: float, in_place: bool = False) -> Tensor:
+    """Put ``rest`` in the place of all but the ``k`` largest values of the last dimension, ``in_place`` if it may."""
     num_keys = x_BHQK.shape[-1]
     if _is_recorded():  # for any number of keys, also below k: as many more are there that count for nothing
         x_BHQK = nn.functional.pad(x_BHQK, (0, k), value=rest)
     elif kernels.can_keep_largest(x_BHQK):
+        if in_place and x_BHQK.is_contiguous():
+            kernels.keep_largest_(x_BHQK, k, rest)
+            return x_BHQK
         kept_BHQK: Tensor = kernels.keep_largest(x_BHQK, k, rest)
         return kept_BHQK
     else:
@@ -90,18 +93,22 @@ def top_k_attention(
         soft: tuple[Tensor, Tensor | None]
         soft = _soft_attention(module)(module, *tensors, scaling=scaling, dropout=dropout, **kwargs)
         return soft
-    scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3) * scaling
+    scores_BHQK = query_BHQD @ key_BHKD.transpose(2, 3)
+    # New tensors of this size take as long to get as to compute, so what nobody else holds is written over.
+    in_place = not scores_BHQK.requires_grad and not _is_recorded()
+    scores_BHQK = scores_BHQK.mul_(scaling) if in_place else scores_BHQK * scaling
     lowest = torch.finfo(scores_BHQK.dtype).min
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores_BHQK = scores_BHQK.masked_fill(~attention_mask, lowest)
     elif attention_mask is not None:
-        scores_BHQK = scores_BHQK + attention_mask
+        add = Tensor.add_ if in_place and attention_mask.dtype == scores_BHQK.dtype else Tensor.add
+        scores_BHQK = add(scores_BHQK, attention_mask)
     if settings.renormalize:
-        scores_BHQK = _scatter_top(scores_BHQK, settings.k, -torch.inf)
+        scores_BHQK = _scatter_top(scores_BHQK, settings.k, -torch.inf, in_place)
     weights_BHQK = nn.functional.softmax(scores_BHQK, dim=-1)
     weights_BHQK = nn.functional.dropout(weights_BHQK, p=dropout, training=module.training)
     if not settings.renormalize:
-        weights_BHQK = keep_top_k(weights_BHQK, settings.k)
+        weights_BHQK = _scatter_top(weights_BHQK, settings.k, 0.0, in_place)
     return (weights_BHQK @ value_BHKD).transpose(1, 2).contiguous(), weights_BHQK
 
 

@@ -1,7 +1,7 @@
 """COMPILE: hard attention in C++ and Triton, built here at first use; without a compiler nothing is lost but time."""
 
 from axformer_lightning.kernels.building import BuildError, build, cache_directory
-from axformer_lightning.kernels.largest import can_keep_largest, keep_largest
+from axformer_lightning.kernels.largest import can_keep_largest, keep_largest, keep_largest_
 from axformer_lightning.kernels.library import available, switched_off
 from axformer_lightning.kernels.operator import can_attend, hard_attention
 
@@ -14,5 +14,6 @@ __all__ = [
     "can_keep_largest",
     "hard_attention",
     "keep_largest",
+    "keep_largest_",
     "switched_off",
 ]

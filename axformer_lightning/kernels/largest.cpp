@@ -70,22 +70,29 @@ static Choice choose(const int32_t* order, int n, int k) {
   return {(int32_t)low, k - above_high};
 }
 
-template <class F>
+// In place the compiler has to know it, or it reads and writes one number at a time.
+template <class F, bool IN_PLACE>
 static void rows(const void* values, void* kept, int64_t first, int64_t end, int n, int k, int32_t rest, int32_t* order) {
   typedef typename F::Bits Bits;
   for (int64_t row = first; row < end; ++row) {
-    const Bits* at = (const Bits*)values + row * n;
     Bits* here = (Bits*)kept + row * n;
+    const Bits* at = IN_PLACE ? here : (const Bits*)values + row * n;
     for (int i = 0; i < n; ++i) order[i] = ordered<F>(at[i]);
     const Choice choice = choose(order, n, k);
-    for (int i = 0; i < n; ++i) here[i] = order[i] > choice.least ? at[i] : (Bits)rest;
-    for (int i = 0, left = choice.equals; left; ++i)
-      if (order[i] == choice.least) here[i] = at[i], --left;
+    int last = 0;  // up to here those that equal the least are kept
+    for (int left = choice.equals; left; ++last) left -= order[last] == choice.least;
+    for (int i = 0; i < last; ++i) here[i] = order[i] >= choice.least ? at[i] : (Bits)rest;
+    for (int i = last; i < n; ++i) here[i] = order[i] > choice.least ? at[i] : (Bits)rest;
   }
 }
 
+template <class F>
+static void chosen(const void* values, void* kept, int64_t first, int64_t end, int n, int k, int32_t rest, int32_t* order) {
+  (values == kept ? rows<F, true> : rows<F, false>)(values, kept, first, end, n, k, rest, order);
+}
+
 // `values` and `kept`, (rows, n) of a type (0: float32, 1: bfloat16, 2: float16), are contiguous; 0 < k < n. What is not
-// kept becomes the number whose bits `rest` are. Returns 0, or 1 where there is no memory.
+// kept becomes the number whose bits `rest` are; both may be the same memory. Returns 0, or 1 where there is no memory.
 extern "C" int axformer_keep_largest(const void* values, void* kept, int64_t type, int64_t num_rows, int64_t n, int64_t k,
                                      int64_t rest, int64_t threads) {
   constexpr int64_t AT_ONCE = 16;
@@ -97,7 +104,7 @@ extern "C" int axformer_keep_largest(const void* values, void* kept, int64_t typ
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < num_rows; first += AT_ONCE) {
       if (!order) continue;
-      (type == 0 ? rows<Float32> : type == 1 ? rows<BFloat16> : rows<Float16>)(
+      (type == 0 ? chosen<Float32> : type == 1 ? chosen<BFloat16> : chosen<Float16>)(
           values, kept, first, std::min(first + AT_ONCE, num_rows), (int)n, (int)k, (int32_t)rest, order.get());
     }
   }

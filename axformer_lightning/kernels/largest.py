@@ -51,6 +51,39 @@ def keep_largest(x_N: Tensor, k: int, rest: float) -> Tensor:
         >>> if can_keep_largest(x_N):
         ...     assert keep_largest(x_N, 2, 0.0).tolist() == [0.25, 0.5, 0]
     """
+    x_N = x_N.contiguous()
+    kept_N = torch.empty_like(x_N)
+    if not _keep(x_N, kept_N, k, rest):
+        kept_N.copy_(x_N)
+    return kept_N
+
+
+@torch.library.custom_op("axformer_lightning::keep_largest_", mutates_args=("x_N",), device_types="cpu")
+def keep_largest_(x_N: Tensor, k: int, rest: float) -> None:
+    """Put ``rest`` in the place of all but the ``k`` largest of the last dimension, in place and without gradients.
+
+    Args:
+        x_N: as of :func:`keep_largest`, contiguous.
+        k: how many are kept; all if there are no more.
+        rest: what the others become.
+
+    Raises:
+        ValueError: as `keep_largest`, and if numbers do not lie in a row in memory.
+        RuntimeError: if there is no kernel here.
+
+    Example:
+        >>> x_N = torch.tensor([0.25, 0.5, 0.25])
+        >>> if can_keep_largest(x_N):
+        ...     keep_largest_(x_N, 2, 0.0)
+        ...     assert x_N.tolist() == [0.25, 0.5, 0]
+    """
+    if not x_N.is_contiguous():
+        raise ValueError(f"Expected a contiguous tensor, got strides {x_N.stride()}. Use `keep_largest`.")
+    _keep(x_N, x_N, k, rest)
+
+
+def _keep(x_N: Tensor, kept_N: Tensor, k: int, rest: float) -> bool:
+    """Write what is kept, and tell so; nothing is written where all are kept."""
     if k < 1:
         raise ValueError(f"Expected `k` to be at least 1, got {k}.")
     if x_N.dtype not in TYPES:
@@ -61,16 +94,19 @@ def keep_largest(x_N: Tensor, k: int, rest: float) -> Tensor:
             "Expected the C++ kernel that keeps the largest, got none."
             " `python -m axformer_lightning.kernels build` says why it cannot be built here."
         )
-    x_N = x_N.contiguous()
     N = x_N.shape[-1] if x_N.dim() else 1
     if k >= N or not x_N.numel():
-        return x_N.clone()
-    kept_N = torch.empty_like(x_N)
+        return False
     bits = int(torch.tensor(rest, dtype=x_N.dtype).view(_AS_WHOLE[x_N.itemsize]))
     numbers = (TYPES[x_N.dtype], x_N.numel() // N, N, k, bits, torch.get_num_threads())
     if function(x_N.data_ptr(), kept_N.data_ptr(), *numbers):
         raise MemoryError(f"Expected memory for a row of {N} numbers, got none. Use shorter inputs.")
-    return kept_N
+    return True
+
+
+@keep_largest_.register_fake
+def _(x_N: Tensor, k: int, rest: float) -> None:
+    return None
 
 
 @keep_largest.register_fake

@@ -8,7 +8,7 @@ from torch import nn
 
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention, LayerPlan
-from axformer_lightning.hard_attention import keep_top_k, set_hard_attention_
+from axformer_lightning.hard_attention import keep_top_k, set_hard_attention_, top_k_attention
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C++ compiler, or it fails")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -64,6 +64,8 @@ def test_the_kept_ones_are_the_first_of_a_stable_sort(kind, dtype, rest, batch, 
     kept = kernels.keep_largest(x, k, rest)
     assert kept.dtype == dtype
     assert torch.equal(bits(kept), bits(reference(x, k, rest)))
+    kernels.keep_largest_(x, k, rest)
+    assert torch.equal(bits(x), bits(kept))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -121,6 +123,7 @@ def test_gradients_are_those_of_torchs_operators(masked, renormalize):
 def test_it_is_an_operator_as_torch_wants_it():
     for x in (torch.randn(2, 5, 9), torch.randn(2, 5, 9, requires_grad=True), torch.randn(4, 9, dtype=torch.float16)):
         torch.library.opcheck(kernels.keep_largest, (x, 3, 0.0))
+        torch.library.opcheck(kernels.keep_largest_, (x.detach(), 3, 0.0))
 
 
 def test_bad_input_is_refused():
@@ -128,6 +131,8 @@ def test_bad_input_is_refused():
         kernels.keep_largest(torch.zeros(3), 0, 0.0)
     with pytest.raises(ValueError, match=r"got torch.float64. Call `.float\(\)`"):
         kernels.keep_largest(torch.zeros(3).double(), 1, 0.0)
+    with pytest.raises(ValueError, match=r"Expected a contiguous tensor, got strides \(1, 3\). Use `keep_largest`"):
+        kernels.keep_largest_(torch.zeros(2, 3).t(), 1, 0.0)
     assert not kernels.can_keep_largest(torch.zeros(3).double())
     assert not kernels.can_keep_largest(torch.zeros(3, device="meta"))
     with kernels.switched_off():
@@ -136,7 +141,37 @@ def test_bad_input_is_refused():
 
 @pytest.fixture
 def calls(count_calls):
-    return count_calls("keep_largest")
+    return count_calls("keep_largest", "keep_largest_")
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize("kind", ["none", "floats", "doubles", "booleans"])
+def test_without_gradients_it_is_computed_in_place_and_the_arguments_stay_as_they_were(tiny, kind, renormalize):
+    model = tiny.model("bert", "eager")
+    set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3, renormalize))] * 3)
+    attention = model.bert.encoder.layer[0].attention.self
+    query, key, value = torch.randn(3, 2, 4, 9, 8)
+    seen = torch.rand(2, 1, 9, 9) < 0.7
+    hidden = (~seen).float() * torch.finfo(torch.float32).min
+    mask = {"none": None, "booleans": seen, "floats": hidden, "doubles": hidden.double()}[kind]
+    given = [query, key, value, *([] if mask is None else [mask])]
+    before = [x.clone() for x in given]
+    value = value.to(mask.dtype) if kind == "doubles" else value
+    in_place = top_k_attention(attention, query, key, value, mask)
+    assert all(map(torch.equal, given, before))
+    learning = top_k_attention(attention, query.clone().requires_grad_(), key, value, mask)
+    assert all(map(torch.equal, in_place, learning))
+
+
+def test_models_that_compute_weights_write_over_them_where_nothing_learns(tiny, count_calls):
+    model, calls = tiny.model("bert", "eager"), count_calls("keep_largest_")
+    set_hard_attention_(model, [LayerPlan(hard_attention=HardAttention(3))] * 3)
+    batch = {"input_ids": torch.arange(5, 23).view(2, 9)}
+    model(**batch)
+    assert not calls
+    with torch.no_grad():
+        model(**batch)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("renormalize", [False, True])
@@ -185,6 +220,8 @@ def test_it_is_compiled_and_neither_exported_nor_traced(tiny, family):
     for length in (3, 9):
         x = torch.randn(2, length, 32)
         torch.testing.assert_close(compiled(x)[0], attention(x)[0])
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x)[0], attention(x)[0])
     with torch.no_grad():
         exported = torch.export.export(attention, (torch.randn(1, 9, 32),))
         traced = torch.jit.trace(attention, torch.randn(1, 9, 32), strict=False)
