@@ -20,7 +20,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from axformer_lightning.anatomy import layers_left
@@ -226,20 +225,20 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
     except Halted as halt:
-        Console().print(str(halt))
+        Console(markup=False, emoji=False).print(str(halt))
         return None
     except SIGTERMException:
         sys.stderr.write(f"Interrupted. The same command with hydra.run.dir='{directory}' resume=true goes on.\n")
         sys.exit(128 + signal.SIGTERM)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names of the user's are shown as they are
     console.print(results_table(results))
     if "stages" in results:
         console.print(stages_table(results["stages"]))
     console.print(plan_summary(Plan.load(directory / "plan.json")))
     console.print(
-        f"Everything is in {escape(str(directory))}: report.html, results.json, plan.json, plan.png (what is left),"
+        f"Everything is in {directory}: report.html, results.json, plan.json, plan.png (what is left),"
         " finetuned/ and model/.",
-        f"Next: {escape(next_command(HydraConfig.get().overrides.task))}",
+        f"Next: {next_command(HydraConfig.get().overrides.task)}",
         sep="\n",
         soft_wrap=True,
     )

@@ -186,7 +186,7 @@ def test_a_run_leaves_what_was_promised(run):
 
 @QUIET
 def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
-    _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4", name="run [x]")
+    _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4", name="run [x] :fire:")
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=RunMode.RUN)
     hydra.overrides = SimpleNamespace(task=["task=mrpc", "seed=0", "pruning.ratios=[2,3]"])
     monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)

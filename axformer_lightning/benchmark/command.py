@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run a command, and return the numbers that it writes to ``--out``."""
     args = _parser().parse_args(arguments)
     args.command = shlex.join(["python", "-m", "axformer_lightning.benchmark", *(arguments or sys.argv[1:])])
-    args.console = Console(markup=False, highlight=False, soft_wrap=True)
+    args.console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
     for path in filter(None, (args.out, getattr(args, "plot", None))):

@@ -63,7 +63,7 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
 def show_page(console: Console, directory: Path) -> None:
     """Write the page of a sweep, and say where it is."""
     if (page := try_report(directory)) is not None:
-        console.print(f"All runs on one page: {page}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"All runs on one page: {page}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _configuration(config: DictConfig, loader: Any, overrides: Sequence[str], number: int) -> DictConfig:
@@ -93,6 +93,6 @@ def _shown(console: Console, directory: Path) -> Iterator[Any]:
 
     def show(sweep: Sweep) -> None:
         for line in told(sweep, before):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     yield show

@@ -10,6 +10,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.multirun.jobs import Job, job_of
@@ -106,7 +107,7 @@ def _table(trials: Sequence[Any], names: Sequence[str], best: Sequence[int]) -> 
     for trial in trials:
         settings = " ".join(f"{name}={value}" for name, value in trial.params.items())
         values = [f"{value:.4f}" for value in trial.values or ()]
-        reason = trial.user_attrs.get("reason", "").replace("[", r"\[")
-        state = f"{trial.state.name.lower()} {reason}".strip()
-        table.add_row("*" if trial.number in best else "", str(trial.number), settings, state, *values)
+        state = f"{trial.state.name.lower()} {trial.user_attrs.get('reason', '')}".strip()
+        # As Text, since rich reads brackets in plain strings as markup.
+        table.add_row("*" if trial.number in best else "", str(trial.number), Text(settings), Text(state), *values)
     return table

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from axformer_lightning.multirun.driver import Sweep
 from axformer_lightning.multirun.jobs import Job
@@ -23,12 +24,14 @@ def jobs_table(sweep: Sweep, directory: Path) -> Table:
     """
     states = {job: state_of(sweep, job) for job in sweep.jobs}
     done = sum(state == DONE for state in states.values())
-    table = Table(title=f"{directory}: {done} of {len(states)} jobs done", caption=time_left(sweep), box=None)
+    title = Text(f"{directory}: {done} of {len(states)} jobs done")  # rich reads brackets in plain strings as markup
+    table = Table(title=title, caption=time_left(sweep), box=None)
     for name in ("job", "settings", "state", "stage, result or reason", "time"):
         table.add_column(name, overflow="fold")
     names = settings_of(sweep.jobs)
     for job, state in states.items():
-        row = (job.directory.name, names[job], f"[{COLOURS.get(state, 'dim')}]{state}[/]", detail(job, state))
+        said = Text(state, COLOURS.get(state, "dim"))
+        row = (Text(job.directory.name), Text(names[job]), said, Text(detail(job, state)))
         table.add_row(*row, _clock(_seconds(job, state)))
     return table
 
@@ -59,7 +62,7 @@ def detail(job: Job, state: str) -> str:
         return f"{metric} {dense:.2f} -> {cut:.2f}"
     if said is None or state == WAITING:
         return ""
-    return said.stage if state == RUNNING else said.reason.replace("[", r"\[")
+    return said.stage if state == RUNNING else said.reason
 
 
 def time_left(sweep: Sweep) -> str:

@@ -74,11 +74,11 @@ def stages_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(rows[0]["metrics"])
     table = Table(title="After each stage", box=box.SIMPLE)
     for i, head in enumerate(("", *names, "encoder parameters", "size on disk (MB)", "smaller")):
-        table.add_column(head, justify="right" if i else "left")
+        table.add_column(Text(head), justify="right" if i else "left")
     for row in rows:
         values = [_metric_row(name, (row["metrics"][name], None))[1] for name in names]
         sizes = f"{row['encoder_parameters']:,}", f"{row['size_bytes'] / 1e6:.2f}"
-        table.add_row(row["stage"], *values, *sizes, f"{rows[0]['size_bytes'] / row['size_bytes']:.2f}x")
+        table.add_row(Text(row["stage"]), *values, *sizes, f"{rows[0]['size_bytes'] / row['size_bytes']:.2f}x")
     return table
 
 

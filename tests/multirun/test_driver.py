@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -180,6 +181,19 @@ def test_the_table_tells_settings_states_results_and_reasons(job):
     assert "1 of 2 jobs done" in said
     assert "accuracy 50.00 -> 50.00" in said
     assert "ValueError: [so]" in said
+
+
+def test_the_table_shows_brackets_and_colons_as_they_are(job):
+    words = "pruning.ratios=[2,3.2]", "pruning.k=[a,b]", "data_dir=/x/[red]/:fire:"
+    jobs = [job("a[b]", "raise ValueError('[/so] [bold]')", *words), job("b")]
+    sweep = run(jobs)
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(jobs_table(sweep, Path("/a/[blue]/:fire:")))
+    said = console.export_text()
+    for word in (*words, "a[b]", "/a/[blue]/:fire:", "ValueError: [/so] [bold]"):
+        assert word in said
+    assert "failed: a[b]" in (line := told(sweep, {})[0])
+    assert line.endswith("ValueError: [/so] [bold]")  # no markup, so nothing is escaped
 
 
 def test_the_rest_takes_as_long_as_what_is_done(job):

@@ -1,9 +1,13 @@
 """Studies with trials that take no time in the place of jobs."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 optuna = pytest.importorskip("optuna")
 
+from axformer_lightning.multirun import sweeper  # noqa: E402
 from axformer_lightning.multirun.spaces import space_of  # noqa: E402
 from axformer_lightning.multirun.studies import STOOD, Outcome, is_hopeless, open_study, run_study  # noqa: E402
 
@@ -132,3 +136,15 @@ def test_hopeless_is_what_a_share_of_the_earlier_trials_beats_in_everything(stud
         trial.set_user_attr(STOOD, list(values))
     assert is_hopeless(study, trial, share=0.5, after=2) == hopeless
     assert not is_hopeless(study, trial, share=0.5, after=3)
+
+
+def test_the_table_of_trials_shows_brackets_as_they_are(study):
+    trial = study.ask()
+    trial.suggest_categorical("pruning.ratios", ["[a,b]"])
+    trial.set_user_attr("reason", "ValueError: [/so] [bold]")
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(sweeper._table(study.trials, ["headline"], []))
+    said = console.export_text()
+    assert "pruning.ratios=[a,b]" in said
+    assert "fail ValueError: [/so] [bold]" in said
