@@ -53,6 +53,7 @@ from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.halting import halting
 from axformer_lightning.runs.logged import log_results
+from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import RESULTS, Progress
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
@@ -83,6 +84,7 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
 def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     """Run the stages that are not finished, and write results.json."""
     L.seed_everything(cfg.seed, workers=True)
+    given, cfg = cfg, from_where_it_was_given(cfg)
     task = TASKS[cfg.task.name]
     callbacks = callbacks_of(cfg)
     budgets = [callback.settings for callback in callbacks if isinstance(callback.settings, Budget)]
@@ -140,7 +142,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     if cfg.sweep.halt:
         length = min(reporting.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None
         progress.on_stage = halting(run, progress.on_stage, length=length)
-    baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(cfg))
+    baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(given))
     tell("fine-tuned")
     search, retraining = stages.search_and_cut(
         run,
@@ -184,7 +186,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     costs = reporting.costs(run, cfg.data.max_length, [*others])
     results = {
         "task": cfg.task.name,
-        "model": cfg.model.pretrained or "tiny",
+        "model": given.model.pretrained or "tiny",
         "seed": cfg.seed,
         "device": device_name(reporter.strategy.root_device),
         "accepted": search["accepted"],

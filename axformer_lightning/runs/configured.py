@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from datasets import Dataset
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object, instantiate, to_absolute_path
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
+from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
@@ -64,7 +65,7 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 def shared_directory(cfg: DictConfig) -> Path | None:
     """Return where runs that train alike share their fine-tuned model, None where they do not."""
-    folder = cfg.sweep.dense_dir
+    folder = from_where_it_was_given(cfg).sweep.dense_dir
     return None if folder is None else Path(folder) / digest_of_configuration(fine_tuning_of(configuration_of(cfg)))
 
 
@@ -230,8 +231,7 @@ def _number(value: float | None) -> float:
 
 def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
     """Return the rows of a run's task, and of its training set what trains, and what decides."""
-    data_dir = cfg.data_dir and to_absolute_path(str(cfg.data_dir))  # also where Hydra changes the directory
-    rows = load_rows(cfg.task.name, data_dir, with_test=cfg.predict_test)
+    rows = load_rows(cfg.task.name, cfg.data_dir and str(cfg.data_dir), with_test=cfg.predict_test)
     train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
     search = without_dev_rows(search, rows.dev)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search):

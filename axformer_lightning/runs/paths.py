@@ -1,0 +1,37 @@
+"""The paths of a configuration: they are from where the command was given, also where Hydra changes the directory."""
+
+from pathlib import Path
+
+from hydra.utils import to_absolute_path
+from omegaconf import DictConfig, OmegaConf
+
+# What a run reads, and what it shares with others. What loggers write stays where their own settings put it.
+PATHS = ("data_dir", "corpus", "distillation.teacher", "pruning.latency_table", "sweep.dense_dir")
+OR_HUB_ID = "model.pretrained"
+NO_PATHS = {"distillation.teacher": "self"}
+
+
+def from_where_it_was_given(cfg: DictConfig) -> DictConfig:
+    """Return a configuration with absolute paths where Hydra has changed the directory, else the same.
+
+    Runs are told apart by the configuration as it was given, so this is for those who read the files.
+
+    Args:
+        cfg: of the run.
+
+    Example:
+        >>> cfg = OmegaConf.create({"data_dir": "glue", "model": {"pretrained": None}})
+        >>> from_where_it_was_given(cfg) == cfg  # no Hydra, no other directory
+        True
+    """
+    if Path(to_absolute_path(".")).resolve() == Path.cwd().resolve():
+        return cfg
+    found = cfg.copy()
+    for name in (*PATHS, OR_HUB_ID):
+        given = OmegaConf.select(cfg, name)
+        if given is None or given == NO_PATHS.get(name):
+            continue
+        path = to_absolute_path(str(given))
+        if name != OR_HUB_ID or Path(path).exists():
+            OmegaConf.update(found, name, path)
+    return found
