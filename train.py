@@ -119,6 +119,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     elif lessons is not None:
         teacher = Teacher(Path(cfg.distillation.teacher), task, lessons, partial(make_data, {}))
         teacher.check(model, tokenizer, texts_of(train_rows), cfg.data.max_length)
+    if budget is not None:
+        shrinking.check_can_shrink(model, budget, ratios=cfg.pruning.ratios or (), samples=len(search_rows))
     precision = precision_of(cfg)
     start = None
     if how == "rewind":

@@ -1,9 +1,13 @@
 """What a run refuses of its configuration, before anything is read or trained."""
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from axformer_lightning.budgets import TARGETS
+from axformer_lightning.budgets import TARGETS, Budget
+from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.runs.configured import RETURNED, returned_names
+from axformer_lightning.runs.groups import callbacks_of
+from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.tasks import TASKS
 
 LEAST = {
@@ -42,5 +46,30 @@ def check_configuration(cfg: DictConfig) -> None:
             f"Expected `pruning.rounds=1` with `pruning=budget`, got {cfg.pruning.rounds}: a run goes down to its"
             " budget once. Give several `pruning.ratios` for several models."
         )
+    if "ratios" in (cfg.pruning or ()) and not cfg.retrain_dense:
+        _check_budget(from_where_it_was_given(cfg))
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
+
+
+def _check_budget(cfg: DictConfig) -> None:
+    """Refuse a budget that this run has no means for: what refuses it otherwise comes after hours of fine-tuning."""
+    for callback in callbacks_of(cfg):  # which refuse targets out of range
+        if isinstance(callback.settings, Budget):
+            _ = callback.settings.settings  # reads the latency table
+    measured = [name for name in TIMES if cfg.pruning.get(name) is not None and cfg.pruning.latency_table is None]
+    floor = cfg.pruning.get("metric_floor") is not None
+    if measured and cfg.hard_attention:
+        raise ValueError(
+            f"Expected `hard_attention=none` with `pruning.{measured[0]}`, as times are measured of a model to which"
+            " nothing was done yet. Leave out hard attention, or give a table: `pruning.latency_table=FILE`."
+        )
+    if floor and TASKS[cfg.task.name].kind == "question_answering":
+        raise ValueError(
+            "Expected a task with one prediction per sample with `pruning.metric_floor`, got"
+            f" {cfg.task.name!r}. Ask for a size instead: `pruning.encoder_size_ratio=2`."
+        )
+    if (floor or measured) and (size := instantiate(cfg.trainer, logger=False).world_size) > 1:
+        asked = "`pruning.metric_floor`" if floor else f"`pruning.{measured[0]}`, as no two measure the same times"
+        instead = "" if floor else ", or give a table: `pruning.latency_table=FILE`"
+        raise ValueError(f"Expected one process with {asked}, got {size}. Set `trainer.devices=1`{instead}.")

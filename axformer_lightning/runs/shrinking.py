@@ -7,12 +7,16 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.basics import write_json
 from axformer_lightning.budgets import Budget, Table, shrink_
-from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, sizes_of
+from axformer_lightning.budgets.budget import TIMES
+from axformer_lightning.budgets.floor import FEWEST
+from axformer_lightning.callbacks.checks import check_reachable
+from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, num_positions, sizes_of
 from axformer_lightning.report import draw_pareto
 from axformer_lightning.runs.dev import dev_metrics
 from axformer_lightning.runs.stages import Run
@@ -22,6 +26,36 @@ from axformer_lightning.timing import measure_latency
 LATENCIES, PARETO, DAMAGE = "latency.json", "pareto.json", "damage.json"
 Point = dict[str, Any]
 logger = logging.getLogger(__name__)
+
+
+def check_can_shrink(model: PreTrainedModel, budget: Budget, *, ratios: Sequence[float] = (), samples: int) -> None:
+    """Refuse a budget that cannot be reached, while nothing is trained yet; what has to be timed is not known by then.
+
+    Args:
+        model: that will be fine-tuned and made smaller.
+        budget: what is to be reached.
+        ratios: as of :func:`shrink_to_budget`.
+        samples: of the search set.
+
+    Raises:
+        ValueError: if a target cannot be reached, or the latency table is of another model.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+        >>> check_can_shrink(model, Budget({"speedup": 2, "tokens": 1000}), samples=100)
+        Traceback (most recent call last):
+        ValueError: Expected `pruning.tokens` to be 1 to 512, got 1000.
+    """
+    settings, longest = budget.settings, num_positions(model)
+    if settings["latency_table"] is None and {*TIMES} & {*budget.asked} and not 1 <= settings["tokens"] <= longest:
+        raise ValueError(f"Expected `pruning.tokens` to be 1 to {longest}, got {settings['tokens']}.")
+    if settings["metric_floor"] is not None and samples < 3 * FEWEST:
+        raise ValueError(
+            f"Expected a search set of at least {3 * FEWEST} samples with `pruning.metric_floor`, as a third of them"
+            f" tests it, got {samples}. Raise `data.search_fraction` or `data.max_search_samples`."
+        )
+    check_reachable(model, Budget({"encoder_size_ratio": max(ratios)}) if ratios else budget)
 
 
 def shrink_to_budget(

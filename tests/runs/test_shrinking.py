@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from transformers import BertConfig, BertModel
 
 import train
 from axformer_lightning import load_pretrained
@@ -12,6 +13,7 @@ from axformer_lightning.costs import LatencyTable, count_encoder_parameters
 from axformer_lightning.evidence import Predictions
 from axformer_lightning.plan import Plan
 from axformer_lightning.runs import shrinking
+from axformer_lightning.timing import measure_latency
 from tests.runs.runs import QUIET, SMALL, configuration, no_latencies, outcome
 
 OPTIONS = ["task=mrpc", *(option for option in SMALL if not option.startswith("pruning."))]
@@ -162,3 +164,26 @@ def test_a_model_that_is_rewound_has_lost_its_repairs_and_says_so(go, how, repai
     _, directory = go(f"pruning.retrain={how}", "retrain_keep=last")
     assert Plan.load(directory / "plan.json").repaired == repaired
     assert load_pretrained(directory / "model").axformer_plan.repaired == repaired
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("pruning.encoder_size_ratio=1e6", "Expected `encoder_size_ratio` of at most"),
+        ("pruning.ratios=[2,1e6]", "Expected `encoder_size_ratio` of at most"),
+        ("pruning.speedup=2 pruning.tokens=49", "Expected `pruning.tokens` to be 1 to 48, got 49"),
+        ("pruning.metric_floor=0.1 data.max_search_samples=8", "at least 60 samples .*`pruning.metric_floor`.* got 8"),
+    ],
+)
+def test_what_cannot_be_reached_is_refused_before_fine_tuning(go, tmp_path, words, said):
+    with pytest.raises(ValueError, match=said):
+        go(*words.split())
+    assert not (tmp_path / "run" / "finetuned").exists()
+
+
+def test_another_models_latency_table_is_refused_before_fine_tuning(go, tmp_path):
+    model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8))
+    measure_latency(model, batch_size=1, tokens=4, timer=lambda *_: 0.001).save(tmp_path / "table.json")
+    with pytest.raises(ValueError, match="latency table of a model of this shape"):
+        go("pruning.speedup=1.5", f"pruning.latency_table={tmp_path / 'table.json'}")
+    assert not (tmp_path / "run" / "finetuned").exists()
