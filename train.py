@@ -130,6 +130,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         own = {
             "precision": precision if epochs else measuring_precision(precision),
             "max_epochs": epochs,
+            # To share samples among devices, some would be repeated: where nothing is trained, each device takes all.
+            **({} if epochs else {"use_distributed_sampler": False}),
             "logger": loggers_of(cfg.logger, stage, directory) if epochs else False,
         }
         trainer: L.Trainer = instantiate(cfg.trainer, **own, default_root_dir=str(directory))

@@ -37,12 +37,13 @@ class Outputs(L.Callback):
 def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: Path | None) -> dict[str, float]:
     """Return the metrics of a model as it stands on each dev set, and keep its predictions in ``folder``.
 
-    Several devices share the samples, each of which then knows only its own: predictions are kept by one alone.
+    Of several devices each runs over all samples, and the first keeps the predictions: to share samples evenly, some
+    would be repeated, and count twice.
 
     Args:
         module: holds the model.
         data: holds the dev sets.
-        trainer: runs it.
+        trainer: runs it, without Lightning's distributed sampler.
         folder: of the saved model; None keeps no predictions.
 
     Returns:
@@ -51,7 +52,7 @@ def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: P
     metrics: dict[str, float] = {}
     for suffix in module.task.dev:
         outputs = Outputs()
-        keeps = folder is not None and trainer.world_size == 1
+        keeps = folder is not None and trainer.is_global_zero
         trainer.callbacks += [outputs] if keeps else []  # type: ignore[attr-defined]
         (values,) = trainer.test(module, data.dev_dataloader(suffix), verbose=False)
         metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
