@@ -1,6 +1,8 @@
 """`python -m axformer_lightning.benchmark`."""
 
-from axformer_lightning.benchmark.command import main
+import sys
+
+from axformer_lightning.benchmark.command import command
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command())

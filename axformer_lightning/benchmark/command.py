@@ -4,6 +4,7 @@
 """
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -38,13 +39,33 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args.console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
-    for path in filter(None, (args.out, getattr(args, "plot", None))):
+    for path in filter(None, (getattr(args, name, None) for name in ("out", "plot", "table"))):
         if not path.parent.is_dir():
             raise ValueError(f"Expected an existing directory for {str(path)!r}, got none. Create it first.")
+        if path.is_dir():
+            raise ValueError(f"Expected a file to write, got the directory {str(path)!r}. Add a name to it.")
     if getattr(args, "threads", None):
         torch.set_num_threads(args.threads)
     results: dict[str, Any] = args.run(args)
     return results
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run a command as :func:`main` does; say in a line what went wrong, if anything did, and return the exit status.
+
+    Args:
+        arguments: of the command line; by default those of the process.
+
+    Example:
+        >>> command(["summary", "nowhere.json"])  # error: [Errno 2] No such file or directory: 'nowhere.json'
+        1
+    """
+    try:
+        main(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    return 0
 
 
 def _number(text: str) -> int:
@@ -60,7 +81,7 @@ def _numbers(text: str) -> list[int]:
 
 def _ratios(text: str) -> list[float]:
     with suppress(ValueError):
-        if all(float(part) > 1 for part in text.split(",")):
+        if all(1 < float(part) < math.inf for part in text.split(",")):
             return [float(part) for part in text.split(",")]
     raise argparse.ArgumentTypeError(f"expected numbers above 1, such as 2,3.2, got {text!r}")
 

@@ -26,7 +26,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     """Show what each model is worth, weighs and takes in each engine; ratios are to the first row."""
     engines = args.engines or list(ENGINES)
     check_engines(args.engines or [])
-    task, rows = TASKS[args.task], labelled_rows(args.task, args.data_dir)
+    rows, task = labelled_rows(args.task, args.data_dir), TASKS[args.task]
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)
     names = [Path(path).name for path in args.models]

@@ -67,7 +67,10 @@ def rows_in(path_and_key: str, num_rows: int) -> list[int]:
     if not path.exists() and ":" in path_and_key:
         name, _, key = path_and_key.rpartition(":")
         path = Path(name)
-    numbers = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of UTF-8 and of JSON
+        raise ValueError(f"Expected JSON in {str(path)!r}, got something else: {error}") from error
     if key is not None:
         if not isinstance(numbers, dict) or key not in numbers:
             keys = sorted(numbers) if isinstance(numbers, dict) else "no keys"

@@ -88,7 +88,7 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # no warning about a fresh head: it is wanted
     try:
-        _check_head(pretrained, AutoConfig.from_pretrained(source), auto_model, head["num_labels"])
+        _check_head(pretrained, _config_of(pretrained, source), auto_model, head["num_labels"])
         model = auto_model.from_pretrained(source, dtype="float32", **head)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except OSError as error:
@@ -105,6 +105,14 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
             " `tokenizer.pad_token = ...`, and save the tokenizer next to the model."
         )
     return model, tokenizer
+
+
+def _config_of(pretrained: str, source: str) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(source)
+    except ValueError as error:  # a directory of something else, or of a model that transformers does not know
+        said = str(error).partition(". ")[0]
+        raise ValueError(f"Expected a directory or a hub id with a model, got {pretrained!r}: {said}.") from error
 
 
 def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_labels: int) -> None:

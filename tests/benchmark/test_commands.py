@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.benchmark import costs, main
+from axformer_lightning.benchmark.command import command
 from axformer_lightning.costs import LatencyTable
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
@@ -324,6 +325,68 @@ def test_shapes_that_are_none_are_refused(shapes, capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["hard-attention", "--shapes", shapes])
     assert "expected" in capsys.readouterr().err
+
+
+SEARCH = ["search", "--samples", "1", "--max-length", "8"]
+MRPC = ["--task", "mrpc", "--data-dir", "{glue}"]
+ROWS_OF = [*MRPC, "--model", "{model}", "--max-length", "8", "--rows"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*SEARCH, *MRPC, "--model", "{empty}"], "Expected a directory or a hub id with a model, got '{empty}'"),
+        ([*SEARCH, *MRPC, "--model", "{empty}/no"], "Expected a directory or a hub id with a model, got '{empty}/no'"),
+        ([*SEARCH, "--task", "nothing", "--model", "x"], "Expected a task of ["),
+        (["deploy", "--task", "nothing", "{empty}"], "Expected a task of ["),
+        ([*SEARCH, "--task", "mrpc", "--data-dir", "{empty}", "--model", "x"], "Expected the official file"),
+        ([*SEARCH, *MRPC, "--model", "x", "--out", "{empty}/no/x.json"], "Expected an existing directory for"),
+        ([*SEARCH, *MRPC, "--model", "x", "--out", "{empty}"], "Expected a file to write, got the directory '{empty}'"),
+        (["prediction", "x", "--table", "{empty}/no/x.json"], "Expected an existing directory for"),
+        (["budget", *MRPC, "--model", "{model}", "--ratios", "1e9", "--max-length", "8"], "Expected ratios above 1"),
+        (["search", *ROWS_OF, "{empty}/no.json"], "No such file or directory"),
+        (["search", *ROWS_OF, "{glue}/MRPC/dev.tsv"], "Expected JSON in '{glue}/MRPC/dev"),
+        (["latency", "{empty}"], "not a directory written by"),
+        (["prediction", "{empty}"], "{empty}"),
+        (["hard-attention", "--model", "{empty}"], "{empty}"),
+        (["summary", "{empty}/no.json"], "No such file or directory"),
+        (["budgets-summary", "{glue}/MRPC/dev.tsv"], "Expected a file that `budget --out` has written"),
+    ],
+)
+def test_mistakes_of_the_user_are_said_in_a_line(directory, tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    places = {"empty": tmp_path, "glue": directory / "glue", "model": directory / "model"}
+    said = command([argument.format(**places) for argument in arguments])
+    assert said == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert words.format(**places) in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("ratios", ["0.5", "nan", "inf", "x", ""])
+def test_ratios_that_are_none_are_refused_by_the_command(ratios, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        command(["budget", *MRPC, "--model", "x", "--ratios", ratios])
+    assert "expected numbers above 1" in capsys.readouterr().err
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch):
+    def broken(arguments):
+        raise KeyError("a slip of ours")
+
+    monkeypatch.setattr("axformer_lightning.benchmark.command.main", broken)
+    with pytest.raises(KeyError, match="a slip of ours"):
+        command(["latency", "x"])
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_the_process_ends_with_the_status(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", "summary", "nowhere.json"])
+    with pytest.raises(SystemExit, match=r"^1$"):
+        runpy.run_module("axformer_lightning.benchmark", run_name="__main__")
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
