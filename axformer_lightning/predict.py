@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from axformer_lightning.exporting.texts import Predictor, Sample, open_model
+from axformer_lightning.exporting.texts import LineOfFile, Predictor, Sample, open_model
 
 
 def main(arguments: Sequence[str] | None = None) -> str | None:
@@ -63,7 +63,7 @@ def _of_file(name: str) -> Iterator[Sample]:
             sample = {"text": sample}
         if not isinstance(sample, dict):
             raise ValueError(f"Expected a text or an object in line {number} of {name!r}, got {line[:60]!r}.")
-        yield {**sample, "where": f" in line {number} of {name!r}"}
+        yield LineOfFile(sample, f"in line {number} of {name!r}")
 
 
 def _positive(text: str) -> int:

@@ -12,9 +12,27 @@ from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.exporting.export import described, read_exported, tokenizer_in
 from axformer_lightning.exporting.formats import Arrays, Exported
 
-Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context; where it stands, for errors
+Sample = Mapping[str, str]  # text and perhaps text_pair, or question and context
 FIRST, SECOND = ("text", "question"), ("text_pair", "context")
 STRIDE, LONGEST_ANSWER = 128, 30
+
+
+class LineOfFile(dict[str, str]):
+    """A sample that errors can find: no key of its own says where it stands, as the keys are the user's.
+
+    Args:
+        sample: the texts.
+        where: the line and the file, in words.
+
+    Example:
+        >>> line = LineOfFile({"text": "So it did."}, "in line 2 of 'texts'")
+        >>> line, line.where
+        ({'text': 'So it did.'}, "in line 2 of 'texts'")
+    """
+
+    def __init__(self, sample: Mapping[str, str], where: str) -> None:
+        super().__init__(sample)
+        self.where = where
 
 
 def open_model(path: str | Path, threads: int | None = None) -> Exported:
@@ -131,10 +149,10 @@ class Predictor:
 
     def _encode(self, sample: Sample) -> Any:
         first, second = (next((sample[name] for name in names if name in sample), None) for names in (FIRST, SECOND))
-        where = sample.get("where", "")
+        where = f" {sample.where}" if isinstance(sample, LineOfFile) else ""
         if not isinstance(first, str) or not isinstance(second, str | None) or (self.finds_spans and second is None):
             wanted = "'question' and 'context'" if self.finds_spans else "'text', and perhaps 'text_pair'"
-            raise ValueError(f"Expected a sample with {wanted}, all of them texts, got {dict(sample)!r}.")
+            raise ValueError(f"Expected a sample with {wanted}, all of them texts{where}, got {dict(sample)!r}.")
         for text in (first, second or ""):
             if any("\ud800" <= char <= "\udfff" for char in text):  # of bytes that are not UTF-8, or of such JSON
                 raise ValueError(f"Expected a text of whole characters{where}, got {text[:60]!r}. Write it in UTF-8.")

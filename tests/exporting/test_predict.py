@@ -165,3 +165,16 @@ def test_a_question_that_leaves_no_room_for_windows_is_refused(tiny, tokenizer, 
         arguments = [str(tmp_path / "artifact"), "--question", "w1 " * count, "--context", "w2 " * 90]
         error = f"Expected a question of at most {longest} tokens, got {count}. Shorten it."
         assert predict.main(arguments) == (None if count == longest else error)
+
+
+def test_a_sample_may_have_keys_of_its_own(saved, tmp_path, capsys):
+    _, directory = saved
+    (tmp_path / "lines").write_text(json.dumps({"text": "w1 " * 80, "where": "HERE"}))
+    assert "tokens in line 1 of" in predict.main([str(directory), "--file", str(tmp_path / "lines")])
+    (tmp_path / "lines").write_text(json.dumps({"texts": "w1", "where": "HERE"}))
+    message = predict.main([str(directory), "--file", str(tmp_path / "lines")])
+    assert f"in line 1 of {str(tmp_path / 'lines')!r}" in message
+    assert "got {'texts': 'w1', 'where': 'HERE'}" in message
+    predictor = Predictor(open_model(directory))
+    with pytest.raises(ValueError, match="at most 64 tokens, as many"):
+        list(predictor([{"text": "w1 " * 80, "where": " HERE"}]))
