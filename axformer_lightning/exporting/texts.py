@@ -97,7 +97,7 @@ class Predictor:
         if self.finds_spans:
             self.counts = Tokenizer.from_str(self.tokenizer.to_str())  # cuts nothing
             limit = min(notes.max_tokens, 384)
-            stride = min(STRIDE, limit // 4)
+            self.limit, stride = limit, min(STRIDE, limit // 4)
             self.longest_question = limit - self.tokenizer.num_special_tokens_to_add(is_pair=True) - stride - 1
             self.tokenizer.enable_truncation(limit, stride=stride, strategy="only_second")
         elif truncate:
@@ -108,7 +108,7 @@ class Predictor:
 
         Raises:
             ValueError: if a sample lacks its texts, or is longer than the model has positions for, or its question is
-                longer than leaves room to move a window over the context.
+                longer than leaves room to move a window over a context that does not fit beside it.
         """
         batch: list[Sample] = []
         for sample in samples:
@@ -156,11 +156,12 @@ class Predictor:
         for text in (first, second or ""):
             if any("\ud800" <= char <= "\udfff" for char in text):  # of bytes that are not UTF-8, or of such JSON
                 raise ValueError(f"Expected a text of whole characters{where}, got {text[:60]!r}. Write it in UTF-8.")
-        if self.finds_spans:  # at longer ones the tokenizer panics
+        if self.finds_spans:  # at longer ones the tokenizer panics, unless it has nothing to cut
             tokens = len(self.counts.encode(first, add_special_tokens=False).ids)
-            if tokens > self.longest_question:
+            if tokens > self.longest_question and len(self.counts.encode(first, second).ids) > self.limit:
                 raise ValueError(
-                    f"Expected a question of at most {self.longest_question} tokens{where}, got {tokens}. Shorten it."
+                    f"Expected a question of at most {self.longest_question} tokens next to a long context{where}, got"
+                    f" {tokens}. Shorten it."
                 )
         encoded = self.tokenizer.encode(first, second)
         if len(encoded.ids) > self.notes.max_tokens:

@@ -48,7 +48,8 @@ def make_windows(
         a token stands for, (-1, -1) outside the context.
 
     Raises:
-        ValueError: if the tokenizer gives no offsets, or a question leaves no more than ``doc_stride`` tokens.
+        ValueError: if the tokenizer gives no offsets, or a question leaves no more than ``doc_stride`` tokens for a
+            context that needs more.
 
     Example:
         >>> from axformer_lightning.tasks.vocabulary import train_wordpiece
@@ -82,13 +83,14 @@ def _windows(
 ) -> Iterator[dict[str, Any]]:
     # Some tokenizers make leading blanks tokens, and many of them leave no room for the context.
     questions = [question.strip() for question in rows["question"]]
-    _check_room(questions, rows["id"], tokenizer, max_length, doc_stride)
+    _check_room(questions, rows, tokenizer, max_length, doc_stride)
+    largest = max_length - tokenizer.num_special_tokens_to_add(pair=True) - 1  # more is refused, even if nothing is cut
     encoded = tokenizer(
         questions,
         rows["context"],
         truncation="only_second",
         max_length=max_length,
-        stride=doc_stride,
+        stride=min(doc_stride, max(0, largest)),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
@@ -106,16 +108,25 @@ def _windows(
 
 
 def _check_room(
-    questions: list[str], ids: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int
+    questions: list[str],
+    rows: dict[str, list[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    doc_stride: int,
 ) -> None:
+    """Refuse a question that leaves no room to move a window over its context, unless all of that fits beside it."""
     lengths = [len(tokens) for tokens in tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]]
-    longest = max(range(len(lengths)), key=lengths.__getitem__)
-    taken = lengths[longest] + tokenizer.num_special_tokens_to_add(pair=True)
-    if max_length - taken <= doc_stride:
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        taken = lengths[i] + special
+        if max_length - taken > doc_stride:
+            return  # and so do all that are shorter
+        if len(tokenizer(questions[i], rows["context"][i], verbose=False)["input_ids"]) <= max_length:
+            continue
         lower = f", or `data.doc_stride` to at most {max_length - taken - 1}" if max_length - taken > 1 else ""
         raise ValueError(
             f"Expected more than `data.doc_stride={doc_stride}` of `data.max_length={max_length}` tokens for the"
-            f" context, got {max(0, max_length - taken)} next to question {ids[longest]!r} of {lengths[longest]}: set"
+            f" context, got {max(0, max_length - taken)} next to question {rows['id'][i]!r} of {lengths[i]}: set"
             f" `data.max_length` to at least {taken + doc_stride + 1}{lower}."
         )
 

@@ -143,3 +143,25 @@ def test_a_question_that_leaves_no_room_is_refused(train, wordpiece):
         ValueError, match=rf"got 0 next to .*: set `data\.max_length` to at least {length + 3 + 12 + 1}\.$"
     ):
         make_windows(train, wordpiece, length, 12)
+
+
+@pytest.mark.parametrize("stride", [DOC_STRIDE, 1000])
+def test_a_long_question_with_a_context_that_fits_is_one_window(train, tokenizer, stride):
+    row = train[0] | {"question": "when " * 30, "context": train[0]["answers"]["text"][0]}
+    row["answers"] = row["answers"] | {"answer_start": [0]}
+    whole = len(tokenizer(row["question"].strip(), row["context"])["input_ids"])
+    rows = train.from_list([row])
+    (window,) = make_windows(rows, tokenizer, whole, stride)
+    assert len(window["input_ids"]) == whole
+    assert window["start_positions"] > 0
+    with pytest.raises(ValueError, match=rf"got \d+ next to question '{row['id']}'"):
+        make_windows(rows, tokenizer, whole - 1, stride)
+
+
+def test_the_longest_question_that_leaves_no_room_is_named(train, tokenizer):
+    answers = {"text": ["it"], "answer_start": [0]}
+    fits = train[0] | {"id": "fits", "question": "when " * 35, "context": "it", "answers": answers}
+    whole = len(tokenizer(fits["question"].strip(), fits["context"])["input_ids"])
+    long = train[0] | {"id": "long", "question": "when " * 34}
+    with pytest.raises(ValueError, match=r"next to question 'long'"):
+        make_windows(train.from_list([fits, long, train[1]]), tokenizer, whole, 1000)
