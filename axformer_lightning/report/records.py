@@ -1,7 +1,7 @@
 """What run directories hold, read for a report; whatever is missing or broken is said and not guessed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from axformer_lightning.basics.reading import read_json
 from axformer_lightning.plan import Plan
 from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list, check_run
+from axformer_lightning.report.naming import names_of_models
 
 DONE, UNFINISHED, FAILED = "done", "unfinished", "failed"
 SIGNS = ("results.json", ".resume/run.json", ".hydra/config.yaml", "state.json")  # of a run's directory
@@ -49,6 +50,7 @@ class Record:
         plan: what is left of the last model.
         damage: content of damage.json.
         notes: what could not be read.
+        called: what the model is called beside those of other runs; empty for the end of its path.
     """
 
     directory: Path
@@ -63,6 +65,7 @@ class Record:
     plan: Plan | None = None
     damage: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -77,8 +80,12 @@ class Record:
     @property
     def model(self) -> str:
         """The name of the pre-trained model."""
-        named = self.results.get("model") or (self.config.get("model") or {}).get("pretrained") or "tiny"
-        return Path(named).name if Path(named).is_absolute() else str(named)
+        return self.called or names_of_models([self.started_from])[self.started_from]
+
+    @property
+    def started_from(self) -> str:
+        """The pre-trained model as it was given: an id of the hub, or a path."""
+        return str(self.results.get("model") or (self.config.get("model") or {}).get("pretrained") or "tiny")
 
     @property
     def seed(self) -> int | None:
@@ -134,7 +141,8 @@ def read_records(directory: Path) -> list[Record]:
             f"Expected runs in {str(directory)!r}, found none: no directory in it holds one of {', '.join(SIGNS)}."
             " Pass the directory that `train.py` printed, or one around several of them."
         )
-    return records
+    names = names_of_models([record.started_from for record in records])
+    return [replace(record, called=names[record.started_from]) for record in records]
 
 
 def _directories(directory: Path) -> Iterator[Path]:

@@ -92,3 +92,22 @@ def test_one_task_twice_is_not_all_tasks(tmp_path):
     write_run(tmp_path / "rte", "tolerance=1", task="rte")
     rows, _ = compare_cells(cells_of(read_records(tmp_path))[0])
     assert {row.task for row in rows} == {"mrpc", "rte"}
+
+
+def test_models_of_one_name_in_several_directories_are_told_apart(tmp_path, undrawn):
+    one, other, deep = "/a/one/minilm", "/a/other/minilm", "/b/other/minilm/"
+    for i, model in enumerate((one, other, deep, "/c/alone", "bert-base")):
+        for seed in range(2):
+            write_run(tmp_path / f"{i}-{seed}", "tolerance=0", model=model, seed=seed)
+    found, notes = cells_of(read_records(tmp_path))
+    assert notes == []
+    names = "one/minilm", "a/other/minilm", "b/other/minilm", "alone", "bert-base"
+    assert {cell.title: len(cell.outcomes) for cell in found} == {f"mrpc, {name}": 2 for name in names}
+
+
+def test_a_directory_is_not_taken_for_a_model_of_the_hub(tmp_path):
+    for i, model in enumerate(("minilm", "/a/minilm", "some/model", "/b/some/model")):
+        write_run(tmp_path / f"{i}", "tolerance=0", model=model)
+    assert {record.model for record in read_records(tmp_path)} == {
+        "minilm", "a/minilm", "some/model", "model",
+    }  # fmt: skip
