@@ -28,11 +28,11 @@ from axformer_lightning.budgets.targets import Target, targets_of
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
-from axformer_lightning.repair import apply_repair_, block_order, measure_moments, repaired_weights
+from axformer_lightning.repair import apply_repair_, block_order, check_can_repair, measure_moments, repaired_weights
 from axformer_lightning.replay import ALONE, Ranks, scoring
 from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches
 from axformer_lightning.search import spelled_out
-from axformer_lightning.surgery import Edit, cut_
+from axformer_lightning.surgery import Edit, check_can_cut, cut_
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -133,9 +133,12 @@ def shrink_(
         repairs: whether what is left of a block is repaired; without, models are measured as a cut leaves them.
 
     Raises:
-        ValueError: if a target cannot be reached, before anything is cut, or a model cannot be measured. Slices that
-            were yielded stay cut.
+        ValueError: if a target cannot be reached, or the model cannot be cut or repaired, before anything is measured;
+            or the model cannot be measured. Slices that were yielded stay cut.
     """
+    check_can_cut(transformer, None, prunes=True)
+    if repairs:
+        check_can_repair(transformer)
     targets, step = targets_of(transformer, budget, ranks), STEP
     bf16 = all(bool(pays) for (pays,) in ranks.gather([budget.effort.bf16 and bf16_pays(transformer.device)]))
     choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)

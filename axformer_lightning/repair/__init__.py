@@ -5,7 +5,7 @@ from axformer_lightning.repair.cache import block_order, cached_moments
 from axformer_lightning.repair.ladders import Width, ladder, ladders_of
 from axformer_lightning.repair.least_squares import DAMPING, output_error, repaired
 from axformer_lightning.repair.means import place_of_mean
-from axformer_lightning.repair.measuring import measure_moments, out_projections
+from axformer_lightning.repair.measuring import check_can_repair, measure_moments, out_projections
 from axformer_lightning.repair.moments import BlockMoments, BlockName, Moments
 from axformer_lightning.repair.order import RemovalOrder, removal_order
 from axformer_lightning.repair.repair import (
@@ -32,6 +32,7 @@ __all__ = [
     "apply_repair_",
     "block_order",
     "cached_moments",
+    "check_can_repair",
     "find_repair",
     "ladder",
     "ladders_of",

@@ -109,6 +109,36 @@ def out_projections(
     return found
 
 
+def check_can_repair(transformer: PreTrainedModel) -> None:
+    """Refuse a model of which two out-projections, or one and another part, share a parameter that a repair sets.
+
+    Args:
+        transformer: cut already or not.
+
+    Raises:
+        ValueError: naming the two; or as :func:`out_projections`.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=4))
+        >>> check_can_repair(model)
+        >>> first, second = (layer.output.dense for layer in model.encoder.layer)
+        >>> second.bias = first.bias
+        >>> check_can_repair(model)
+        Traceback (most recent call last):
+        ValueError: Expected a parameter of its own at 'encoder.layer.1.output.dense.bias', which a repair sets, but ...
+    """
+    ours = {parameter for linear in out_projections(transformer).values() for parameter in linear.parameters()}
+    names: dict[nn.Parameter, str] = {}
+    for name, parameter in transformer.named_parameters(remove_duplicate=False):
+        other = names.setdefault(parameter, name)
+        if other != name and parameter in ours:
+            raise ValueError(
+                f"Expected a parameter of its own at {name!r}, which a repair sets, but the model shares it with"
+                f" {other!r}. Untie them, or search with `repair=False`."
+            )
+
+
 class _Sums:
     """What is added up; of each block only the panels on and above the diagonal."""
 

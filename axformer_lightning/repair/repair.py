@@ -16,7 +16,7 @@ from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, la
 from axformer_lightning.gates import closed
 from axformer_lightning.repair.least_squares import DAMPING, repaired
 from axformer_lightning.repair.means import place_of_mean
-from axformer_lightning.repair.measuring import out_projections
+from axformer_lightning.repair.measuring import check_can_repair, out_projections
 from axformer_lightning.repair.moments import BlockName, Moments
 
 Solved = MutableMapping[tuple[int, str, tuple[int, ...]], tuple[Tensor, Tensor | None]]
@@ -63,8 +63,8 @@ def find_repair(
             alike in many plans is then solved once. It grows by a weight per block and cut.
 
     Raises:
-        ValueError: if ``layers`` keeps more than ``model`` has, has not one entry per layer, or moments are missing or
-            of another number of inputs.
+        ValueError: if ``layers`` keeps more than ``model`` has, has not one entry per layer, moments are missing or of
+            another number of inputs, or out-projections share a parameter.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -78,6 +78,7 @@ def find_repair(
         {'bert.encoder.layer.0.output.dense.weight': (4, 2), 'bert.encoder.layer.0.output.dense.bias': (4,)}
     """
     anatomy = anatomy_of(model)
+    check_can_repair(model)
     if len(layers) != anatomy.num_layers:
         raise ValueError(f"Expected one LayerPlan for each of {anatomy.num_layers} layers, got {len(layers)}.")
     values, columns, lost = dict[str, Tensor](), dict[str, list[int]](), list[BlockName]()

@@ -20,7 +20,7 @@ from axformer_lightning.anatomy import Candidate, HardAttention, anatomy_of, fin
 from axformer_lightning.costs import encoder_parameters, layer_sizes
 from axformer_lightning.int8 import has_embeddings
 from axformer_lightning.plan import Decision, Plan, plan_of
-from axformer_lightning.repair import Repair
+from axformer_lightning.repair import Repair, check_can_repair
 from axformer_lightning.replay.measuring import Score, turned
 from axformer_lightning.replay.ranks import ALONE, Ranks
 from axformer_lightning.scoring import checked_search_batches, losses_are_nonnegative, scoring
@@ -153,6 +153,8 @@ def search(
     """
     began = time.perf_counter()
     anatomy = anatomy_of(transformer)
+    if settings.pruning is not None and settings.pruning.repair:
+        check_can_repair(transformer)
     before = plan_of(transformer)
     space = space_of(anatomy, settings)
     space = replace(space, int8_embeddings=space.int8_embeddings and has_embeddings(transformer))

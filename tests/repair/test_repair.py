@@ -165,3 +165,15 @@ def test_what_cannot_be_repaired_is_refused_and_leaves_no_trace(bert, measured, 
         find_repair(bert, THEN, moments)
     with pytest.raises(ValueError, match="moments of the feed_forward block of layer 0, got those of"):
         find_repair(uncut, UNITS, measured(uncut, blocks=[(0, "attention")]))
+
+
+@pytest.mark.parametrize("own", ["weight", "bias"])
+@pytest.mark.parametrize("family", ["bert"])
+def test_out_projections_that_share_a_parameter_are_refused_and_left_as_they_are(bert, measured, state, own):
+    layers = bert.bert.encoder.layer
+    setattr(layers[2].output.dense, own, getattr(layers[0].output.dense, own))
+    before, moments = state(bert), measured(bert)
+    name = rf"'bert.encoder.layer.2.output.dense.{own}'"
+    with pytest.raises(ValueError, match=rf"its own at {name}, .* shares it with 'bert.encoder.layer.0.*Untie"):
+        find_repair(bert, UNITS, moments)
+    assert state(bert) == before

@@ -138,3 +138,14 @@ def test_a_killed_search_goes_on_to_the_same_repair(model, batches, tmp_path):
 def test_a_width_needs_a_number():
     with pytest.raises(ValueError, match="an index for parts"):
         Candidate("neurons_left", 0)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_out_projections_with_one_bias_are_searched_without_repair_alone(model, batches, monkeypatch):
+    layers = model.bert.encoder.layer
+    layers[2].output.dense.bias = layers[0].output.dense.bias
+    assert not search(model, model, batches, replace(SETTINGS, pruning=Pruning())).plan.removes_nothing
+    monkeypatch.setattr("axformer_lightning.search.find.measure_baseline", None)
+    with pytest.raises(ValueError, match=r"its own at .*shares it with .*Untie them, or search with `repair=False`"):
+        search(model, model, batches, SETTINGS)
