@@ -85,6 +85,7 @@ def temperature_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> float:
         >>> calibrated(scored, 1.8205)[0]  # -log(3 / 4)
         tensor(0.2877)
     """
+    results = [scored for scored in results if len(scored.loss_N)]  # a batch may have no label at all
     ours = bool(results) and all(map(_is_of_classes, results))
     own = (0.0, 0.0)
     if ours:

@@ -26,6 +26,7 @@ from axformer_lightning.replay import (
     free_memory,
     size_of,
 )
+from axformer_lightning.replay.measuring import NO_SAMPLES
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
 from axformer_lightning.scoring import Scored, step_of, to_device
 
@@ -83,6 +84,9 @@ class Probe:
             cache_memory: bytes for what is kept, by default a quarter of what is free.
             repairs: see :class:`~axformer_lightning.repair.AsLeft`.
             bf16: whether the model runs under autocast to bfloat16.
+
+        Raises:
+            ValueError: if no sample has a label.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -102,6 +106,8 @@ class Probe:
         left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
         counts = ranks.gather([float(sum(len(result.loss_N) for result in found.results))])
         samples = int(sum(count for (count,) in counts))
+        if samples == 0:
+            raise ValueError(NO_SAMPLES)
         return cls(left, batches, step, found.results, samples, ranks, temperature)
 
     def loss(self) -> float:

@@ -17,6 +17,8 @@ from axformer_lightning.criteria import correct, not_turned_wrong, not_worse
 from axformer_lightning.replay.ranks import Ranks
 from axformer_lightning.scoring import Scored
 
+NO_SAMPLES = "Expected a search set of at least one sample with a label, got none. Pass batches with labelled samples."
+
 
 @dataclass(frozen=True)
 class Score:
@@ -139,9 +141,7 @@ class Meter:
                 if ends(parts):
                     return Score(None, num_not_worse(parts), samples(parts)), parts
         if samples(parts) == 0:
-            raise ValueError(
-                "Expected a search set of at least one sample, got an empty one. Pass batches with samples."
-            )
+            raise ValueError(NO_SAMPLES)
         value = _less_is_better(self.metric, self.ranks)
         return Score(total_loss(parts) / samples(parts), num_not_worse(parts), samples(parts), value), parts
 
@@ -153,7 +153,7 @@ class Meter:
         loss, votes, zero = numbers.tolist()
         if zero != 0:
             return Part(not_finite=loss_N[~loss_N.isfinite()][0].item())
-        if self.metric is not None:
+        if self.metric is not None and len(loss_N):  # many metrics refuse to be told nothing
             self.metric.update(scored.preds, scored.target)
         return Part(loss, votes, len(loss_N))
 

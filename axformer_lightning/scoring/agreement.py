@@ -50,7 +50,7 @@ def check_agreement(module: nn.Module, batches: Iterable[Any], problem_type: str
             scored = step_of(module, problem_type)(copy.deepcopy(batch))
             _check_finite(scored)
             found.append(scored)
-            if isinstance(scored, WithLogits):
+            if isinstance(scored, WithLogits) and scored.mean.isfinite():  # no number where nothing has a label
                 remark = _compare(module, batch, scored)
             if sum(len(one.loss_N) for one in found) >= ENOUGH or not isinstance(scored, WithLogits):
                 break

@@ -19,6 +19,7 @@ from axformer_lightning.scoring.batches import (
     to_device,
 )
 from axformer_lightning.scoring.context import as_is
+from axformer_lightning.scoring.logits import WithLogits
 from axformer_lightning.scoring.names import SAMPLE_IDS
 from axformer_lightning.scoring.steps import scored_through, step_of
 
@@ -154,16 +155,21 @@ def _change(module: nn.Module, batches: Sequence[Batch], pad_token_id: int, prob
 
     def losses(batch: Batch) -> tuple[list[int], Tensor]:
         given = {name: value for name, value in batch.items() if name != POSITION}
-        return list(dict.fromkeys(batch[POSITION].tolist())), step(to_device(given, device)).loss_N.double()
+        scored, positions = step(to_device(given, device)), batch[POSITION]
+        if isinstance(scored, WithLogits):
+            positions = positions[scored.counted.to(positions.device)]
+        return list(dict.fromkeys(positions.tolist())), scored.loss_N.double()
 
     with as_is(module):
         try:
-            own_N = torch.cat([losses(batch)[1] for batch in marked])
+            own = [losses(batch) for batch in marked]
         except Exception:  # the search, which scores them all, says what is wrong
             return None
         (together,) = batches_by_length(marked, ENDLESS, pad_token_id)
         order, loss_N = losses(together)
+    at = {position: row for row, position in enumerate(position for positions, _ in own for position in positions)}
+    own_N = torch.cat([loss_N for _, loss_N in own])[[at[position] for position in order]]
     halves = {torch.float16, torch.bfloat16} & {parameter.dtype for parameter in module.parameters()}
     rounding = HALF_ROUNDING if halves or torch.is_autocast_enabled(device.type) else ROUNDING
-    change_N = (loss_N - own_N[order]).abs()
-    return None if (change_N <= rounding * (1 + own_N[order].abs())).all() else float(change_N.max())
+    change_N = (loss_N - own_N).abs()
+    return None if (change_N <= rounding * (1 + own_N.abs())).all() else float(change_N.max())

@@ -36,6 +36,7 @@ class WithLogits(Scored):
         labels: of the batch.
         loss: which loss it is, in words.
         mean: what a module that averages over all rows, or over all labelled tokens, would return.
+        counted: which rows of the batch have a label; all else is of these alone.
 
     Example:
         >>> score_logits(torch.tensor([1.0, 2.0]), {"labels": torch.tensor([1.0, 4.0])}).loss
@@ -46,12 +47,13 @@ class WithLogits(Scored):
     labels: Any
     loss: str
     mean: Tensor
+    counted: Tensor
 
     @classmethod
-    def of(cls, scored: Scored, logits: Any, labels: Any, loss: str, mean: Tensor) -> "WithLogits":
+    def of(cls, scored: Scored, logits: Any, labels: Any, loss: str, mean: Tensor, counted: Tensor) -> "WithLogits":
         """Return what was scored, with what it was made from."""
         made = cls(*scored)
-        made.logits, made.labels, made.loss, made.mean = logits, labels, loss, mean
+        made.logits, made.labels, made.loss, made.mean, made.counted = logits, labels, loss, mean, counted
         return made
 
 
@@ -65,6 +67,9 @@ def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None
     | (N, L) | floats (N, L) | multi-label, or regression by ``problem_type`` | mean over the labels |
     | (N, T, L) | integers (N, T) | token classification | mean cross-entropy over the labelled tokens |
     | start and end, (N, T) each | `start_positions`, `end_positions` (N,), (N, 1) | question answering | mean of both |
+
+    As in torch and transformers a class of -100 stands for none: such a row, or a row of tokens that all have it, is
+    left out, of predictions and targets, too.
 
     If the batch has an entry `sample_ids`, rows with the same number are one sample (the windows of a question), and
     its loss is their mean; there is still one prediction and one target per row.
@@ -83,13 +88,17 @@ def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None
     """
     if isinstance(logits, tuple):
         scored, loss, mean = _score_spans(logits[0], logits[1], batch)
-        labels = None
+        labels, counted_W = None, torch.ones_like(scored.loss_N, dtype=torch.bool)
     else:
         labels = labels_of(batch)
+        counted_W = _counted(logits, labels)
+        if not counted_W.all():
+            logits, labels = logits[counted_W], labels[counted_W]
         scored, loss, mean = _score_rows(logits.float(), labels, problem_type)
-    if batch.get(SAMPLE_IDS) is not None:
-        scored = scored._replace(loss_N=per_sample(scored.loss_N, batch[SAMPLE_IDS]))
-    return WithLogits.of(scored, logits, labels, loss, mean)
+    if (ids_W := batch.get(SAMPLE_IDS)) is not None:
+        ids_W = ids_W[counted_W] if ids_W.shape == counted_W.shape else ids_W  # others are refused
+        scored = scored._replace(loss_N=per_sample(scored.loss_N, ids_W))
+    return WithLogits.of(scored, logits, labels, loss, mean, counted_W)
 
 
 def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
@@ -121,6 +130,14 @@ def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
 
 
 Found = tuple[Scored, str, Tensor]  # the scores, which loss it is, and the mean as a module would take it
+
+
+def _counted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Tell which rows have a label: where labels are classes, of the row or of its tokens, one that is not -100."""
+    of_classes = not labels.is_floating_point() and logits.shape[1:] not in ((), (1,))
+    if not of_classes or labels.dim() == 0 or len(labels) != len(logits):
+        return torch.ones(logits.shape[:1], dtype=torch.bool, device=logits.device)
+    return (labels != IGNORED_LABEL).reshape(len(labels), -1).any(1)
 
 
 def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Found:

@@ -1,6 +1,7 @@
 """Models that are made smaller by a ratio, without training."""
 
 import copy
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -289,3 +290,32 @@ def test_processes_with_unequal_shares_give_up_a_choice_together(model, batches,
     one, other = in_two_processes(work, monkeypatch)
     assert one == other
     assert len(LENGTHS) // 3 <= one.samples < len(LENGTHS)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_samples_without_a_label_do_not_count(model, batches):
+    unlabelled = [{**batch, "labels": torch.full_like(batch["labels"], -100)} for batch in batches]
+    both = [*unlabelled, *batches]
+    small = shrink(model, both, encoder_size_ratio=2, effort=QUICK)
+    assert count_encoder_parameters(model) >= 2 * count_encoder_parameters(small)
+    with scoring(model, model):
+        moments = measure_moments(model, model, batches)
+        some, all_ = (Probe.of(model, model, given, moments) for given in (both, batches))
+        assert some.samples == len(LENGTHS)
+        assert some.temperature == pytest.approx(all_.temperature)
+        assert some.loss() == pytest.approx(all_.loss())
+    with pytest.raises(ValueError, match="search set of at least one sample with a label, got none"):
+        shrink(model, unlabelled, encoder_size_ratio=2, effort=QUICK)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize("part", ["output.dense.bias", "intermediate.dense.weight"])
+def test_what_could_not_be_cut_or_repaired_is_refused_before_anything_is_measured(model, batches, part, monkeypatch):
+    path, _, own = part.rpartition(".")
+    first, _, last = (layer.get_submodule(path) for layer in model.bert.encoder.layer)
+    setattr(last, own, getattr(first, own))
+    monkeypatch.setattr(sys.modules[shrink_.__module__], "measure_moments", None)
+    with pytest.raises(ValueError, match=rf"its own at 'bert.encoder.layer.2.{part}'.*Untie"):
+        list(shrink_(model, model, batches, Budget({"encoder_size_ratio": 2}, QUICK)))

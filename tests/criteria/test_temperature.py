@@ -55,6 +55,20 @@ def test_logits_that_tell_no_class_from_another_are_left_alone():
     assert fit_temperature(torch.tensor([[2.0, 2.0], [-1.0, -1.0]]), torch.tensor([0, 1])) == 1.0
 
 
+def test_samples_without_a_class_do_not_count():
+    logits_NC, labels_N = samples(3)
+    without = labels_N.clone()
+    without[::3] = -100
+    real = without != -100
+    assert fit_temperature(logits_NC, without) == fit_temperature(logits_NC[real], labels_N[real])
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_the_logits_do_not_have_is_refused(label):
+    with pytest.raises(ValueError, match=f"Expected labels of 0 to 2, or -100 for none, got {label}"):
+        fit_temperature(torch.randn(2, 3), torch.tensor([0, label]))
+
+
 @pytest.mark.parametrize(
     ("logits", "labels"),
     [
@@ -62,8 +76,9 @@ def test_logits_that_tell_no_class_from_another_are_left_alone():
         (torch.zeros(2, 3), torch.tensor([0])),
         (torch.zeros(2, 3), torch.zeros(2)),
         (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)),
+        (torch.zeros(2, 3), torch.full((2,), -100)),
     ],
-    ids=["one dimension", "too few labels", "numbers", "no samples"],
+    ids=["one dimension", "too few labels", "numbers", "no samples", "no classes"],
 )
 def test_logits_and_labels_that_do_not_go_together_are_refused(logits, labels):
     with pytest.raises(ValueError, match=r"Expected logits of shape \(N, C\) and N integer labels, got"):

@@ -247,3 +247,11 @@ def test_a_module_that_agrees_runs_twice_for_the_first_batch_and_never_again(tin
     module.encoder.register_forward_hook(lambda *_: runs.append(1))
     check_agreement(module, [tiny.batch((9,) * 16, seed=seed) for seed in range(3)])
     assert len(runs) == 2
+
+
+def test_a_module_learns_by_what_has_a_label(tiny):
+    module = Learns(tiny.model("bert", auto=AutoModel), nn.CrossEntropyLoss())
+    batches = [tiny.batch((5, 7, 4, 9), seed=seed) for seed in range(3)]
+    batches[0]["labels"][:] = -100  # of which the module says that its loss is no number
+    batches[1]["labels"][1:3] = -100
+    assert [len(scored.loss_N) for scored in check_agreement(module, batches)] == [0, 2, 4]

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from axformer_lightning.scoring import per_sample, score_logits
 
@@ -61,3 +62,41 @@ def test_labels_under_two_names_are_refused_with_both():
     labels = torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"exactly one of the names .*, got label and y among"):
         score_logits(torch.randn(2, 3), {"y": labels, "label": labels})
+
+
+UNLABELLED = torch.tensor([0, -100, 2, 1, -100])
+
+
+@pytest.mark.parametrize("labels", [UNLABELLED, UNLABELLED[:, None]], ids=["labels", "column"])
+def test_a_sample_without_a_class_does_not_count(labels):
+    logits, real = torch.randn(5, 3), torch.tensor([0, 2, 3])
+    found, expected = score_logits(logits, {"labels": labels}), score_logits(logits[real], {"labels": labels[real]})
+    torch.testing.assert_close(tuple(found), tuple(expected))
+    torch.testing.assert_close(found.mean, functional.cross_entropy(logits, UNLABELLED))
+    assert torch.equal(found.logits, logits[real])
+    assert found.counted.tolist() == [True, False, True, True, False]
+    assert expected.counted.all()
+
+
+def test_a_sample_without_any_labelled_token_does_not_count():
+    logits, labels = torch.randn(3, 4, 5), torch.tensor([[1, -100, 3, 4], [-100] * 4, [-100, 0, -100, -100]])
+    found = score_logits(logits, {"labels": labels})
+    torch.testing.assert_close(tuple(found), tuple(score_logits(logits[[0, 2]], {"labels": labels[[0, 2]]})))
+    torch.testing.assert_close(found.mean, functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+
+
+def test_a_row_without_a_class_is_no_row_of_its_sample():
+    logits, ids = torch.randn(5, 3), torch.tensor([7, 7, 8, 7, 9])
+    found = score_logits(logits, {"labels": UNLABELLED, "sample_ids": ids})
+    rows = functional.cross_entropy(logits, UNLABELLED, reduction="none")
+    torch.testing.assert_close(found.loss_N, torch.stack([rows[[0, 3]].mean(), rows[2]]))
+
+
+def test_a_number_may_be_minus_a_hundred():
+    found = score_logits(torch.zeros(2, 1), {"labels": torch.tensor([-100, 1])})
+    assert found.loss_N.tolist() == [10000.0, 1.0]
+
+
+def test_a_batch_in_which_nothing_counts_has_no_losses():
+    found = score_logits(torch.randn(2, 3), {"labels": torch.tensor([-100, -100])})
+    assert [len(part) for part in found] == [0, 0, 0]

@@ -566,3 +566,37 @@ def test_a_removed_block_costs_no_work(model, search_set):
 def test_groups_of_unequal_size_are_reported(model, search_set, caplog):
     find_plan(model, [search_set], **SMALL)
     assert "5 neuron groups do not divide the intermediate size 48: the first 3 groups" in caplog.text
+
+
+@pytest.fixture
+def half_labelled(search_set):
+    """A search set of which every other sample, and one whole batch, has no label; and what has one alone."""
+    labels = search_set["labels"].clone()
+    labels[::2] = labels[:5] = -100
+    batches = [
+        {name: value[at : at + 5] for name, value in (search_set | {"labels": labels}).items()}
+        for at in range(0, NUM, 5)
+    ]
+    real = labels != -100
+    return batches, {name: value[real] for name, value in search_set.items()}
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("options", [{}, {"vote": "prediction"}, {"criterion": MulticlassAccuracy(3)}], ids=str)
+def test_samples_without_a_label_do_not_count(model, half_labelled, options):
+    batches, real = half_labelled
+    found, expected = (find_plan(model, given, **SMALL, full_scores=True, **options) for given in (batches, [real]))
+    assert found.decisions[0].samples_seen == len(real["labels"])
+    assert tried(found) == tried(expected)
+    for one, other in zip(found.decisions, expected.decisions, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+        assert one.share_not_worse == other.share_not_worse
+
+
+@pytest.mark.one_family
+def test_samples_without_a_label_do_not_count_in_batches_that_stay(model, half_labelled):
+    batches, real = half_labelled
+    settings = SearchSettings(pruning=Pruning(4), rule=Rule(criterion="metric", metric=MulticlassAccuracy(3)))
+    plan, _ = search_plan(model, model, batches, settings)
+    assert plan.decisions[0].samples_seen == len(real["labels"])
+    assert tried(plan) == tried(search_plan(model, model, [real], settings)[0])
