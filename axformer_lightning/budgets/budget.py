@@ -138,3 +138,17 @@ class Budget:
     def needs_latencies(self) -> bool:
         """Whether a target is a time."""
         return any(name in self.asked for name in TIMES)
+
+    @property
+    def measures_times(self) -> bool:
+        """Whether times have to be measured, which needs a model of which nothing was cut."""
+        return self.needs_latencies and self.options.get("latency_table") is None
+
+    def check_processes(self, number: int) -> None:
+        """Refuse a floor of the metric where several processes share the search set.
+
+        Raises:
+            ValueError: if there are several and a floor.
+        """
+        if self.options.get("metric_floor") is not None and number > 1:
+            raise ValueError(f"Expected one process with `metric_floor`, got {number}. Set `devices=1`.")

@@ -89,8 +89,7 @@ def split_floor(
     most_lost, metric = budget.options.get("metric_floor"), budget.options.get("metric")
     if most_lost is None or metric is None:
         return batches, None
-    if ranks.size > 1:
-        raise ValueError(f"Expected one process with `metric_floor`, got {ranks.size}. Set `devices=1`.")
+    budget.check_processes(ranks.size)
     score, device = step_of(module, getattr(transformer.config, "problem_type", None)), transformer.device
     with scoring(module, transformer):
         floor = Floor.of(metric, most_lost, batches[::3], lambda batch: score(to_device(batch, device)))

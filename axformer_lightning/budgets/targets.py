@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import layers_left
+from axformer_lightning.anatomy import anatomy_of, layers_left
 from axformer_lightning.budgets.budget import NO_TARGETS, RATIOS, TIMES, Budget
 from axformer_lightning.budgets.widths import Widths, widths_of
 from axformer_lightning.costs import LatencyTable, Sizes, block_cost, num_positions, rest_cost, sizes_of
@@ -83,7 +83,8 @@ def targets_of(model: PreTrainedModel, budget: Budget, ranks: Ranks = ALONE) -> 
     asked, settings = budget.asked, budget.settings
     sizes = sizes_of(model)
     now = widths_of(sizes.anatomy, layers_left(model))
-    measures = settings["latency_table"] is None and budget.needs_latencies
+    measures = budget.measures_times
+    check_can_measure(model, budget)
     if ("macs_ratio" in asked or measures) and not 1 <= settings["tokens"] <= num_positions(model):
         raise ValueError(f"Expected `tokens` to be 1 to {num_positions(model)}, got {settings['tokens']}.")
     if not asked:
@@ -92,6 +93,21 @@ def targets_of(model: PreTrainedModel, budget: Budget, ranks: Ranks = ALONE) -> 
         batch = {"batch_size": settings["batch_size"], "tokens": settings["tokens"]}
         settings["latency_table"] = _of_the_first(measure_latency(model, **batch), ranks)
     return tuple(_target(name, value, _costs_of(name, model, sizes, settings), now) for name, value in asked.items())
+
+
+def check_can_measure(model: PreTrainedModel, budget: Budget) -> None:
+    """Refuse times that would have to be measured of a model that is cut already.
+
+    Raises:
+        ValueError: if it is, and the budget has no latency table.
+    """
+    if budget.measures_times and layers_left(model) != anatomy_of(model).dense_layers():
+        asked = " and ".join(f"`{name}`" for name in budget.asked if name in TIMES)
+        raise ValueError(
+            f"Expected a latency table with {asked} for a model that is cut already, got none: times are measured of a"
+            " model of which nothing was cut. Measure that one: `latency_table=measure_latency(model)`"
+            " (axformer_lightning.timing)."
+        )
 
 
 def _of_the_first(table: LatencyTable, ranks: Ranks) -> LatencyTable:

@@ -22,7 +22,7 @@ from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
 from axformer_lightning.callbacks.monitors import hold_monitors, release_monitors, restart_monitors
 from axformer_lightning.callbacks.round import run_round
-from axformer_lightning.callbacks.schedule import ScheduledCallback, check_int8_is_last, check_schedule
+from axformer_lightning.callbacks.schedule import ScheduledCallback, check_budgets, check_int8_is_last, check_schedule
 from axformer_lightning.callbacks.search_set import SearchSet, readable_again, search_set
 from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
@@ -90,6 +90,7 @@ class SearchCallback(ScheduledCallback):
         working = self._working(trainer)
         if working[-1] is self:  # all others have been set up by now
             check_int8_is_last(working, trainer)
+            check_budgets(working, trainer)
         try:
             check_module(pl_module, self.model, self._steps(trainer))
         except ValueError:

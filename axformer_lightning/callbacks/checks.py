@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.budgets import Budget, targets_of
 from axformer_lightning.budgets.budget import TIMES
+from axformer_lightning.budgets.targets import check_can_measure
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
@@ -169,9 +170,11 @@ def check_reachable(transformer: PreTrainedModel, budget: Budget) -> None:
     Rounds before it only raise the share of what stays, so what is out of reach now will be so then.
 
     Raises:
-        ValueError: if a target cannot be reached, or the latency table is of another model.
+        ValueError: if a target cannot be reached, the latency table is of another model, or times would have to be
+            measured of a model that is cut already.
         FileNotFoundError: if there is no such table.
     """
+    check_can_measure(transformer, budget)
     unknown = TIMES if budget.settings["latency_table"] is None else ()
     if budget.asked.keys() - {*unknown}:
         options: Any = {name: value for name, value in budget.options.items() if name not in unknown}

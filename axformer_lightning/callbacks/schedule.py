@@ -1,12 +1,13 @@
 """When rounds are due, and schedules that are refused before anything trains."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import lightning as L
 
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.basics import check_type
 from axformer_lightning.budgets import Budget
+from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.search import Int8, Pruning
 
 
@@ -90,3 +91,33 @@ def check_int8_is_last(callbacks: Iterable[ScheduledCallback], trainer: L.Traine
                 f" epoch {epoch} after one of int8 in epoch {int8}. Give Int8Callback a later `first_epoch=`, or the"
                 " other fewer `rounds=`."
             )
+
+
+def check_budgets(callbacks: Sequence[ScheduledCallback], trainer: L.Trainer) -> None:
+    """Refuse budgets that cannot be gone down to by so many processes, or after what is cut before.
+
+    Args:
+        callbacks: those that share a model.
+        trainer: what is asked to fit.
+
+    Raises:
+        ValueError: for a floor with several processes; or for times without a table, which are measured of a model of
+            which nothing was cut, where another round comes first.
+    """
+    due = [(epoch, callback) for callback in callbacks for epoch in callback.epochs_due(trainer)]
+    for last, callback in due:
+        if not isinstance(callback.settings, Budget):
+            continue
+        callback.settings.check_processes(trainer.world_size)
+        for epoch, other in due if callback.settings.measures_times else ():
+            # Int8 is the last step of an epoch, and the budget the last but one.
+            is_before = epoch < last or (
+                epoch == last and other is not callback and not isinstance(other.settings, Int8)
+            )
+            if is_before:
+                asked = " and ".join(f"`{name}`" for name in callback.settings.asked if name in TIMES)
+                raise ValueError(
+                    "Expected times to be measured before anything is cut, got a round of"
+                    f" {type(other).__name__} in epoch {epoch} before one of {type(callback).__name__} with {asked} in"
+                    f" epoch {last}. Give a table: `latency_table=measure_latency(model)` (axformer_lightning.timing)."
+                )

@@ -7,13 +7,20 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from torchmetrics.classification import BinaryAUROC, MultilabelF1Score
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, MultilabelF1Score
 
-from axformer_lightning import AccuracyDrivenPruningCallback, Int8Callback, ShrinkCallback, shrink
-from axformer_lightning.anatomy import layers_left
+from axformer_lightning import (
+    AccuracyDrivenPruningCallback,
+    HardAttentionCallback,
+    Int8Callback,
+    ShrinkCallback,
+    apply_plan_,
+    shrink,
+)
+from axformer_lightning.anatomy import LayerPlan, layers_left
 from axformer_lightning.budgets import Effort
 from axformer_lightning.costs import count_encoder_parameters
-from axformer_lightning.plan import plan_of
+from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.rounds import Cut
 from axformer_lightning.search import SearchCounts
 
@@ -162,7 +169,7 @@ def test_what_is_out_of_reach_is_refused_before_the_first_step(
         module.__class__ = type("Late", (type(module),), {"setup": lambda self, stage: None})
     shrinking = ShrinkCallback(search_dataloader=search_loader, **options)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        fit(module, [AccuracyDrivenPruningCallback(), shrinking, Reached()][not beside :])
+        fit(module, [AccuracyDrivenPruningCallback(first_epoch=1), shrinking, Reached()][not beside :])
 
 
 def test_int8_beside_pruning_that_weights_are_too_narrow_for_is_refused_before_the_first_step(
@@ -180,3 +187,45 @@ def test_a_time_that_nobody_has_measured_is_not_measured_before_training(module,
     monkeypatch.setattr("axformer_lightning.budgets.targets.measure_latency", measured)
     with pytest.raises(AssertionError, match="trains"):
         fit(module, [ShrinkCallback(speedup=2.0, search_dataloader=search_loader), Reached()])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["setup", "after the module's own setup"])
+def test_times_of_a_model_that_is_cut_already_are_refused_before_the_first_step(module, fit, search_loader, late):
+    plan = Plan("bert", 2, 4, 48, (LayerPlan("removed"), LayerPlan()))
+    apply_plan_(module.anything, plan)
+    if late:
+        module.__class__ = type("Late", (type(module),), {"setup": lambda self, stage: None})
+    with pytest.raises(ValueError, match="`speedup` for a model that is cut already, got none"):
+        fit(module, [ShrinkCallback(speedup=2.0, search_dataloader=search_loader), Reached()])
+
+
+@pytest.mark.parametrize(
+    ("options", "others", "words"),
+    [
+        ({"rounds": 2}, [], "ShrinkCallback in epoch 0 before one of ShrinkCallback with `speedup` in epoch 1"),
+        ({}, [AccuracyDrivenPruningCallback], "AccuracyDrivenPruningCallback in epoch 0 before one of ShrinkCallback"),
+        ({"first_epoch": 1}, [HardAttentionCallback], "HardAttentionCallback in epoch 0 before one of ShrinkCallback"),
+    ],
+    ids=["two rounds", "beside pruning", "after hard attention"],
+)
+def test_times_that_would_be_measured_after_a_cut_are_refused_before_the_first_step(
+    module, fit, search_loader, options, others, words
+):
+    shrinking = ShrinkCallback(speedup=2.0, search_dataloader=search_loader, **options)
+    with pytest.raises(ValueError, match=words):
+        fit(module, [shrinking, *(other() for other in others), Reached()])
+
+
+def test_times_that_are_measured_before_any_cut_are_taken(module, fit, search_loader):
+    shrinking = ShrinkCallback(speedup=2.0, search_dataloader=search_loader)
+    later = [AccuracyDrivenPruningCallback(first_epoch=1), Int8Callback(first_epoch=1)]
+    with pytest.raises(AssertionError, match="trains"):
+        fit(module, [shrinking, *later, Reached()])
+
+
+def test_a_floor_with_several_processes_is_refused_before_the_first_step(module, fit, search_loader, monkeypatch):
+    monkeypatch.setattr(L.Trainer, "world_size", property(lambda trainer: 2))
+    options = {"metric_floor": 0.1, "metric": BinaryAccuracy(), "search_dataloader": search_loader}
+    with pytest.raises(ValueError, match="Expected one process with `metric_floor`, got 2") as refused:
+        fit(module, [ShrinkCallback(**options), Reached()])
+    assert "setup" in {entry.name for entry in refused.traceback}
