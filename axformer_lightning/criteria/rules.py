@@ -22,14 +22,14 @@ class Rule:
             ``[0, 1)``, 0 switches the vote off.
         tolerance: how far the totals may fall behind the fine-tuned model: as a share of its mean loss, and as an
             absolute drop of its metric. With 0 every accepted step has to be a gain.
-        metric: the task metric that the criterion uses, if it uses one.
+        metric: the task metric that the criterion uses; beside one that uses none it is measured, and decides nothing.
         vote: when a sample counts as worse: ``"loss"``, if its loss is higher than with the fine-tuned model;
             ``"prediction"``, if the fine-tuned model's prediction is right and the candidate's is wrong.
         criterion: what has to improve, a key of :data:`~axformer_lightning.criteria.CRITERIA`.
 
     Raises:
         ValueError: if ``majority`` or ``tolerance`` is out of range, the metric has no direction, there is no such
-            vote or criterion, or the criterion and the ``metric`` do not go together.
+            vote or criterion, or the criterion uses a metric and there is none.
 
     Example:
         >>> Rule(majority=1)
@@ -47,6 +47,11 @@ class Rule:
     def clauses(self) -> tuple[Clause, ...]:
         """The conditions on a candidate's totals, all of which have to hold."""
         return CRITERIA[self.criterion]
+
+    @property
+    def goes_by_metric(self) -> bool:
+        """Whether a condition is on the metric."""
+        return any(clause.total == "metric" for clause in self.clauses)
 
     @property
     def loss_clause(self) -> Clause | None:
@@ -84,10 +89,8 @@ class Rule:
             raise ValueError(f"Expected `vote` to be 'loss' or 'prediction', got {self.vote!r}.")
         if self.criterion not in CRITERIA:
             raise ValueError(f"Expected `criterion` to be one of {list(CRITERIA)}, got {self.criterion!r}.")
-        needs_metric = any(clause.total == "metric" for clause in self.clauses)
-        if needs_metric != (self.metric is not None):
-            wanted, got = ("a metric", "none") if needs_metric else ("no metric", type(self.metric).__name__)
-            raise ValueError(f"Expected {wanted} with criterion={self.criterion!r}, got {got}. Change one of the two.")
+        if self.goes_by_metric and self.metric is None:
+            raise ValueError(f"Expected a metric with criterion={self.criterion!r}, got none. Change one of the two.")
 
 
 def make_rule(
@@ -103,7 +106,7 @@ def make_rule(
         criterion: ``"loss"``, ``"metric"``, ``"loss_and_metric"`` (the loss gains and the metric is not worse), or
             the metric itself.
         metric: the metric for ``"metric"`` and ``"loss_and_metric"``; for the latter by default
-            :class:`~axformer_lightning.criteria.LabelAccuracy`.
+            :class:`~axformer_lightning.criteria.LabelAccuracy`. With ``"loss"`` it is only measured.
         majority: see :class:`Rule`.
         tolerance: see :class:`Rule`.
         vote: see :class:`Rule`.
@@ -122,7 +125,7 @@ def make_rule(
         raise ValueError(f"Expected `criterion` to be {names} or a torchmetrics.Metric, got {criterion!r}.")
     totals = {clause.total for clause in CRITERIA[criterion]}
     if "metric" not in totals:
-        return Rule(majority, tolerance, None, vote, criterion)
+        return Rule(majority, tolerance, metric, vote, criterion)
     if metric is None and "loss" not in totals:
         raise ValueError(
             f"Expected a metric to decide by with criterion={criterion!r}, got none. Pass"

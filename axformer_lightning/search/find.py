@@ -180,7 +180,7 @@ def search(
             settings.hard_attention.k,
             baseline.longest,
         )
-    if ranks.rank == 0 and settings.rule.metric is not None and _stands_still(baseline.score, outcome):
+    if ranks.rank == 0 and settings.rule.goes_by_metric and _stands_still(baseline.score, outcome):
         logger.warning(
             "%s was %.6g with every candidate, so it has guarded nothing: predictions and targets are not of the kind"
             " that it takes. Pass another `metric=`, or a module whose `axformer_step` returns some that are.",

@@ -24,7 +24,8 @@ class SearchOptions(TypedDict, total=False):
         criterion: what has to get better: ``"loss"``, the mean loss; ``"metric"``; ``"loss_and_metric"``, the mean
             loss while the metric does not fall; or a torchmetrics metric.
         metric: the metric that ``"metric"`` and ``"loss_and_metric"`` stand for; by default
-            :class:`~axformer_lightning.criteria.LabelAccuracy`.
+            :class:`~axformer_lightning.criteria.LabelAccuracy`. With ``"loss"`` it decides nothing, and is measured and
+            reported with every decision; with a metric as criterion that one stands in its place.
         majority: the share of samples of which strictly more must be not worse; 0 switches the vote off.
         tolerance: how far the total may fall behind the fine-tuned model: a share of the mean loss, an absolute drop
             of the metric.

@@ -284,9 +284,11 @@ def test_a_criterion_about_a_metric_needs_a_metric(criterion):
         Rule(criterion=criterion)
 
 
-def test_a_metric_that_nothing_asks_for_is_refused():
-    with pytest.raises(ValueError, match="Expected no metric with criterion='loss', got MulticlassAccuracy"):
-        Rule(metric=ACCURACY)
+def test_a_metric_may_be_measured_beside_a_criterion_that_does_not_ask_for_it():
+    base, worse = SimpleNamespace(loss=1.0, metric=-0.8), SimpleNamespace(loss=0.9, metric=-0.1)
+    assert Rule(metric=ACCURACY).gains(worse, base, base)
+    assert not Rule(metric=ACCURACY).goes_by_metric
+    assert Rule(metric=ACCURACY, criterion="loss_and_metric").goes_by_metric
 
 
 def test_a_criterion_that_does_not_exist_is_refused_by_the_rule():
@@ -306,7 +308,8 @@ def test_a_row_is_a_new_rule(monkeypatch):
 
 def test_the_four_ways_to_name_a_criterion():
     accuracy, error = MulticlassAccuracy(3), MeanSquaredError()
-    assert make_rule("loss", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, None)
+    assert make_rule("loss", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, accuracy)
+    assert make_rule("loss", None, 0.25, 0.5) == Rule(0.25, 0.5, None)
     assert make_rule("metric", accuracy, 0.25, 0.5).metric is accuracy
     assert make_rule(error, accuracy, 0.25, 0.5).metric is error
     assert make_rule("loss_and_metric", accuracy, 0.25, 0.5) == Rule(0.25, 0.5, accuracy, criterion="loss_and_metric")

@@ -1,6 +1,7 @@
 """Other orders, several sweeps, other votes, and the statistical stop, on models."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,6 +169,27 @@ def test_loss_and_metric_have_to_agree(model, batches):
     assert find_plan(model, batches, criterion="loss_and_metric", **settings).layers == plan.layers
     loss_alone = find_plan(model, batches, full_scores=True, **settings)
     assert len(accepted) <= len([d for d in loss_alone.decisions if d.accepted])
+
+
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_metric_beside_the_loss_alone_is_measured_and_decides_nothing(model, batches, caplog):
+    settings = {"hard_attention_k": None, "majority": 0, "neuron_groups": 5, "batch_tokens": 24, "full_scores": True}
+    metric = MulticlassAccuracy(3, average="micro")
+    plan, alone = (find_plan(model, batches, criterion="loss", metric=given, **settings) for given in (metric, None))
+    assert [replace(d, metric=None, metric_before=None) for d in plan.decisions] == list(alone.decisions)
+    assert plan.layers == alone.layers
+    assert plan.decisions[0].metric_before == pytest.approx(right(model, batches).double().mean().item())
+    assert len({d.metric for d in plan.decisions}) > 1
+    find_plan(model, batches, criterion="loss", metric=Zero(), **settings)
+    assert "guarded nothing" not in caplog.text
+
+
+class Zero(MulticlassAccuracy):
+    def __init__(self):
+        super().__init__(3)
+
+    def compute(self):
+        return 0 * super().compute()
 
 
 @pytest.mark.parametrize("family", ["bert"])
