@@ -35,6 +35,9 @@ def check_results(data: Any) -> None:
     if not names or names != others:
         raise ValueError(f"Expected axformer.metrics to hold the metrics of baseline, {names}, got {others}.")
     _numbers(_given(results, "search", {}), "search")
+    for name, part in _mapping(_given(results, "models", {}), "models").items():
+        timed = _given(_mapping(part, f"models.{name}"), "latency_ms", {})
+        _numbers(timed, f"models.{name}.latency_ms", above=0)
 
 
 def check_points(data: Any) -> None:

@@ -212,7 +212,7 @@ def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Ma
     if len(made) > 1:
         *labels, label = [f"{x:g}x" for x in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
         for point, own in zip(made[:-1], labels, strict=True):
-            timed = results.get("models", {}).get(point["artifact"], {})
+            timed = (results.get("models") or {}).get(point["artifact"], {})
             costs = {"encoder": point["encoder_size"], "file": point["file_size"]}
             costs["latency_ms"] = timed.get("latency_ms", {})
             yield Model(own, directory / point["artifact"], point["metrics"], costs)

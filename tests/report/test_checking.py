@@ -5,44 +5,56 @@ import random
 
 import numpy as np
 import pytest
+import yaml
 
 from axformer_lightning.report import page
 from axformer_lightning.report.records import read_records
-from tests.report.runs import write_run
+from tests.report.runs import write_json, write_run
 
-FILES = ["results.json", "environment.json", "damage.json", "state.json", "pareto.json", ".resume/run.json"]
-OTHERS = {
-    "state.json": {"state": "done", "reason": "x"},
-    "pareto.json": [{"encoder_size": 0.5, "file_size": 0.5, "metrics": {"accuracy": 0.8}, "artifact": "model"}] * 2,
-}
-VALUES = [None, "text", -1, 0, [], {}, float("nan"), 1e300]
+FILES = [
+    "results.json", "environment.json", "damage.json", "state.json", "pareto.json", "plan.json", ".resume/run.json",
+    ".hydra/config.yaml", ".hydra/overrides.yaml",
+]  # fmt: skip
+POINT = {"encoder_size": 0.5, "file_size": 0.5, "metrics": {"accuracy": 0.8}}
+POINTS = [{**POINT, "artifact": name} for name in ("finetuned", "model-2x", "model")]
+MODELS = {"model-2x": {"metrics": {"accuracy": 0.8}, "parameters": 2000, "latency_ms": {"batch1": 1.5}}}
+GONE = object()
+VALUES = [None, "text", -1, 0, [], {}, float("nan"), 1e300, GONE]
 
 
-def broken(value, rng):
-    """Return a value with one entry replaced or left out, and where."""
-    places = []
+def places(value, above=()):
+    """Yield where each entry is, of the first of a list and of all of a mapping."""
+    for key in [0][: len(value)] if isinstance(value, list) else value if isinstance(value, dict) else ():
+        yield (*above, key)
+        yield from places(value[key], (*above, key))
 
-    def walk(inner, place):
-        places.append(place)
-        for key in range(len(inner)) if isinstance(inner, list) else inner if isinstance(inner, dict) else ():
-            walk(inner[key], [*place, key])
 
-    walk(value, [])
-    *above, last = rng.choice(places[1:])
-    inner = value
+def broken(text, place, new):
+    """Return a file with one entry replaced, or left out; JSON is YAML, too."""
+    value = inner = yaml.safe_load(text)
+    *above, last = place
     for key in above:
         inner = inner[key]
-    if isinstance(inner, dict) and rng.random() < 0.3:
+    if new is GONE:
         del inner[last]
     else:
-        inner[last] = rng.choice(VALUES)
-    return value, [*above, last]
+        inner[last] = new
+    return json.dumps(value)
 
 
 @pytest.fixture
 def runs(tmp_path):
     for seed in range(2):
-        write_run(tmp_path / str(seed), "tolerance=0", seed=seed)
+        directory = tmp_path / str(seed)
+        write_run(directory, "tolerance=0", seed=seed)
+        kept = json.loads((directory / ".resume" / "run.json").read_text())
+        kept["configuration"]["pruning"]["ratios"] = [2, 3]
+        results = json.loads((directory / "results.json").read_text())
+        write_json(directory / ".resume" / "run.json", kept)
+        write_json(directory / ".hydra" / "config.yaml", kept["configuration"])
+        write_json(directory / "results.json", {**results, "models": MODELS})
+        write_json(directory / "pareto.json", POINTS)
+        write_json(directory / "state.json", {"state": "done", "reason": "x"})
     return tmp_path
 
 
@@ -50,15 +62,28 @@ def runs(tmp_path):
 @pytest.mark.parametrize("name", FILES)
 def test_one_broken_entry_never_stops_the_report_of_the_others(name, runs, undrawn):
     path, rng = runs / "0" / name, random.Random(0)
-    whole = json.loads(path.read_text()) if path.exists() else OTHERS[name]
-    for _ in range(6):
-        value, where = broken(json.loads(json.dumps(whole)), rng)
-        path.write_text(json.dumps(value))
+    if name == ".hydra/config.yaml":  # which is read where there is no record to resume by
+        (runs / "0" / ".resume" / "run.json").unlink()
+    whole = path.read_text(encoding="utf-8")
+    for place in places(yaml.safe_load(whole)):
+        new = rng.choice(VALUES)
+        path.write_text(broken(whole, place, new))
         try:
             page.write_report(runs)
         except Exception as error:
-            pytest.fail(f"{where} of {name}: {error!r}")
+            pytest.fail(f"{place} of {name}, {'left out' if new is GONE else repr(new)}: {error!r}")
         assert {record.name: record.state for record in read_records(runs)}["1"] == "done"
+
+
+def test_costs_of_models_that_are_none_are_named(runs):
+    path = runs / "0" / "results.json"
+    whole = path.read_text()
+    for place, new in ((("models",), []), (("models", "model-2x"), 1), (("models", "model-2x", "latency_ms"), "x")):
+        path.write_text(broken(whole, place, new))
+        (note,) = read_records(runs)[0].notes
+        assert f"Expected {'.'.join(place)} to be of type dict" in note
+    path.write_text(broken(whole, ("models",), None))
+    assert read_records(runs)[0].is_done
 
 
 @pytest.mark.parametrize(
