@@ -109,10 +109,11 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
 
 def _config_of(pretrained: str, source: str) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(source)
+        config: PretrainedConfig = AutoConfig.from_pretrained(source)
     except ValueError as error:  # a directory of something else, or of a model that transformers does not know
         said = str(error).partition(". ")[0]
         raise ValueError(f"Expected a directory or a hub id with a model, got {pretrained!r}: {said}.") from error
+    return config
 
 
 def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_labels: int) -> None:
