@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import warnings
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import milestones, reporting, shrinking, stages
 from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.configured import (
-    claimed,
+    configuration_of,
     job_configuration,
     keep_configuration,
     loggers_for,
@@ -54,7 +53,7 @@ from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.halting import halting
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.paths import from_where_it_was_given
-from axformer_lightning.runs.resume import RESULTS, Progress
+from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
 from axformer_lightning.runs.state import DONE, Halted, State, read_state, sigterm_raises, telling
@@ -66,10 +65,9 @@ from axformer_lightning.vocabulary import trim_vocabulary_
 
 def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     """Run all stages of one configuration that are not finished, and return what results.json holds."""
-    with claimed(cfg, directory) as progress:
+    with claim(directory, configuration_of(cfg), resume=cfg.resume) as progress:
         if not progress.finished:
-            alone = progress.folder is not None
-            with telling(directory) if alone else nullcontext(progress.on_stage) as progress.on_stage:
+            with telling(directory) as progress.on_stage:
                 check_configuration(cfg)
                 keep_configuration(cfg, directory)
                 run_stages(cfg, directory, progress)
@@ -130,8 +128,6 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         own = {
             "precision": precision if epochs else measuring_precision(precision),
             "max_epochs": epochs,
-            # To share samples among devices, some would be repeated: where nothing is trained, each device takes all.
-            **({} if epochs else {"use_distributed_sampler": False}),
             "logger": loggers_of(cfg.logger, stage, directory) if epochs else False,
         }
         trainer: L.Trainer = instantiate(cfg.trainer, **own, default_root_dir=str(directory))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import transformers
+from torch import distributed
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
@@ -52,6 +53,16 @@ print(json.loads(notes["axformer_lightning"])["labels"], outputs[0])
 | layers with hard attention | {hard} |
 | in int8 | {int8} |
 """
+
+
+def is_written_here() -> bool:
+    """Tell whether this process writes files: of several the first alone, as transformers has it.
+
+    Example:
+        >>> is_written_here()
+        True
+    """
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def complete_artifact(model: PreTrainedModel, directory: Path) -> None:

@@ -34,6 +34,7 @@ from axformer_lightning.artifacts.files import (
     check_is_cut_whole,
     complete_artifact,
     is_of_transformers,
+    is_written_here,
 )
 from axformer_lightning.artifacts.sums import check_sums
 from axformer_lightning.first_token import set_first_token_
@@ -71,6 +72,8 @@ def save_pretrained(
         directory: where to; made if absent, files of the same names are replaced.
         tokenizer: saved beside the model.
 
+    Of several processes (DDP) all may call this; the first writes.
+
     A warning names what is not in the artifact: parameters of the module's own, such as a head; and a model class that
     is not one of transformers, which loading has to be given.
 
@@ -90,6 +93,8 @@ def save_pretrained(
     transformer = find_transformer(model)
     check_is_cut_whole(transformer)
     anatomy_of(transformer)
+    if not is_written_here():
+        return
     _say_what_is_missing(model, transformer)
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)

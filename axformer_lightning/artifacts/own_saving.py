@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.artifacts.files import WEIGHTS_FILE, check_is_cut_whole, complete_artifact
+from axformer_lightning.artifacts.files import WEIGHTS_FILE, check_is_cut_whole, complete_artifact, is_written_here
 from axformer_lightning.int8 import check_can_be_int8, int8_modules, pack
 from axformer_lightning.surgery import KEY, is_as_it_was_built
 
@@ -43,7 +43,7 @@ def save(
     check_can_be_int8(self, layers_left(self))
     packed = pack(weights, int8_modules(self, layers_left(self)))
     plain_save(self, save_directory, is_main_process, state_dict=packed, **kwargs)
-    if is_main_process:
+    if is_main_process and is_written_here():
         if not Path(save_directory, WEIGHTS_FILE).is_file():
             raise ValueError(
                 f"Expected a cut model to be saved as one file {WEIGHTS_FILE!r}, got several or another name in"

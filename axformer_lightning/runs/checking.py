@@ -32,6 +32,12 @@ def check_configuration(cfg: DictConfig) -> None:
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
+    if (devices := instantiate(cfg.trainer, logger=False).world_size) > 1:
+        raise ValueError(
+            f"Expected one device, got {devices}: each would search, cut and save for itself. Set `trainer.devices=1`,"
+            f" and give the others to jobs of a sweep (`-m sweep.jobs={devices}`); in a Trainer of your own the"
+            " callbacks share a search among devices."
+        )
     if OmegaConf.select(cfg, "distillation.copies") and TASKS[cfg.task.name].kind == "question_answering":
         raise ValueError(
             "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
@@ -69,7 +75,3 @@ def _check_budget(cfg: DictConfig) -> None:
             "Expected a task with one prediction per sample with `pruning.metric_floor`, got"
             f" {cfg.task.name!r}. Ask for a size instead: `pruning.encoder_size_ratio=2`."
         )
-    if (floor or measured) and (size := instantiate(cfg.trainer, logger=False).world_size) > 1:
-        asked = "`pruning.metric_floor`" if floor else f"`pruning.{measured[0]}`, as no two measure the same times"
-        instead = "" if floor else ", or give a table: `pruning.latency_table=FILE`"
-        raise ValueError(f"Expected one process with {asked}, got {size}. Set `trainer.devices=1`{instead}.")

@@ -6,7 +6,6 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
 from axformer_lightning.runs.paths import from_where_it_was_given
-from axformer_lightning.runs.resume import Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
@@ -83,22 +81,6 @@ def job_configuration(cfg: DictConfig, directory: Path) -> DictConfig:
         job.resume = True
         job.sweep.dense_dir = cfg.sweep.dense_dir or str(directory.parent / DENSE_DIR)
     return job
-
-
-def claimed(cfg: DictConfig, directory: Path) -> AbstractContextManager[Progress]:
-    """Hold the directory of a run, as :func:`~axformer_lightning.runs.resume.claim` does.
-
-    Raises:
-        ValueError: if a run on several devices is to resume.
-    """
-    alone = instantiate(cfg.trainer, logger=False).world_size == 1
-    if alone:
-        return claim(directory, configuration_of(cfg), resume=cfg.resume)
-    if cfg.resume:
-        raise ValueError(
-            "Expected one device with resume=true, got several. Set trainer.devices=1; jobs of a sweep always resume."
-        )
-    return nullcontext(Progress())
 
 
 def keep_configuration(cfg: DictConfig, directory: Path) -> None:

@@ -37,13 +37,10 @@ class Outputs(L.Callback):
 def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: Path | None) -> dict[str, float]:
     """Return the metrics of a model as it stands on each dev set, and keep its predictions in ``folder``.
 
-    Of several devices each runs over all samples, and the first keeps the predictions: to share samples evenly, some
-    would be repeated, and count twice.
-
     Args:
         module: holds the model.
         data: holds the dev sets.
-        trainer: runs it, without Lightning's distributed sampler.
+        trainer: runs it.
         folder: of the saved model; None keeps no predictions.
 
     Returns:
@@ -52,11 +49,10 @@ def dev_metrics(module: FineTuner, data: TaskData, trainer: L.Trainer, folder: P
     metrics: dict[str, float] = {}
     for suffix in module.task.dev:
         outputs = Outputs()
-        keeps = folder is not None and trainer.is_global_zero
-        trainer.callbacks += [outputs] if keeps else []  # type: ignore[attr-defined]
+        trainer.callbacks += [] if folder is None else [outputs]  # type: ignore[attr-defined]
         (values,) = trainer.test(module, data.dev_dataloader(suffix), verbose=False)
         metrics |= {name + suffix: value for name, value in values.items() if name != "loss"}
-        if folder is not None and keeps:
+        if folder is not None:
             trainer.callbacks.remove(outputs)  # type: ignore[attr-defined]
             outputs.predictions().save(folder, suffix)
     return metrics

@@ -20,15 +20,14 @@ logger = logging.getLogger(__name__)
 def tell(run: Run, what: str, *, tells: bool = True) -> None:
     """Take down what the model is now: metrics on the dev set, encoder parameters and bytes of its file.
 
-    Rows are kept with what a killed run is resumed from; one that was taken down already stays as it is. A run on
-    several devices takes down none.
+    Rows are kept with what a killed run is resumed from; one that was taken down already stays as it is.
 
     Args:
         run: the run.
         what: name of the row, that of the stage that has ended.
         tells: whether anything is taken down.
     """
-    if not tells or run.progress.folder is None:
+    if not tells:
         return
     rows = told(run)
     if what in (row["stage"] for row in rows):
@@ -43,12 +42,11 @@ def tell(run: Run, what: str, *, tells: bool = True) -> None:
 
 def told(run: Run) -> list[dict[str, Any]]:
     """Return the rows so far."""
-    if run.progress.folder is None or not _file(run).is_file():
+    if not _file(run).is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(_file(run).read_text(encoding="utf-8"))
     return rows
 
 
 def _file(run: Run) -> Path:
-    assert run.progress.folder is not None
     return run.progress.folder / FILE

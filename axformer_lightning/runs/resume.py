@@ -39,14 +39,14 @@ class Progress:
     """The finished stages of a run, each on disk before the next begins, and how long each took where it ended.
 
     Args:
-        folder: where they are kept; None keeps nothing.
+        folder: where they are kept.
         finished: whether the run has ended.
         on_stage: is told the name of each stage that begins.
     """
 
     def __init__(
         self,
-        folder: Path | None = None,
+        folder: Path,
         *,
         finished: bool = False,
         on_stage: Callable[[str], None] = lambda stage: None,
@@ -59,7 +59,7 @@ class Progress:
 
     def restore_(self, module: FineTuner) -> None:
         """Put a module as it was loaded, and the random states, to where the last finished stage left them."""
-        if self.folder is None or not (self.folder / "stages.pt").exists():
+        if not (self.folder / "stages.pt").exists():
             return
         state = _load(self.folder / "stages.pt")
         self.done, self.seconds = state["done"], state.get("seconds", {})
@@ -86,41 +86,38 @@ class Progress:
         began = time.monotonic()
         value = do()
         self.seconds[stage] = round(time.monotonic() - began, 3)
-        if self.folder is not None:
-            plan = applied_plan(module.model)
-            state = {
-                "done": {**self.done, stage: value},
-                "seconds": self.seconds,
-                "plan": None if plan is None else plan.to_dict(),
-                "weights": module.state_dict(),
-                "problem_type": module.model.config.problem_type,  # set by the first forward with labels
-                "random": random_states(),
-            }
-            with replacing(self.folder / "stages.pt") as temporary:
-                torch.save(state, temporary)
-            self._forget(stage)
+        plan = applied_plan(module.model)
+        state = {
+            "done": {**self.done, stage: value},
+            "seconds": self.seconds,
+            "plan": None if plan is None else plan.to_dict(),
+            "weights": module.state_dict(),
+            "problem_type": module.model.config.problem_type,  # set by the first forward with labels
+            "random": random_states(),
+        }
+        with replacing(self.folder / "stages.pt") as temporary:
+            torch.save(state, temporary)
+        self._forget(stage)
         self.done[stage] = value
         return value
 
-    def checkpoint(self, stage: str) -> Path | None:
+    def checkpoint(self, stage: str) -> Path:
         """Return where a stage that trains keeps its last epoch."""
-        return None if self.folder is None else self.folder / f"{stage}.ckpt"
+        return self.folder / f"{stage}.ckpt"
 
-    def journal(self, stage: str) -> Path | None:
+    def journal(self, stage: str) -> Path:
         """Return where a stage that searches keeps its trials."""
-        return None if self.folder is None else self.folder / f"{stage}.jsonl"
+        return self.folder / f"{stage}.jsonl"
 
     def finish(self) -> None:
         """Remember that the run has ended, and free the disk."""
-        if self.folder is not None:
-            kept = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            write_atomically(self.folder / "run.json", json.dumps(kept | {"finished": True}, indent=2) + "\n")
-            _clear(self.folder)
+        kept = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        write_atomically(self.folder / "run.json", json.dumps(kept | {"finished": True}, indent=2) + "\n")
+        _clear(self.folder)
 
     def _forget(self, stage: str) -> None:
         for path in (self.checkpoint(stage), self.journal(stage)):
-            if path is not None:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 class LastEpoch(L.Callback):

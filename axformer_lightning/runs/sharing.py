@@ -43,7 +43,7 @@ def fine_tune_once(run: Run, epochs: int, shared: Path | None) -> dict[str, floa
     Returns:
         The dense model's metrics on the dev set.
     """
-    if shared is None or run.progress.folder is None or "finetune" in run.progress.done:
+    if shared is None or "finetune" in run.progress.done:
         return fine_tune(run, epochs)
     shared.mkdir(parents=True, exist_ok=True)
     run.progress.on_stage("wait for the dense model")

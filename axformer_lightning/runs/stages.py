@@ -130,13 +130,11 @@ def _fit(
 ) -> None:
     """Train, from the last epoch that a killed process has finished."""
     checkpoint = run.progress.checkpoint(stage)
-    resumed = checkpoint if checkpoint is not None and checkpoint.exists() else None
+    resumed = checkpoint if checkpoint.exists() else None
     if resumed is not None:  # with logs of its own, as a logger replaces those that are there
         stage += f"_from_epoch{epochs_done(resumed)}"
     trainer = run.make_trainer(stage, epochs)
-    trainer.callbacks += callbacks  # type: ignore[attr-defined]
-    if checkpoint is not None:
-        trainer.callbacks += [RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
+    trainer.callbacks += [*callbacks, RandomStates(), LastEpoch(checkpoint)]  # type: ignore[attr-defined]
     if epochs:
         retrain(run.module, run.data, trainer, start=start, checkpoint=resumed)
 

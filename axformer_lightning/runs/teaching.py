@@ -84,9 +84,7 @@ class Teacher:
 
 
 @contextmanager
-def taught(
-    module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Trainer, folder: Path | None
-) -> Iterator[None]:
+def taught(module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Trainer, folder: Path) -> Iterator[None]:
     """Let a teacher take part in the training of ``module`` on ``data``.
 
     What it says of the rows is computed once and kept, so no epoch runs it. Hidden states are too many to keep: where
@@ -97,7 +95,7 @@ def taught(
         data: as it will be trained on.
         teacher: exists by now.
         trainer: gives device and precision.
-        folder: where the logits are kept; None keeps them in memory.
+        folder: where the logits are kept.
     """
     model, tokenizer = teacher.load()
     data.train_on_copies = True
@@ -116,16 +114,12 @@ def taught(
         data.train_on_copies = False
 
 
-def _logits(
-    model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Trainer, folder: Path | None
-) -> list[Tensor]:
+def _logits(model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Trainer, folder: Path) -> list[Tensor]:
     def compute() -> list[Tensor]:
         model.to(trainer.strategy.root_device)  # type: ignore[arg-type]
         with trainer.precision_plugin.forward_context(), isolate_rng():
             return teacher_logits(model, data.in_order(rows))
 
-    if folder is None:
-        return compute()
     plan = applied_plan(model)
     about = (digest_of_model(model), str(model.config), "" if plan is None else plan.to_json(), str(trainer.precision))
     key = digest_of([*(part.encode() for part in about), *(str(row).encode() for row in rows["input_ids"])]).hex()

@@ -50,6 +50,19 @@ def test_its_own_save_pretrained_makes_an_artifact(model, batch, logits, tmp_pat
 
 
 @pytest.mark.one_family
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_all_may_save_and_the_first_writes(model, tmp_path, monkeypatch, is_cut, rank):
+    model = cut(model) if is_cut else model
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda *group: rank)
+    save_pretrained(model, tmp_path / "artifact")
+    model.save_pretrained(tmp_path / "own")
+    for folder in ("artifact", "own"):
+        assert (tmp_path / folder / "config.json").exists() == (rank == 0)
+
+
+@pytest.mark.one_family
 def test_both_ways_write_the_same_files(model, tmp_path):
     cut(model).save_pretrained(tmp_path / "one")
     save_pretrained(model, tmp_path / "other")

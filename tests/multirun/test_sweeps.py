@@ -26,4 +26,4 @@ def test_one_failure_stops_no_other_and_shows_in_table_and_status(tmp_path):
 def test_several_devices_are_refused_with_the_reason(tmp_path):
     status, said = sweep(tmp_path, "seed=0", "trainer.devices=2")
     assert status == 1
-    assert "jobs of a sweep always resume" in said
+    assert "Expected one device, got 2" in said

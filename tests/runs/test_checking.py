@@ -5,16 +5,12 @@ import pytest
 from axformer_lightning.runs.checking import check_configuration
 from tests.runs.runs import configuration
 
-ON_TWO = "++trainer.accelerator=cpu ++trainer.devices=2"
 TIMED = "hard_attention=default pruning.speedup=2"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (f"pruning.metric_floor=0.01 {ON_TWO}", r"one process with `pruning\.metric_floor`, got 2\. Set `trainer\."),
-        (f"pruning.speedup=2 {ON_TWO}", r"one process with `pruning\.speedup`, .* got 2\. .*`pruning\.latency_table="),
-        (f"pruning.latency_ms=2 {ON_TWO}", r"one process with `pruning\.latency_ms`, .* got 2\."),
         (TIMED, r"`hard_attention=none` with `pruning\.speedup`"),
         ("hard_attention=default pruning.latency_ms=2", r"`hard_attention=none` with `pruning\.latency_ms`"),
         ("task=squad pruning.metric_floor=0.01 distillation.copies=0", r"per sample with `pruning\.metric_floor`"),
@@ -27,11 +23,15 @@ def test_what_a_budget_cannot_do_is_refused_before_anything(words, said):
         check_configuration(configuration("task=mrpc", "pruning=budget", *words.split()))
 
 
-@pytest.mark.parametrize(
-    "words", [ON_TWO, f"{TIMED} retrain_dense=true", f"pruning.metric_floor=0.01 retrain_dense=true {ON_TWO}"]
-)
-def test_what_nobody_needs_is_not_refused(words):
-    check_configuration(configuration("task=mrpc", "pruning=budget", *words.split()))
+def test_what_nobody_needs_is_not_refused():
+    check_configuration(configuration("task=mrpc", "pruning=budget", "retrain_dense=true", *TIMED.split()))
+
+
+@pytest.mark.parametrize("words", ["task=demo", "task=mrpc pruning=budget", "task=mrpc retrain_dense=true"])
+def test_several_devices_are_refused_with_where_to_take_them(words):
+    on_two = "++trainer.accelerator=cpu", "++trainer.devices=2"
+    with pytest.raises(ValueError, match=r"one device, got 2: .*`trainer.devices=1`.*`-m sweep.jobs=2`.*callbacks"):
+        check_configuration(configuration(*words.split(), *on_two))
 
 
 @pytest.mark.parametrize(

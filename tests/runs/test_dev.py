@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import train
 from axformer_lightning.evidence import Predictions
 from axformer_lightning.report import page
 from axformer_lightning.runs.dev import dev_metrics
@@ -59,19 +58,9 @@ def test_rows_of_dev_that_are_in_train_are_refused_where_there_are_many(tmp_path
     assert not (tmp_path / "run" / "finetuned").exists()
 
 
-def test_predictions_are_kept_by_the_first_device_alone(tmp_path):
-    trainer = SimpleNamespace(
-        is_global_zero=False, callbacks=[], test=lambda *args, **options: [{"loss": 1.0, "accuracy": 0.5}]
-    )
-    module = SimpleNamespace(task=SimpleNamespace(dev={"": "validation"}))
-    data = SimpleNamespace(dev_dataloader=lambda suffix: [])
-    assert dev_metrics(module, data, trainer, tmp_path) == {"accuracy": 0.5}
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_predictions_of_all_batches_are_kept_and_the_trainer_is_left_as_it_was(tmp_path):
     own = object()
-    trainer = SimpleNamespace(is_global_zero=True, world_size=2, callbacks=[own])
+    trainer = SimpleNamespace(callbacks=[own])
 
     def test(module, batches, verbose):
         for number, batch in enumerate(batches):
@@ -86,17 +75,3 @@ def test_predictions_of_all_batches_are_kept_and_the_trainer_is_left_as_it_was(t
     assert trainer.callbacks == [own]
     assert Predictions.load(tmp_path).labels.tolist() == [0, 1, 1]
     assert len(Predictions.load(tmp_path, "_mismatched")) == 14
-
-
-@QUIET
-def test_every_device_evaluates_all_samples(tmp_path, write_glue, monkeypatch):
-    made, original = [], train.instantiate
-
-    def instantiate(config, **options):
-        made.append((options["max_epochs"], original(config, **options)))
-        return made[-1][1]
-
-    monkeypatch.setattr(train, "instantiate", instantiate)
-    run(tmp_path / "run", "task=mrpc", f"data_dir={write_glue('mrpc')}")
-    shares = {(epochs > 0, trainer._accelerator_connector.use_distributed_sampler) for epochs, trainer in made}
-    assert shares == {(True, True), (False, False)}

@@ -169,11 +169,6 @@ def test_a_record_that_cannot_be_read_is_named(go, broken_off, tmp_path, name):
             go("finetune_epochs=2", "retrain_epochs=1", "resume=true")
 
 
-def test_several_devices_are_refused(go):
-    with pytest.raises(ValueError, match="one device with resume=true"):
-        go("resume=true", "++trainer.devices=2")
-
-
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_directory_in_use_is_refused(tmp_path, resume):
     with claim(tmp_path, {}, resume=False) as progress:
