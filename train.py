@@ -137,7 +137,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     progress.restore_(module)
     show_progress = bool(cfg.trainer.get("enable_progress_bar", True))
     make_loggers = partial(loggers_for, cfg.logger, directory)
-    run = stages.Run(directory, module, data, tokenizer, make_trainer, show_progress, progress, make_loggers)
+    run = stages.Run(directory, module, data, tokenizer, make_trainer, progress, show_progress, make_loggers)
     tell = partial(milestones.tell, run, tells=cfg.report_stages)
     if cfg.sweep.halt:
         length = min(reporting.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None

@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ class Run:
         data: training, search and dev set.
         tokenizer: saved beside every model.
         make_trainer: gives the trainer of a stage.
-        show_progress: whether the search shows a progress bar.
         progress: the stages that are finished.
+        show_progress: whether the search shows a progress bar.
         make_loggers: gives the loggers of a stage that trains nothing.
     """
 
@@ -57,8 +57,8 @@ class Run:
     data: TaskData
     tokenizer: PreTrainedTokenizerBase
     make_trainer: MakeTrainer
+    progress: Progress
     show_progress: bool = True
-    progress: Progress = field(default_factory=Progress)
     make_loggers: Callable[[str], Sequence[Logger]] = lambda stage: ()
 
     @property
