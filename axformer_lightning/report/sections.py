@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from axformer_lightning.evidence import NEITHER
+from axformer_lightning.evidence import NEITHER, McNemar
 from axformer_lightning.report import charts
 from axformer_lightning.report.cells import Cell, tasks_of
 from axformer_lightning.report.comparisons import ALL_TASKS, PLAIN, SAME, Row
@@ -129,6 +129,9 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
     header: tuple[str, ...]
     header = ("task", "setting", "against dense", "verdict", "seeds", "points gained", "over seeds, 95 %",
               "over dev samples, 95 %", "p (Holm)", "loses at most (95 %)")  # fmt: skip
+    tests = [row.comparison.test for row in rows if row.comparison.test is not None]
+    if tests:
+        header = (*header, "McNemar: won, lost, p")
     if floor is not None:
         header = (*header, f"within {floor:g}")
     listed = []
@@ -142,10 +145,9 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
                 row.title, row.setting, row.baseline, SIGNS.get(one.verdict, "") + one.verdict, str(len(one.gains)),
                 f"{one.over_seeds.mean:+.2f}", _interval(one.over_seeds.low, one.over_seeds.high),
                 _interval(one.low, one.high), NONE if p is None else f"{p:.2g}", least,
-                *([] if floor is None else [within]),
+                *([_mcnemar(one.test)] if tests else []), *([] if floor is None else [within]),
             )
         )  # fmt: skip
-    tests = [row.comparison.test for row in rows if row.comparison.test is not None]
     words = [
         "Plain: the dense models that were cut. Same recipe: dense models that trained on as the cut ones did, with the"
         " same teacher, epochs and averaging; only a gain against these is due to the cut.",
@@ -155,11 +157,8 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
     ]
     if not any(row.baseline == SAME for row in rows):
         words.append("No baseline of the same recipe is here. `retrain_dense=true` with the same options makes it.")
-    words += [
-        f"McNemar: of the samples that only one of the two models gets right, {test.won} are won and {test.lost} lost,"
-        f" p = {test.p:.2g}."
-        for test in tests
-    ]
+    if tests:
+        words.append("McNemar: how many samples the cut model alone gets right, and how many the dense one alone.")
     figure, said = charts.intervals(rows)
     image = Image("gains", "Points gained over the dense models, with 95 % intervals", figure, said)
     return Section("Evidence", tuple(words), (Table(header, tuple(listed), words=4),), (image,))
@@ -191,6 +190,10 @@ def _shown(spread: Spread | None) -> str:
 
 def _times(spread: Spread | None) -> str:
     return NONE if spread is None else f"{spread.mean:.2f}x"
+
+
+def _mcnemar(test: McNemar | None) -> str:
+    return NONE if test is None else f"{test.won}, {test.lost}, {test.p:.2g}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

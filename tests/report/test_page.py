@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import shutil
@@ -341,11 +342,22 @@ def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
 
 
 @drawn_once
+def test_mcnemars_test_stands_beside_what_it_is_of(reported):
+    lines = (reported / "report.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if "McNemar: won, lost, p" in line)
+    at = lines[first].split(" | ").index("McNemar: won, lost, p")
+    rows = [line.split(" | ") for line in itertools.takewhile(bool, lines[first + 2 :])]
+    told = {row[4]: row[at] for row in rows}  # by the number of seeds
+    assert re.fullmatch(r"\d+, \d+, [\d.e-]+", told["1"])
+    assert told["3"] == "-"
+
+
+@drawn_once
 def test_the_page_says_what_is_known_and_what_is_not(reported):
     text = (reported / "report.html").read_text()
     assert "9 runs: 7 done, 1 failed, 1 unfinished" in text
     for words in ("▲ better", "▼ worse", "within 1", "a test that does not cannot reach 5 % (its least p is 0.25)",
-                  "McNemar:", "1 unfinished, 1 failed", "python train.py -m seed=0,1,2", "All runs share"):  # fmt: skip
+                  "1 unfinished, 1 failed", "python train.py -m seed=0,1,2", "All runs share"):  # fmt: skip
         assert words in text, words
     assert "ValueError: &lt;no&gt; such | file" in text
     assert "ValueError: <no> such \\| file" in (reported / "report.md").read_text()
