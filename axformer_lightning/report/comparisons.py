@@ -73,14 +73,16 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
                 comparison = compare(list(paired.values.values()), paired.metric)
             by_setting.setdefault((cell.setting, cell.model, baseline), []).append((cell.task, paired))
             rows.append(Row(cell.task, cell.title, cell.setting, baseline, comparison))
-    tasks = sorted({cell.task for cell in cells if not cell.is_baseline})
-    if len(tasks) > 1:
-        whole = {key: parts for key, parts in by_setting.items() if sorted(task for task, _ in parts) == tasks}
-        has_several = len({model for _, model, _ in whole}) > 1
-        for (setting, model, baseline), parts in whole.items():
-            if (together := _together([paired for _, paired in parts])) is not None:
-                title = f"{ALL_TASKS}, {model}" if has_several else ALL_TASKS
-                rows.append(Row(ALL_TASKS, title, setting, baseline, together))
+    tasks: dict[str, set[str]] = {}  # of each model
+    for cell in cells:
+        if not cell.is_baseline:
+            tasks.setdefault(cell.model, set()).add(cell.task)
+    whole = {key: parts for key, parts in by_setting.items() if len(parts) > 1 and len(parts) == len(tasks[key[1]])}
+    has_several = len(tasks) > 1
+    for (setting, model, baseline), parts in whole.items():
+        if (together := _together([paired for _, paired in parts])) is not None:
+            title = f"{ALL_TASKS}, {model}" if has_several else ALL_TASKS
+            rows.append(Row(ALL_TASKS, title, setting, baseline, together))
     tested = corrected([row.comparison for row in rows])
     return [replace(row, comparison=one) for row, one in zip(rows, tested, strict=True)], notes
 

@@ -372,7 +372,7 @@ def test_the_named_metric_is_the_metric(model, search_set):
     assert plans[0] == plans[1]
     untold = [replace(step, metric=None, metric_before=None) for step in plans[2].decisions]
     by_loss = find_plan(model, [search_set], majority=0, **SMALL)
-    assert replace(plans[2], decisions=tuple(untold)) == by_loss  # beside the loss a metric is told, and decides nothing
+    assert replace(plans[2], decisions=tuple(untold)) == by_loss  # it is told, and decides nothing
     assert [step.metric for step in plans[2].decisions] != [None] * len(untold)
 
 
