@@ -1,10 +1,11 @@
 """What an artifact consists of beside the weights."""
 
 import json
+import logging
 from pathlib import Path
 
 import transformers
-from torch import distributed
+from torch import distributed, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
@@ -12,6 +13,7 @@ from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, applied_plan, plan_of
 from axformer_lightning.surgery import is_as_it_was_built
 
+logger = logging.getLogger(__name__)
 CONFIG_FILE, WEIGHTS_FILE, PLAN_FILE = FILES = ("config.json", "model.safetensors", "axformer_plan.json")
 KEPT = "axformer_lightning"  # where config.json keeps the values of fields that the hint needs
 HINT = "axformer-lightning artifact: load it with axformer_lightning.load_pretrained(directory)"
@@ -121,3 +123,21 @@ def _card(model: PreTrainedModel, plan: Plan) -> str:
 
 def _layers_field(config: PreTrainedConfig) -> str:
     return str(config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+
+
+def say_what_is_missing(model: nn.Module, transformer: PreTrainedModel) -> None:
+    """Warn of what an artifact of a model does not hold: parameters of the module around it, and a class of its own."""
+    inside = {*transformer.parameters()}
+    own = [name for name, parameter in model.named_parameters() if parameter not in inside]
+    if own:
+        logger.warning(
+            "The artifact holds the %s alone. Not in it are the %d parameters of the module's own, %s: save them too,"
+            " for example in a Lightning checkpoint.",
+            type(transformer).__name__,
+            len(own),
+            own[:5],
+        )
+    if not is_of_transformers(type(transformer)):
+        name = type(transformer).__name__
+        said = "%s is no class of transformers: load it with `load_pretrained(..., model_class=%s)`."
+        logger.warning(said, name, name)

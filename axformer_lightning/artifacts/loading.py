@@ -9,7 +9,6 @@ number of layers stands elsewhere in `config.json`.
 """
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -33,16 +32,14 @@ from axformer_lightning.artifacts.files import (
     WEIGHTS_FILE,
     check_is_cut_whole,
     complete_artifact,
-    is_of_transformers,
     is_written_here,
+    say_what_is_missing,
 )
 from axformer_lightning.artifacts.sums import check_sums
 from axformer_lightning.first_token import set_first_token_
 from axformer_lightning.int8 import unpack
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import cut_, is_as_it_was_built, let_plan_travel
-
-logger = logging.getLogger(__name__)
 
 # Fields of a config by which transformers would run other code than its own, or read other files than these.
 ELSEWHERE = (
@@ -95,7 +92,7 @@ def save_pretrained(
     anatomy_of(transformer)
     if not is_written_here():
         return
-    _say_what_is_missing(model, transformer)
+    say_what_is_missing(model, transformer)
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".saving.") as temporary:  # above it may be no right to write
@@ -208,23 +205,6 @@ def local_directory(directory_or_hub_id: str | os.PathLike[str]) -> Path:
             f"Expected a directory or the id of a hub repository, got {os.fspath(directory_or_hub_id)!r}:"
             f" no such directory, and the hub says: {error}"
         ) from error
-
-
-def _say_what_is_missing(model: nn.Module, transformer: PreTrainedModel) -> None:
-    inside = {*transformer.parameters()}
-    own = [name for name, parameter in model.named_parameters() if parameter not in inside]
-    if own:
-        logger.warning(
-            "The artifact holds the %s alone. Not in it are the %d parameters of the module's own, %s: save them too,"
-            " for example in a Lightning checkpoint.",
-            type(transformer).__name__,
-            len(own),
-            own[:5],
-        )
-    if not is_of_transformers(type(transformer)):
-        name = type(transformer).__name__
-        said = "%s is no class of transformers: load it with `load_pretrained(..., model_class=%s)`."
-        logger.warning(said, name, name)
 
 
 def _config_without_hints(path: Path, plan: Plan, model_class: type[PreTrainedModel] | None) -> PreTrainedConfig:
