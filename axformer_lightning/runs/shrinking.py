@@ -13,7 +13,6 @@ from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts import save_pretrained
 from axformer_lightning.basics import write_json
 from axformer_lightning.budgets import Budget, Table, shrink_
-from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.budgets.floor import FEWEST
 from axformer_lightning.callbacks.checks import check_reachable
 from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, num_positions, sizes_of
@@ -48,7 +47,7 @@ def check_can_shrink(model: PreTrainedModel, budget: Budget, *, ratios: Sequence
         ValueError: Expected `pruning.tokens` to be 1 to 512, got 1000.
     """
     settings, longest = budget.settings, num_positions(model)
-    if settings["latency_table"] is None and {*TIMES} & {*budget.asked} and not 1 <= settings["tokens"] <= longest:
+    if budget.measures_times and not 1 <= settings["tokens"] <= longest:
         raise ValueError(f"Expected `pruning.tokens` to be 1 to {longest}, got {settings['tokens']}.")
     if settings["metric_floor"] is not None and samples < 3 * FEWEST:
         raise ValueError(
@@ -105,14 +104,12 @@ def shrink_to_budget(
 def _begin(run: Run, budget: Budget) -> dict[str, Any]:
     """Measure what a time is predicted by, before anything is cut."""
     _to_device(run)
-    settings = budget.settings
-    measures = budget.needs_latencies and settings["latency_table"] is None
-    if measures:
-        batch = _batch(settings)
+    if budget.measures_times:
+        batch = _batch(budget.settings)
         logger.info("Measure latencies: batches of %(batch_size)d x %(tokens)d tokens.", batch)
         with isolate_rng():
             measure_latency(run.model, **batch).save(run.directory / LATENCIES)
-    return {"point": _sizes(run), "latencies": measures}
+    return {"point": _sizes(run), "latencies": budget.measures_times}
 
 
 def _shrink(run: Run, budget: Budget, ratio: float | None, dense: Point) -> list[Point]:
