@@ -136,7 +136,7 @@ def split_of(args: argparse.Namespace, rows: Rows) -> tuple[Dataset, Dataset]:
     train = rows.train
     if not args.rows:
         _check_run(args)
-        kept, held_out = split_off(train, args.search_fraction, args.seed)
+        kept, held_out = split_off(train, args.search_fraction, args.seed, TASKS[args.task].apart)
     else:
         numbers = rows_in(args.rows, len(train))
         kept, held_out = train.select(sorted(set(range(len(train))) - set(numbers))), train.select(numbers)

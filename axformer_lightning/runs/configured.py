@@ -20,7 +20,7 @@ from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
-from axformer_lightning.tasks import Rows, draw, load_rows, split_off, without_dev_rows
+from axformer_lightning.tasks import TASKS, Rows, draw, load_rows, split_off, without_dev_rows
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
@@ -214,7 +214,7 @@ def _number(value: float | None) -> float:
 def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
     """Return the rows of a run's task, and of its training set what trains, and what decides."""
     rows = load_rows(cfg.task.name, cfg.data_dir and str(cfg.data_dir), with_test=cfg.predict_test)
-    train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed)
+    train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed, TASKS[cfg.task.name].apart)
     search = without_dev_rows(search, rows.dev)
     if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search):
         search = draw(search, int(cfg.data.max_search_samples), cfg.seed)

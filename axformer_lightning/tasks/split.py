@@ -6,10 +6,13 @@ from random import Random
 
 from datasets import ClassLabel, Dataset
 
+from axformer_lightning.tasks.phrases import Apart, wholes_of, words_of
+from axformer_lightning.tasks.rows import text_columns
+
 NUM_ORDERS = 100  # random orders of articles that are tried to get close to the wanted size
 
 
-def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dataset]:
+def split_off(rows: Dataset, part: float | int, seed: int, apart: Apart = "rows") -> tuple[Dataset, Dataset]:
     """Split rows in two, the same way for the same seed.
 
     Both parts have the same proportions of classes, or of scores rounded to whole numbers. Questions are split by whole
@@ -20,10 +23,23 @@ def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dat
         rows: with a column `label`, or with SQuAD's columns.
         part: size of the second part, as a share or as a number of rows.
         seed: seed of the split.
+        apart: what the two parts have no two of. `"rows"` may share their texts. With `"texts"`, rows that have a text
+            of the second part are left out of the first. With `"sentences"`, the second part is of texts that are part
+            of no other (``part`` is a share of these), and their phrases are left out of the first part unless they
+            stand elsewhere, too. Texts are compared without regard to case and white space.
 
     Raises:
         ValueError: if ``part`` leaves nothing on one side, or too few rows for every class.
+
+    Example:
+        >>> texts = ["a good film", "good film", "film", "a dull film", "dull", "so sad"]
+        >>> rows = Dataset.from_dict({"text_a": texts, "label": [5.0, 5.0, 3.0, 1.0, 1.0, 0.0]})
+        >>> train, search = split_off(rows, 1, seed=1, apart="sentences")
+        >>> search["text_a"][:], train["text_a"][:]
+        (['a dull film'], ['a good film', 'good film', 'film', 'so sad'])
     """
+    if apart != "rows":
+        return _split_apart(rows, part, seed, apart)
     _check_size(rows, part)
     if "label" not in rows.column_names:
         chosen = _whole_articles(rows, part * len(rows) if isinstance(part, float) else part, seed)
@@ -32,6 +48,25 @@ def split_off(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dat
     else:
         chosen = _proportional(_strata(rows), int(part * len(rows) if isinstance(part, float) else part), seed)
     return rows.select(sorted(set(range(len(rows))) - set(chosen))), rows.select(chosen)
+
+
+def _split_apart(rows: Dataset, part: float | int, seed: int, apart: Apart) -> tuple[Dataset, Dataset]:
+    names = text_columns(rows)
+    texts = {name: [words_of(text) for text in rows[name][:]] for name in names}
+    wholes = {
+        name: wholes_of(texts[name]) if apart == "sentences" else {text: {text} for text in texts[name]}
+        for name in names
+    }
+    whole = [i for i in range(len(rows)) if all(wholes[name][texts[name][i]] == {texts[name][i]} for name in names)]
+    search = split_off(rows.select(whole), part, seed)[1]
+    held_out = {name: {words_of(text) for text in search[name][:]} for name in names}
+    kept = [i for i in range(len(rows)) if not any(wholes[name][texts[name][i]] <= held_out[name] for name in names)]
+    if not kept:
+        raise ValueError(
+            f"Expected rows to train on that share no text with the search set, got none: {len(search)} of {len(rows)}"
+            " rows were held out. Lower `data.search_fraction`."
+        )
+    return rows.select(kept), search
 
 
 def draw(rows: Dataset, size: int, seed: int) -> Dataset:

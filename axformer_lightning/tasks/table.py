@@ -91,6 +91,7 @@ TASKS: dict[str, Task] = {
         label_column="label",
         hub=("nyu-mll/glue", "sst2"),
         test={"SST-2": "test"},
+        apart="sentences",  # train also holds their phrases, nine of ten rows; dev does not
     ),
     "mrpc": Task(
         "classification",
@@ -136,6 +137,7 @@ TASKS: dict[str, Task] = {
         hub_columns=("premise", "hypothesis"),
         dev={"": "validation_matched", "_mismatched": "validation_mismatched"},
         test={"MNLI-m": "test_matched", "MNLI-mm": "test_mismatched"},
+        apart="texts",  # train has three hypotheses for each premise; dev has other premises
     ),
     "qnli": Task(
         "classification",
@@ -147,6 +149,7 @@ TASKS: dict[str, Task] = {
         named_labels=True,
         hub=("nyu-mll/glue", "qnli"),
         test={"QNLI": "test"},
+        apart="texts",  # train repeats one text in ten; dev is of other articles
     ),
     "rte": Task(
         "classification",

@@ -6,6 +6,8 @@ from typing import Literal
 
 from torchmetrics import Metric, MetricCollection
 
+from axformer_lightning.tasks.phrases import Apart
+
 Kind = Literal["classification", "regression", "question_answering"]
 
 
@@ -33,6 +35,8 @@ class Task:
         hub_columns: the text columns on the hub, if they have other names.
         dev: the part of each dev set, by the suffix of its metrics' names.
         test: the part of each test set, by the name of its file on the GLUE server; empty if there is no such file.
+        apart: what the search set shares with no training row, as dev shares none (see
+            :func:`~axformer_lightning.tasks.split_off`).
     """
 
     kind: Kind
@@ -51,6 +55,7 @@ class Task:
     hub_columns: tuple[str, ...] = ()
     dev: Mapping[str, str] = field(default_factory=lambda: {"": "validation"})
     test: Mapping[str, str] = field(default_factory=dict)
+    apart: Apart = "rows"
 
     @property
     def data_variable(self) -> str:

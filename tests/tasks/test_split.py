@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import get_args
 
 import pytest
 from datasets import Dataset
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axformer_lightning.tasks import draw, split_off
+from axformer_lightning.tasks.phrases import Apart
 
 
 def scored(scores):
@@ -105,6 +107,59 @@ def test_classes_are_drawn_as_they_are_split():
 def test_a_part_that_leaves_nothing_is_refused(rows, part):
     with pytest.raises(ValueError, match=r"1 to 9 of 10 samples, got .*data\.search_fraction"):
         split_off(rows, part, 0)
+
+
+WORDS = st.lists(st.sampled_from(["a", "B", "b", "film"]), min_size=1, max_size=5).map(" ".join)
+PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=8, max_size=40)
+
+
+def stands_in(part, whole):
+    return f" {part.casefold()} " in f" {whole.casefold()} "
+
+
+def split_pairs(pairs, apart, names=("text_a", "text_b")):
+    columns = {name: [pair[i] for pair in pairs] for i, name in enumerate(names)}
+    rows = Dataset.from_dict(columns | {"label": [i % 2 + 0.0 for i in range(len(pairs))]})
+    return [list(zip(*(half[name][:] for name in names), strict=True)) for half in split_off(rows, 2, 0, apart)]
+
+
+@given(PAIRS)
+def test_rows_that_share_a_text_with_the_search_set_are_not_trained_on(pairs):
+    pairs.append(("some", "others"))
+    try:
+        train, search = split_pairs(pairs, "texts")
+    except ValueError:  # all share texts
+        return
+    held_out = [{pair[i].casefold() for pair in search} for i in range(2)]
+    kept = [pair for pair in pairs if not any(text.casefold() in held_out[i] for i, text in enumerate(pair))]
+    assert train == kept
+    assert len(search) == 2
+
+
+@given(PAIRS)
+def test_phrases_go_where_their_sentences_go(pairs):
+    texts = [f"{a} {b}" if i % 2 else a for i, (a, b) in enumerate(pairs)]
+    texts += [f"sentence {i}" for i in range(4)]
+    train, search = ([text for (text,) in half] for half in split_pairs([(t,) for t in texts], "sentences", ["text_a"]))
+    held_out = {text.casefold() for text in search}
+    whole = {text for text in texts if not any(stands_in(text, t) and t.casefold() != text.casefold() for t in texts)}
+    assert set(search) <= whole
+    kept = [
+        t for t in texts if any(stands_in(t, sentence) for sentence in whole if sentence.casefold() not in held_out)
+    ]
+    assert train == kept
+
+
+def test_nothing_to_train_on_is_refused():
+    with pytest.raises(ValueError, match="share no text with the search set, got none: 2 of 9 rows"):
+        split_pairs([("same", str(i)) for i in range(9)], "texts")
+
+
+def test_without_shared_texts_the_split_is_that_of_rows():
+    for seed in range(3):
+        parts = [[ids(half) for half in split_off(scored([1.0] * 30), 7, seed, apart)] for apart in get_args(Apart)]
+        assert parts[0] == parts[1]
+    assert [len(half) for half in parts[2]] == [23, 7]
 
 
 def test_drawing_all_is_refused():
