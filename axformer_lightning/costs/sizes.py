@@ -113,7 +113,7 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
     """
     anatomy = anatomy_of(model)
     inputs = _inputs_of_layers(model)
-    *_, tokens, hidden = inputs[0][0]
+    *_, tokens, hidden = next(shapes[0] for shapes in inputs if shapes)  # a forward may leave layers out
     words = model.get_input_embeddings()
     return Sizes(
         anatomy=anatomy,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
 
 from axformer_lightning import Plan, apply_plan_, save_pretrained
 from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layers_left
@@ -128,6 +129,16 @@ def test_reading_sizes_leaves_the_model_as_it_was(tiny, state):
     before = state(model)
     sizes_of(model)
     assert state(model) == before
+
+
+def test_a_layer_that_forward_leaves_out_costs_no_operations(tiny, monkeypatch):
+    model = tiny.model("bert")
+    whole, encoder = sizes_of(model), model.bert.encoder
+    monkeypatch.setattr(encoder, "forward", lambda x, *_, **__: Output(encoder.layer[1](x)))
+    sizes = sizes_of(model)
+    assert sizes == replace(
+        whole, layers=tuple(replace(size, applications=int(i == 1)) for i, size in enumerate(whole.layers))
+    )
 
 
 @pytest.mark.parametrize("variant", ["bert", "albert, one layer for all", "deberta-v2", "modernbert"])
