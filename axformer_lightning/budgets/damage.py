@@ -1,7 +1,8 @@
-"""What a cut does to a model: how its loss changes.
+"""What a cut does to a model: how its answers change, and its loss.
 
 A fine-tuned classifier is too sure of itself, and a cut that merely makes it less sure lowers the loss without making
-one prediction better. So losses are compared at the temperature that calibrates the model before the cut.
+one prediction better. And some hundred labels say little of what a cut does to other texts: a change is of either sign,
+and what chance brings is chosen. The answers of the model before the cut say it with less noise, whatever the label is.
 
 Shape suffixes: ``N`` samples, ``L`` labels.
 """
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from axformer_lightning.criteria import fit_temperature
 from axformer_lightning.replay import ALONE, Ranks
 from axformer_lightning.scoring import Scored
+
+Answers = Sequence[Tensor] | None  # of each batch, or of nothing that gives any
 
 
 @dataclass(frozen=True)
@@ -26,20 +28,21 @@ class Damage:
 
     Args:
         loss: the mean loss, less that of the model as it is.
-        calibrated: the same with both at the temperature that calibrates the model as it is.
-        error: standard error of ``calibrated`` over samples.
+        divergence: of a classifier, the mean Kullback-Leibler divergence of its answers from those of the model as the
+            search began, less that of the model as it is; else ``loss``.
+        error: standard error of ``divergence`` over samples.
         samples: how many were measured; not all where the pass was stopped early.
     """
 
     loss: float
-    calibrated: float
+    divergence: float
     error: float
     samples: int
 
     @property
     def is_finite(self) -> bool:
         """Whether it is a number."""
-        return math.isfinite(self.calibrated)
+        return math.isfinite(self.divergence)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Sums:
 
     samples: float = 0.0
     loss: float = 0.0
-    calibrated: float = 0.0
+    divergence: float = 0.0
     squares: float = 0.0
 
     def plus(self, others: Sequence[Sequence[float]]) -> "Sums":
@@ -58,50 +61,51 @@ class Sums:
     def damage(self) -> Damage:
         """Return the means."""
         n = max(1.0, self.samples)
-        mean = self.calibrated / n
+        mean = self.divergence / n
         variance = max(0.0, self.squares / n - mean**2)
         return Damage(self.loss / n, mean, math.sqrt(variance / n), int(self.samples))
 
     def values(self) -> tuple[float, ...]:
         """Return all of them."""
-        return self.samples, self.loss, self.calibrated, self.squares
+        return self.samples, self.loss, self.divergence, self.squares
 
 
-def temperature_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> float:
-    """Return the temperature that calibrates a classifier; 1 where losses are not cross-entropies of classes.
-
-    Of several processes the mean over their samples.
+def answers_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> Answers:
+    """Return the probabilities that a classifier gives its classes, one tensor ``(N, L)`` for each batch.
 
     Args:
         results: what batches came to.
         ranks: the processes that share the search set.
 
+    Returns:
+        Of anything but a classifier, in any of the processes, nothing.
+
     Example:
         >>> from axformer_lightning.scoring import score_logits
-        >>> logits, labels = torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])  # right 3 times in 4
-        >>> scored = score_logits(logits, {"labels": labels})
-        >>> round(temperature_of([scored]), 4)
-        1.8205
-        >>> calibrated(scored, 1.8205)[0]  # -log(3 / 4)
-        tensor(0.2877)
+        >>> answers_of([score_logits(torch.zeros(1, 2), {"labels": torch.tensor([1])})])
+        [tensor([[0.5000, 0.5000]])]
     """
-    results = [scored for scored in results if len(scored.loss_N)]  # a batch may have no label at all
-    ours = bool(results) and all(map(_is_of_classes, results))
-    own = (0.0, 0.0)
-    if ours:
-        logits_NL = torch.cat([logits_of(scored) for scored in results])
-        fitted = fit_temperature(logits_NL.float(), torch.cat([scored.target for scored in results]))
-        own = fitted * len(logits_NL), float(len(logits_NL))
-    every = ranks.gather([*own, float(bool(results) and not ours)])
-    total, samples, others = (sum(values) for values in zip(*every, strict=True))
-    return total / samples if samples and not others else 1.0
+    ours = all(_is_of_classes(scored) for scored in results if len(scored.loss_N))  # a batch may have no label at all
+    if not all(ours for (ours,) in ranks.gather([float(ours)])):
+        return None
+    return [logits_of(scored).float().softmax(-1) if len(scored.loss_N) else scored.loss_N for scored in results]
 
 
-def calibrated(scored: Scored, temperature: float) -> Tensor:
-    """Return the loss of each sample with the logits divided by a temperature, shape ``(N,)``."""
-    if temperature == 1:
+def divergence_of(scored: Scored, answers_NL: Tensor) -> Tensor:
+    """Return how far the answers of a classifier are from others, for each sample, shape ``(N,)``.
+
+    Source: the Kullback-Leibler divergence, as a teacher's answers are learned from (arXiv 1503.02531).
+
+    Example:
+        >>> from axformer_lightning.scoring import score_logits
+        >>> scored = score_logits(torch.tensor([[1.0, 0.0]]), {"labels": torch.tensor([1])})
+        >>> divergence_of(scored, answers_of([scored])[0]), divergence_of(scored, torch.tensor([[0.5, 0.5]]))
+        (tensor([0.]), tensor([0.1201]))
+    """
+    if not len(scored.loss_N):
         return scored.loss_N
-    return functional.cross_entropy(logits_of(scored).float() / temperature, scored.target, reduction="none")
+    own_NL = functional.log_softmax(logits_of(scored).float(), -1)
+    return functional.kl_div(own_NL, answers_NL, reduction="none").sum(-1)
 
 
 def _is_of_classes(scored: Scored) -> bool:

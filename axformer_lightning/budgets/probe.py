@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
-from axformer_lightning.budgets.damage import Damage, Sums, calibrated, temperature_of
+from axformer_lightning.budgets.damage import Answers, Damage, Sums, answers_of, divergence_of
 from axformer_lightning.repair import AsLeft, Layers, Moments, Repair
 from axformer_lightning.replay import (
     ALONE,
@@ -49,7 +49,7 @@ class Probe:
         results: what each batch comes to as the model is.
         samples: how many all processes have.
         ranks: the processes that share the search set.
-        temperature: that calibrates the model as it is.
+        answers: of the model as the search began, if it is a classifier.
     """
 
     left: AsLeft
@@ -58,7 +58,7 @@ class Probe:
     results: Sequence[Scored]
     samples: int
     ranks: Ranks = ALONE
-    temperature: float = 1.0
+    answers: Answers = None
 
     @classmethod
     def of(
@@ -72,6 +72,7 @@ class Probe:
         cache_memory: int | None = None,
         repairs: bool = True,
         bf16: bool = False,
+        answers: Answers = None,
     ) -> "Probe":
         """Run a model as it is, and keep what later measurements need.
 
@@ -84,6 +85,7 @@ class Probe:
             cache_memory: bytes for what is kept, by default a quarter of what is free.
             repairs: see :class:`~axformer_lightning.repair.AsLeft`.
             bf16: whether the model runs under autocast to bfloat16.
+            answers: of the model as the search began, to the same batches; by default those of the model as it is.
 
         Raises:
             ValueError: if no sample has a label.
@@ -103,12 +105,14 @@ class Probe:
         space = SearchSpace(anatomy.num_heads, ((0, anatomy.intermediate_size),))
         whole = Replay(transformer, anatomy, before, space, records, Work(), shares_blocks=False)
         found = first_pass(whole, step, batches, ranks, Reads.FIRST_TOKEN)
-        left, temperature = AsLeft(found.replay, moments, repairs=repairs), temperature_of(found.results, ranks)
+        left = AsLeft(found.replay, moments, repairs=repairs)
         counts = ranks.gather([float(sum(len(result.loss_N) for result in found.results))])
         samples = int(sum(count for (count,) in counts))
         if samples == 0:
             raise ValueError(NO_SAMPLES)
-        return cls(left, batches, step, found.results, samples, ranks, temperature)
+        if answers is None:
+            answers = answers_of(found.results, ranks)
+        return cls(left, batches, step, found.results, samples, ranks, answers)
 
     def loss(self) -> float:
         """Return the mean loss of the model as it is, as it stands."""
@@ -157,7 +161,8 @@ class Probe:
 
     def _sums(self, i: int, scored: Scored) -> Sums:
         before = self.results[i]
-        change_N = (calibrated(scored, self.temperature) - calibrated(before, self.temperature)).double()
-        raw_N = (scored.loss_N - before.loss_N).double()
+        raw_N = change_N = (scored.loss_N - before.loss_N).double()
+        if self.answers is not None:
+            change_N = (divergence_of(scored, self.answers[i]) - divergence_of(before, self.answers[i])).double()
         loss, mean, squares = torch.stack([raw_N.sum(), change_N.sum(), change_N.square().sum()]).tolist()
         return Sums(len(change_N), loss, mean, squares)

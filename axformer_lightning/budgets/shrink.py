@@ -20,7 +20,7 @@ from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.basics import bf16_pays, copied
 from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
-from axformer_lightning.budgets.damage import Damage
+from axformer_lightning.budgets.damage import Answers, Damage
 from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.tables import Table, measure_table
@@ -141,12 +141,14 @@ def shrink_(
         check_can_repair(transformer)
     targets, step = targets_of(transformer, budget, ranks), STEP
     bf16 = all(bool(pays) for (pays,) in ranks.gather([budget.effort.bf16 and bf16_pays(transformer.device)]))
+    answers: Answers = None
     choosing, floor = split_floor(module, transformer, shuffled(batches), budget, ranks)
     while (target := _furthest(targets, now := _widths(transformer))) is not None:
         with scoring(module, transformer):
             moments = measure_moments(module, transformer, choosing, ranks=ranks)
-            options: dict[str, Any] = {"ranks": ranks, "repairs": repairs, "bf16": bf16}
+            options: dict[str, Any] = {"ranks": ranks, "repairs": repairs, "bf16": bf16, "answers": answers}
             probe = Probe.of(module, transformer, choosing, moments, **options)
+            answers = probe.answers
             chooser = _chooser(probe, target, budget.effort)
             while True:
                 tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)
@@ -208,8 +210,8 @@ def _chooser(probe: Probe, target: Target, effort: Effort) -> Chooser:
 
 
 def objective(damage: Damage) -> float:
-    """Return what is to be as low as possible: the mean loss, calibrated."""
-    return damage.calibrated
+    """Return what is to be as low as possible."""
+    return damage.divergence
 
 
 def _first_batches(probe: Probe, samples: int) -> int:

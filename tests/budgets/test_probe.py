@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional
 
 from axformer_lightning.anatomy import LayerPlan
-from axformer_lightning.budgets.damage import temperature_of
+from axformer_lightning.budgets.damage import answers_of
 from axformer_lightning.budgets.probe import Probe
-from axformer_lightning.criteria import fit_temperature
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, measure_moments
 from axformer_lightning.replay import scoring
@@ -42,6 +40,11 @@ def probe(model, batches):
     return make
 
 
+def kl(own_NL, other_NL):
+    own, other = own_NL.log_softmax(-1), other_NL.log_softmax(-1)
+    return (own.exp() * (own - other)).sum(-1)
+
+
 def losses(model, batches):
     with torch.no_grad(), scoring(model, model):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).double()
@@ -70,14 +73,9 @@ def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batc
     assert repairs or all(torch.equal(value, as_cut[name]) for name, value in cut.state_dict().items())
     change_N = losses(cut, batches) - losses(model, batches)
     assert damage.loss == pytest.approx(change_N.mean().item(), abs=1e-4)
-    logits, labels = logits_and_labels(model, batches)
-    temperature = fit_temperature(logits, labels)
-    calibrated_N, was_N = (
-        functional.cross_entropy(values / temperature, labels, reduction="none")
-        for values in (logits_and_labels(cut, batches)[0], logits)
-    )
-    change_N = calibrated_N - was_N
-    assert damage.calibrated == pytest.approx(change_N.mean().item(), abs=1e-4)
+    logits, _ = logits_and_labels(model, batches)
+    change_N = kl(logits, logits_and_labels(cut, batches)[0])
+    assert damage.divergence == pytest.approx(change_N.mean().item(), abs=1e-5)
     assert damage.error == pytest.approx((change_N.std(correction=0) / len(change_N) ** 0.5).item(), abs=1e-4)
     assert damage.samples == len(LENGTHS)
 
@@ -120,10 +118,30 @@ def test_a_pass_ends_when_it_is_told_to(probe, model):
     assert damage.samples == seen[-1] < len(LENGTHS)
 
 
-def test_losses_that_are_no_cross_entropies_are_left_as_they_are():
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_later_cuts_are_measured_by_the_answers_that_were_given_first(model, batches, probe):
+    first = probe()
+    cut_(model, replace(plan_of(model), layers=LAYERS["bottom"]))
+    later, anew = probe(answers=first.answers), probe()
+    wanted = tuple(replace(layer, neurons_removed=((0, 30),)) for layer in LAYERS["bottom"])
+    with scoring(model, model):
+        further, from_here = later.measure(wanted), anew.measure(wanted)
+        repair = later.repair_of(wanted)
+    first_NL, as_cut_NL = torch.cat(list(first.answers)).double().log(), logits_and_labels(model, batches)[0]
+    cut_(model, replace(plan_of(model), layers=wanted))
+    apply_repair_(model, repair)
+    left_NL = logits_and_labels(model, batches)[0]
+    change_N = kl(first_NL, left_NL) - kl(first_NL, as_cut_NL)
+    assert further.divergence == pytest.approx(change_N.mean().item(), abs=1e-5)
+    assert from_here.divergence == pytest.approx(kl(as_cut_NL, left_NL).mean().item(), abs=1e-5)
+    assert further.loss == from_here.loss
+
+
+def test_losses_that_are_no_cross_entropies_give_no_answers():
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     classes = score_logits(logits, {"labels": labels})
-    assert temperature_of([classes]) == pytest.approx(fit_temperature(logits, labels))
+    assert torch.equal(torch.cat(answers_of([classes, classes])), logits.softmax(-1).repeat(2, 1))
     doubled = classes._replace(loss_N=classes.loss_N * 2)
     doubled.logits = logits
     others = [
@@ -133,5 +151,4 @@ def test_losses_that_are_no_cross_entropies_are_left_as_they_are():
         Scored(torch.ones(6), labels, labels),
     ]
     for other in others:
-        assert temperature_of([other]) == temperature_of([classes, other]) == 1.0
-    assert temperature_of([]) == 1.0
+        assert answers_of([other]) is answers_of([classes, other]) is None
