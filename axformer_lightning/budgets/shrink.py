@@ -74,8 +74,9 @@ def shrink(
 ) -> M:
     """Return a smaller copy of a fine-tuned model; nothing is trained.
 
-    The widths of all blocks are chosen by the loss that the cut and repaired model has on ``batches``. The plan is the
-    copy's `axformer_plan`; the given model is unchanged. Ratios are to the model as it is given.
+    The widths of all blocks are chosen by what the cut and repaired model makes of ``batches``: by how far the answers
+    of a classifier go from those of ``model``, else by the loss. The plan is the copy's `axformer_plan`; the given
+    model is unchanged. Ratios are to the model as it is given.
 
     Args:
         model: a fine-tuned Hugging Face model of a known family, or a module that holds one, as of

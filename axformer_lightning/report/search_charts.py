@@ -82,7 +82,7 @@ def timeline(decisions: Sequence[Decision]) -> Picture:
 
 
 def damage(table: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw what each width of each block does to the loss, the others being whole.
+    """Draw what each width of each block does to a model, the others being whole.
 
     Args:
         table: of one slice, as damage.json holds it.
@@ -102,7 +102,7 @@ def damage(table: Sequence[Mapping[str, Any]]) -> Picture:
             said[gid] = [
                 f"Layer {row['layer']}, {block.replace('_', '-')}, "
                 + ("removed" if width is None else f"{width} left")
-                + f": loss {lost:+.4f}"
+                + f": damage {lost:+.4f}"
                 for width, lost in zip(row["widths"], row["damage"], strict=True)
             ]
             worst = int(np.argmax(row["damage"]))
@@ -112,7 +112,7 @@ def damage(table: Sequence[Mapping[str, Any]]) -> Picture:
         ax.set_yscale("symlog", linthresh=LINEAR)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         ax.invert_xaxis()
-    axes[0].set_ylabel(f"change of the loss\n(logarithmic beyond {LINEAR})")
+    axes[0].set_ylabel(f"damage\n(logarithmic beyond {LINEAR})")
     return figure, said
 
 

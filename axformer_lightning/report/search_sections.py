@@ -60,8 +60,9 @@ def damages(cells: Sequence[Cell]) -> Section | None:
         seen.add(first.name)
         title = f"{_name(cell)}, seed {first.seed}: damage of each width before the first cut"
         images.append(Image(f"damage-{len(images)}", title, *search_charts.damage(first.damage[0])))
-    words = ("What the loss on the search set becomes if one block keeps that many units, is repaired, and all others"
-             " stay whole. A number is a layer.",)  # fmt: skip
+    words = ("What it does on the search set if one block keeps that many units, is repaired, and all others stay"
+             " whole: how far the answers of a classifier go from those before, or how the loss changes. A number is a"
+             " layer.",)  # fmt: skip
     shown = tuple(images[:MOST_PICTURES])
     return Section("Damage of each width", (*words, *_most(images)), images=shown) if images else None
 

@@ -364,7 +364,7 @@ def test_the_page_says_what_is_known_and_what_is_not(reported):
     assert "<title>Layer 1, attention: loss 0.4100, before 0.4200, accepted</title>" in text
     assert "<title>Layer 0, head 2: stopped early, before 0.4100, rejected</title>" in text
     assert "<title>Layer 1, attention: 100 % removed, in 3 of 3 as a whole</title>" in text
-    assert "<title>Layer 0, attention, removed: loss +0.5000</title>" in text
+    assert "<title>Layer 0, attention, removed: damage +0.5000</title>" in text
 
 
 @drawn_once
