@@ -42,8 +42,8 @@ def measure_table(
 ) -> Table:
     """Return the options of every block that is left, from whole to removed.
 
-    Four widths of a block are measured. Those between have a damage between, by the error of the block's output, which
-    is known for every width.
+    Four widths of a block are measured, and the model without it. Widths between have a damage between, by the error of
+    the block's output, which is known for every width.
 
     Args:
         probe: measures.
@@ -58,8 +58,9 @@ def measure_table(
         if units is None:
             continue
         order, known = orders[name], {0.0: 0.0}
-        for width in sorted({max(1, round(units * share)) for share in MEASURED if units}, reverse=True):
-            if width < units:
+        narrower = sorted({max(1, round(units * share)) for share in MEASURED if units}, reverse=True)
+        for width in (*narrower, None):
+            if width is None or width < units:
                 damage = probe.measure(layers_of(anatomy, before, orders, {name: width}), most=most)
                 known[lost_share(order, width)] = objective(damage)
         table[name] = tuple(
@@ -77,7 +78,9 @@ def lost_share(order: RemovalOrder, width: Width) -> float:
         >>> lost_share(RemovalOrder((0, 1, 2), (0.0, 1.0, 3.0)), 1)
         0.25
     """
-    gone = len(order.units) - (width or 0)
+    if width is None:
+        return 1.0
+    gone = len(order.units) - width
     total = sum(order.scores)
     return sum(order.scores[:gone]) / total if total > 0 else 0.0
 

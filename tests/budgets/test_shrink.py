@@ -156,6 +156,18 @@ def test_every_proposal_is_within_the_budget_and_the_best_is_taken(chooser):
     assert chooser.cost(swapped.choice) <= chooser.budget
 
 
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_what_the_table_says_of_a_narrow_block_and_of_none_is_measured(chooser):
+    """From narrower ones the damage of a removed block cannot be told: steps of noise would grow to anything."""
+    whole = dict.fromkeys(chooser.table, 0)
+    for name, options in chooser.table.items():
+        for at, option in enumerate(options):
+            if option.width is None or option.width == options[0].width // 2:
+                measured = chooser.measure({**whole, name: at}).damage
+                assert option.damage == pytest.approx(measured.divergence, abs=1e-6)
+
+
 def options_of(chooser: Chooser, tried: Tried):
     return [chooser.table[name][at] for name, at in tried.choice.items()]
 
