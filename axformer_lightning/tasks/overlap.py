@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datasets import Dataset
 
 from axformer_lightning.basics import digest_of
+from axformer_lightning.tasks.phrases import words_of
 from axformer_lightning.tasks.rows import text_columns
 
 MOST = 0.05  # of the search set; official data have up to 1 in 1,000 (STS-B), a wrong file has most or all
@@ -50,4 +51,4 @@ def without_dev_rows(search: Dataset, dev: Mapping[str, Dataset]) -> Dataset:
 def _digests(rows: Dataset) -> Iterator[bytes]:
     columns = [rows[name][:] for name in text_columns(rows)]
     for texts in zip(*columns, strict=True):
-        yield digest_of(" ".join(text.split()).casefold().encode() for text in texts)
+        yield digest_of(" ".join(words_of(text)).encode() for text in texts)

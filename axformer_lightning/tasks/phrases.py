@@ -1,10 +1,8 @@
-"""Texts that share words in a row: phrases of sentences, and the rows that are kept apart by them."""
+"""The words of texts, and which texts are phrases of others."""
 
 from collections.abc import Iterable, Mapping, Set
-from typing import Literal
 
 Words = tuple[str, ...]
-Apart = Literal["rows", "texts", "sentences"]
 
 
 def words_of(text: str) -> Words:
@@ -32,14 +30,14 @@ def wholes_of(texts: Iterable[Words]) -> Mapping[Words, Set[Words]]:
         a film | a film
         not a good film | not a good film
     """
-    distinct = dict.fromkeys(texts)
-    lengths = sorted({len(words) for words in distinct} - {0})
-    inside = {part for words in distinct for part in _runs(words, lengths) if part in distinct}
-    wholes: dict[Words, set[Words]] = {words: set() if words in inside else {words} for words in distinct}
-    for words in distinct.keys() - inside:
-        for part in _runs(words, lengths):
-            if part in distinct:
-                wholes[part].add(words)
+    wholes: dict[Words, set[Words]] = {words: set() for words in texts}
+    lengths = sorted({len(words) for words in wholes} - {0})
+    for words in sorted(wholes, key=len, reverse=True):
+        if not wholes[words]:  # it stands in no longer one
+            wholes[words].add(words)
+            for part in _runs(words, lengths):
+                if part in wholes:
+                    wholes[part].add(words)
     return wholes
 
 

@@ -6,8 +6,9 @@ from random import Random
 
 from datasets import ClassLabel, Dataset
 
-from axformer_lightning.tasks.phrases import Apart, wholes_of, words_of
+from axformer_lightning.tasks.phrases import wholes_of, words_of
 from axformer_lightning.tasks.rows import text_columns
+from axformer_lightning.tasks.task import Apart
 
 NUM_ORDERS = 100  # random orders of articles that are tried to get close to the wanted size
 

@@ -6,9 +6,8 @@ from typing import Literal
 
 from torchmetrics import Metric, MetricCollection
 
-from axformer_lightning.tasks.phrases import Apart
-
 Kind = Literal["classification", "regression", "question_answering"]
+Apart = Literal["rows", "texts", "sentences"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axformer_lightning.tasks import draw, split_off
-from axformer_lightning.tasks.phrases import Apart
+from axformer_lightning.tasks.task import Apart
 
 
 def scored(scores):
