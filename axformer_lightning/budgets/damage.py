@@ -88,7 +88,7 @@ def answers_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> Answers:
     ours = all(_is_of_classes(scored) for scored in results if len(scored.loss_N))  # a batch may have no label at all
     if not all(ours for (ours,) in ranks.gather([float(ours)])):
         return None
-    return [logits_of(scored).float().softmax(-1) if len(scored.loss_N) else scored.loss_N for scored in results]
+    return [logits_of(scored).float().softmax(-1) for scored in results]
 
 
 def divergence_of(scored: Scored, answers_NL: Tensor) -> Tensor:
@@ -102,8 +102,6 @@ def divergence_of(scored: Scored, answers_NL: Tensor) -> Tensor:
         >>> divergence_of(scored, answers_of([scored])[0]), divergence_of(scored, torch.tensor([[0.5, 0.5]]))
         (tensor([0.]), tensor([0.1201]))
     """
-    if not len(scored.loss_N):
-        return scored.loss_N
     own_NL = functional.log_softmax(logits_of(scored).float(), -1)
     return functional.kl_div(own_NL, answers_NL, reduction="none").sum(-1)
 
