@@ -30,7 +30,7 @@ from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, block_order, check_can_repair, measure_moments, repaired_weights
 from axformer_lightning.replay import ALONE, Ranks, scoring
-from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches
+from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches, with_own_labels
 from axformer_lightning.search import spelled_out
 from axformer_lightning.surgery import Edit, check_can_cut, cut_
 
@@ -81,7 +81,8 @@ def shrink(
     Args:
         model: a fine-tuned Hugging Face model of a known family, or a module that holds one, as of
             :func:`~axformer_lightning.find_plan`.
-        batches: the search set, as of `find_plan`; some 500 samples that the model was not trained on.
+        batches: the search set, as of `find_plan`; some 500 samples that the model was not trained on. Of a classifier
+            they need no labels, unless there is a `metric_floor`.
         effort: how much is measured.
         batch_tokens: most tokens evaluated at once.
         options: see :class:`~axformer_lightning.budgets.TargetOptions`.
@@ -102,6 +103,8 @@ def shrink(
     budget = Budget(options, effort)
     small = copied(model)
     transformer = find_transformer(small)
+    if options.get("metric_floor") is None:  # what a metric loses is counted against labels
+        batches = with_own_labels(small, transformer, batches)
     arranged = checked_search_batches(small, transformer, batches, batch_tokens)
     for _ in shrink_(small, transformer, arranged, budget):
         pass

@@ -7,6 +7,7 @@ from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
 from axformer_lightning.scoring.names import ADVICE
 from axformer_lightning.scoring.steps import Step, losses_are_nonnegative, step_of
+from axformer_lightning.scoring.unlabelled import with_own_labels
 
 __all__ = [
     "ADVICE",
@@ -26,4 +27,5 @@ __all__ = [
     "search_batches",
     "step_of",
     "to_device",
+    "with_own_labels",
 ]

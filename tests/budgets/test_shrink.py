@@ -315,6 +315,17 @@ def test_what_the_labels_of_a_classifier_say_chooses_nothing(model, batches):
 
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
+def test_a_classifier_is_made_smaller_without_labels_as_with_them(model, batches):
+    texts = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
+    plans = [shrink(model, given, encoder_size_ratio=3, effort=QUICK).axformer_plan for given in (batches, texts)]
+    assert plans[0] == plans[1]
+    assert all("labels" not in batch for batch in texts)
+    with pytest.raises(ValueError, match="Expected `labels` in every batch"):
+        shrink(model, texts, effort=QUICK, metric_floor=0.5, metric=MulticlassAccuracy(3))
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
 def test_samples_without_a_label_do_not_count(model, batches):
     unlabelled = [{**batch, "labels": torch.full_like(batch["labels"], -100)} for batch in batches]
     both = [*unlabelled, *batches]
