@@ -1,8 +1,10 @@
 """What each width of each block does to the model, measured, and what it costs."""
 
-import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.probe import Probe
@@ -63,8 +65,10 @@ def measure_table(
             if width is None or width < units:
                 damage = probe.measure(layers_of(anatomy, before, orders, {name: width}), most=most)
                 known[lost_share(order, width)] = objective(damage)
+        points = sorted(known.items())
+        damages = partial(np.interp, xp=[error for error, _ in points], fp=[damage for _, damage in points])
         table[name] = tuple(
-            Option(width, cost_of(name, width), between(known, error), error)
+            Option(width, cost_of(name, width), float(damages(error)), error)
             for width in ladder(units)
             for error in [lost_share(order, width)]
         )
@@ -83,18 +87,3 @@ def lost_share(order: RemovalOrder, width: Width) -> float:
     gone = len(order.units) - width
     total = sum(order.scores)
     return sum(order.scores[:gone]) / total if total > 0 else 0.0
-
-
-def between(known: Mapping[float, float], at: float) -> float:
-    """Return the value at a point, on the line through the two known points around it or nearest to it.
-
-    Example:
-        >>> between({0.0: 0.0, 0.5: 1.0, 1.0: 5.0}, 0.75), between({0.0: 2.0}, 0.3)
-        (3.0, 2.0)
-    """
-    points: Sequence[float] = sorted(known)
-    if len(points) == 1:
-        return known[points[0]]
-    right = min(max(1, bisect.bisect_left(points, at)), len(points) - 1)
-    low, high = points[right - 1], points[right]
-    return known[low] + (known[high] - known[low]) * (at - low) / (high - low)

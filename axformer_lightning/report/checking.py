@@ -66,7 +66,8 @@ def check_damage(data: Any) -> None:
             for width, value in zip(widths, lost, strict=True):
                 read_count(0 if width is None else width, f"{where}.widths")
                 if abs(read_number(value, f"{where}.damage")) > MOST_DAMAGE:
-                    raise ValueError(f"Expected {where}.damage to be a change of a loss, got {value}.")
+                    most = f"{MOST_DAMAGE:g}"
+                    raise ValueError(f"Expected {where}.damage between -{most} and {most}, got {value}.")
 
 
 def check_environment(data: Any) -> None:
