@@ -8,7 +8,7 @@ from typing import Any
 
 from axformer_lightning.basics.reading import read_count, read_list, read_number, read_typed
 
-MOST_DAMAGE = 1e6  # more is no loss of a model that works, and no scale shows it
+MOST_DAMAGE = 1e6  # more is nothing that a model that works comes to, and no scale shows it
 BLOCKS = ("attention", "feed_forward")
 COSTS = ("parameters", "encoder_parameters", "size_bytes", "macs_per_sample")
 SHOWN = ("command", "processor", "system", "python", "commit")
