@@ -1,6 +1,6 @@
 """What each width of each block does to the model, measured, and what it costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
