@@ -145,6 +145,14 @@ def make_images(count=6, seed=0):
     return {"pixel_values": torch.randn(count, 3, 8, 8, generator=generator), "labels": labels}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced():
+    """Let no test wait for the disk; processes of their own do, and are killed at it (tests/runs/dying.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(params=[*LAYOUTS, *SAME_LAYOUT])
 def family(request):
     return request.param

@@ -57,7 +57,7 @@ def logits_and_labels(model, batches):
 
 
 @pytest.mark.one_implementation  # all is scored by eager attention
-@pytest.mark.parametrize("repairs", [True, False])
+@pytest.mark.parametrize("repairs", [True, pytest.param(False, marks=pytest.mark.one_family)])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batches, probe, layers, state, repairs):
     before = state(model)
@@ -80,6 +80,7 @@ def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batc
     assert damage.samples == len(LENGTHS)
 
 
+@pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_what_is_looked_up_changes_no_bit(probe, model):
     alone, helped = probe(cache_memory=0), probe()

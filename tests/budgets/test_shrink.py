@@ -57,7 +57,7 @@ def mean_loss(model, batches):
 
 
 @pytest.mark.one_implementation
-@pytest.mark.parametrize("ratio", [1.3, 3])
+@pytest.mark.parametrize("ratio", [pytest.param(1.3, marks=pytest.mark.one_family), 3])
 def test_the_copy_is_that_many_times_smaller_and_the_model_is_unchanged(model, batches, state, ratio):
     before = state(model)
     small = shrink(model, batches, encoder_size_ratio=ratio, effort=QUICK)
@@ -211,6 +211,7 @@ def latency_table(model):
     return LatencyTable(Conditions.of(model, 1, 12), 0.5, blocks)
 
 
+@pytest.mark.one_family
 def test_equal_shares_are_shares_of_units_and_remove_no_block(chooser):
     def options(*widths):
         return tuple(Option(width, float(width or 0), 0.0, 0.0) for width in (*widths, None))
