@@ -100,3 +100,14 @@ def test_the_last_layer_may_have_a_bias_of_zeros_and_outputs_keep_their_names(x,
     names, (given,) = in_onnx(module, x, tmp_path / "outputs.onnx", {})
     assert names == outputs
     np.testing.assert_allclose(given, by_torch(module.linear, x).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "exact"), [({"avx512_vnni": True}, "0"), ({"avx_vnni": False}, "1"), (None, "1")]
+)
+def test_slower_products_are_asked_for_where_the_faster_ones_overflow(monkeypatch, capabilities, exact):
+    if capabilities is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert exact_options().get_session_config_entry("session.x64quantprecision") == exact
