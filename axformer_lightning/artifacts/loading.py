@@ -125,7 +125,8 @@ def load_pretrained(
         kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
 
     Returns:
-        A model of the class that was saved. On the machine that saved it, its logits are bit-identical.
+        A model of the class that was saved. On the machine that saved it, its logits are bit-identical
+        with the same attention implementation.
 
     Raises:
         FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.

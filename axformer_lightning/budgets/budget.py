@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torchmetrics import Metric
@@ -110,14 +111,16 @@ class Budget:
         asked, floor = self.asked, self.options.get("metric_floor")
         if not asked and floor is None:
             raise ValueError(f"Expected a target, one of {[*TARGETS]}, got none.")
-        if floor is not None and not 0 <= floor < math.inf:
+        if floor is not None and not (isinstance(floor, Real) and 0 <= floor < math.inf):
             raise ValueError(f"Expected `metric_floor`, the most that the metric may lose, of at least 0, got {floor}.")
-        if floor is not None and self.options.get("metric") is None:
-            raise ValueError("Expected `metric=`, a torchmetrics metric, with `metric_floor`, got none.")
+        metric = self.options.get("metric")
+        if floor is not None and not isinstance(metric, Metric):
+            got = "none" if metric is None else type(metric).__name__
+            raise ValueError(f"Expected `metric=`, a torchmetrics metric, with `metric_floor`, got {got}.")
         for name, value in asked.items():
             least = 1 if name in RATIOS else 0
-            if not least < value < math.inf:
-                raise ValueError(f"Expected `{name}` to be a number above {least}, got {value}.")
+            if not (isinstance(value, Real) and least < value < math.inf):
+                raise ValueError(f"Expected `{name}` to be a number above {least}, got {value!r}.")
 
     @property
     def asked(self) -> dict[str, float]:

@@ -41,8 +41,8 @@ class Damage:
 
     @property
     def is_finite(self) -> bool:
-        """Whether it is a number."""
-        return math.isfinite(self.divergence)
+        """Whether both are numbers, as they are unless a cut model gives losses that are none."""
+        return math.isfinite(self.loss) and math.isfinite(self.divergence)
 
 
 @dataclass(frozen=True)

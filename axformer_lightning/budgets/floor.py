@@ -4,7 +4,8 @@ Source: a test on samples of its own after the choice, arXiv 2210.07913 (Pareto 
 bootstrap over pairs.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from transformers import PreTrainedModel
 from axformer_lightning.budgets.budget import Budget
 from axformer_lightning.evidence.resampling import CONFIDENCE, FLOOR_RESAMPLES, draws
 from axformer_lightning.replay import ALONE, Ranks, scoring
-from axformer_lightning.scoring import Scored, step_of, to_device
+from axformer_lightning.scoring import Scored, check_metric, samples_depend, step_of, to_device
+from axformer_lightning.scoring.names import SAMPLE_IDS
 
 FEWEST = 20  # samples: of fewer no share of resamples says much
 
@@ -46,7 +48,7 @@ class Floor:
         """Score the model as it is now, which is what later ones are compared with.
 
         Raises:
-            ValueError: if there are too few samples, or a sample has not one prediction.
+            ValueError: if there are too few samples, a sample has not one prediction, or the metric takes none of them.
         """
         scored = [step(batch) for batch in batches]
         num_samples, rows = (
@@ -63,7 +65,14 @@ class Floor:
                 " a size instead."
             )
         preds, target = (torch.cat(column).cpu() for column in zip(*((s.preds, s.target) for s in scored), strict=True))
-        return cls(metric.clone(), most_lost, batches, step, preds, target)
+        check_metric(metric, Scored(scored[0].loss_N, preds, target), torch.device("cpu"))
+        own = metric.clone().cpu()
+        if not math.isfinite(value := _value(own, preds, target)):
+            raise ValueError(
+                f"Expected {type(metric).__name__} to have a value on the samples that test `metric_floor`, got"
+                f" {value}. Pass another metric, or samples whose labels differ."
+            )
+        return cls(own, most_lost, batches, step, preds, target)
 
     def lost(self) -> float:
         """Return what the model as it is now loses at most, with 95 % confidence."""
@@ -84,16 +93,44 @@ def split_floor(
         ranks: the processes that share the search set.
 
     Raises:
-        ValueError: as :meth:`Floor.of`, or if there are several processes.
+        ValueError: as :meth:`Floor.of`, or if there are several processes, or fewer than three batches where a batch
+            cannot be divided.
     """
     most_lost, metric = budget.options.get("metric_floor"), budget.options.get("metric")
     if most_lost is None or metric is None:
         return batches, None
     budget.check_processes(ranks.size)
     score, device = step_of(module, getattr(transformer.config, "problem_type", None)), transformer.device
+    choosing, testing = _split(batches, by_rows=not samples_depend(module))
     with scoring(module, transformer):
-        floor = Floor.of(metric, most_lost, batches[::3], lambda batch: score(to_device(batch, device)))
-    return [batch for i, batch in enumerate(batches) if i % 3], floor
+        floor = Floor.of(metric, most_lost, testing, lambda batch: score(to_device(batch, device)))
+    return choosing, floor
+
+
+def _split(batches: Sequence[Any], *, by_rows: bool) -> tuple[list[Any], list[Any]]:
+    """Return two thirds and a third: of the rows of every batch, or of whole batches where rows belong together."""
+    if not by_rows or not all(map(_has_rows, batches)):
+        if len(batches) < 3:
+            raise ValueError(
+                f"Expected at least 3 batches with `metric_floor`, as a third of them tests it, got {len(batches)}."
+                " Pass smaller batches."
+            )
+        return [batch for i, batch in enumerate(batches) if i % 3], list(batches[::3])
+    parts: tuple[list[Any], list[Any]] = [], []
+    begun = 0
+    for batch in batches:
+        rows = torch.arange(begun, begun + len(next(iter(batch.values()))))
+        begun += len(rows)
+        for part, chosen in zip(parts, (rows % 3 != 0, rows % 3 == 0), strict=True):
+            if chosen.any():
+                part.append({name: value[chosen.to(value.device)] for name, value in batch.items()})
+    return parts
+
+
+def _has_rows(batch: Any) -> bool:
+    """Tell whether a batch is a dict of tensors with a row for each sample."""
+    tensors = isinstance(batch, Mapping) and all(isinstance(v, Tensor) and v.dim() for v in batch.values())
+    return tensors and SAMPLE_IDS not in batch and len({len(value) for value in batch.values()}) == 1
 
 
 def most_lost(metric: Metric, dense: Tensor, small: Tensor, target: Tensor) -> float:

@@ -26,7 +26,7 @@ from axformer_lightning.replay import (
     free_memory,
     size_of,
 )
-from axformer_lightning.replay.measuring import NO_SAMPLES
+from axformer_lightning.replay.measuring import NO_SAMPLES, check_finite
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
 from axformer_lightning.scoring import Scored, step_of, to_device
 
@@ -88,7 +88,7 @@ class Probe:
             answers: of the model as the search began, to the same batches; by default those of the model as it is.
 
         Raises:
-            ValueError: if no sample has a label.
+            ValueError: if no sample has a label, or a loss is not finite.
         """
         device = transformer.device
         share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
@@ -110,6 +110,9 @@ class Probe:
         samples = int(sum(count for (count,) in counts))
         if samples == 0:
             raise ValueError(NO_SAMPLES)
+        losses_N = torch.cat([result.loss_N for result in found.results]) if found.results else torch.zeros(0)
+        for (value,) in ranks.gather([next(iter(losses_N[~losses_N.isfinite()].tolist()), 0.0)]):
+            check_finite(value, "the model as it is")
         if answers is None:
             answers = answers_of(found.results, ranks)
         return cls(left, batches, step, found.results, samples, ranks, answers)

@@ -157,19 +157,24 @@ def shrink_(
             while True:
                 tried = replace(chooser, budget=_budget(target, now, step)).choose(budget.effort.tries)
                 repair = probe.repair_of(tried.layers)
+                if not tried.damage.is_finite:
+                    raise ValueError(
+                        "Expected losses that are numbers of some model that is small enough, got none: every one that"
+                        " was tried gives NaN or infinity. Ask for less, or check the loss."
+                    )
                 if floor is None:
                     break
                 with repaired_weights(transformer, repair), closed(transformer, tried.layers):
                     lost = floor.lost()
                 if lost <= floor.most_lost:
                     break
-                step = math.sqrt(step)
-                if step < SMALLEST_STEP:
+                if math.sqrt(step) < SMALLEST_STEP:
                     logger.warning(
                         "`metric_floor` ends it: with a model %.2f times smaller up to %.4f would be lost (95 %%"
                         " confidence).", step, lost,
                     )  # fmt: skip
                     return
+                step = math.sqrt(step)
         if not ranks.agree([repr(tried.layers).encode()]):
             raise RuntimeError(
                 "Expected all processes to choose the same widths, got several. Give every process the same model and"
@@ -214,8 +219,8 @@ def _chooser(probe: Probe, target: Target, effort: Effort) -> Chooser:
 
 
 def objective(damage: Damage) -> float:
-    """Return what is to be as low as possible."""
-    return damage.divergence
+    """Return what is to be as low as possible; nothing is worse than losses that are no numbers."""
+    return damage.divergence if damage.is_finite else math.inf
 
 
 def _first_batches(probe: Probe, samples: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -65,10 +64,8 @@ def measure_table(
             if width is None or width < units:
                 damage = probe.measure(layers_of(anatomy, before, orders, {name: width}), most=most)
                 known[lost_share(order, width)] = objective(damage)
-        points = sorted(known.items())
-        damages = partial(np.interp, xp=[error for error, _ in points], fp=[damage for _, damage in points])
         table[name] = tuple(
-            Option(width, cost_of(name, width), float(damages(error)), error)
+            Option(width, cost_of(name, width), between(known, error), error)
             for width in ladder(units)
             for error in [lost_share(order, width)]
         )
@@ -87,3 +84,18 @@ def lost_share(order: RemovalOrder, width: Width) -> float:
     gone = len(order.units) - width
     total = sum(order.scores)
     return sum(order.scores[:gone]) / total if total > 0 else 0.0
+
+
+def between(known: Mapping[float, float], at: float) -> float:
+    """Return the value on the line through the two known points around one; infinity beside one that is infinite.
+
+    Example:
+        >>> known = {0.0: 0.0, 0.5: 1.0, 1.0: float("inf")}
+        >>> between(known, 0.25), between(known, 0.5), between(known, 0.75)
+        (0.5, 1.0, inf)
+    """
+    points = sorted(known)
+    values = np.array([known[point] for point in points])
+    if np.interp(at, points, np.isinf(values).astype(float)) > 0:
+        return float("inf")
+    return float(np.interp(at, points, np.where(np.isinf(values), 0.0, values)))

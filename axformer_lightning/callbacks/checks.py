@@ -1,6 +1,5 @@
 """What is refused before anything trains: modules that hold no model to cut, and those that cannot be scored."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +7,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 from torchmetrics import Metric
 from transformers import PreTrainedModel
 
@@ -20,7 +17,7 @@ from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.budgets.targets import check_can_measure
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.scoring import ADVICE, Scored, check_agreement, step_of
+from axformer_lightning.scoring import ADVICE, check_agreement, check_metric, step_of
 from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.phases import space_of
 from axformer_lightning.surgery import check_can_cut, check_unshared
@@ -96,32 +93,6 @@ def check_can_write(trainer: L.Trainer) -> None:
             TemporaryFile(dir=directory).close()
         except OSError as error:
             raise cannot_write(directory, error) from error
-
-
-def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
-    """Refuse a metric that cannot take what a batch was scored as; a copy of it is tried.
-
-    Raises:
-        ValueError: naming the metric and what it was given.
-    """
-    trial = copy.deepcopy(metric).to(device)
-    trial.reset()
-    trial.sync_on_compute = trial._to_sync = False  # another process may have no batch to compute anything from
-    preds = scored.preds
-    try:
-        trial.update(preds, scored.target)
-        float(trial.compute())
-        # Metrics with thresholds go by how sure a prediction is; of classes they would make something, but not that.
-        wanted = hasattr(trial, "thresholds") and isinstance(preds, Tensor) and not preds.is_floating_point()
-        why = "it goes by scores or probabilities, not by predicted classes" if wanted else None
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-    if why is not None:
-        kinds = [f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in scored]
-        raise ValueError(
-            f"Expected a metric that takes predictions ({kinds[1]}) and targets ({kinds[2]}), got"
-            f" {type(metric).__name__}: {why}. Pass another metric, or return from `axformer_step` what it takes."
-        )
 
 
 def _metric_of(step: SearchSettings | Budget) -> Metric | None:

@@ -135,7 +135,7 @@ def check_can_repair(transformer: PreTrainedModel) -> None:
         if other != name and parameter in ours:
             raise ValueError(
                 f"Expected a parameter of its own at {name!r}, which a repair sets, but the model shares it with"
-                f" {other!r}. Untie them, or search with `repair=False`."
+                f" {other!r}. Untie them, or search by `AccuracyDrivenPruningCallback(repair=False)`."
             )
 
 
@@ -174,8 +174,8 @@ class _Sums:
             shape = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise ValueError(
                 "Expected the encoder to be called with an `attention_mask` of shape (batch, tokens), which tells"
-                f" padding from text, got {shape}. Call it with one, or with none where every token is real; a search"
-                " also goes without (`repair=False`)."
+                f" padding from text, got {shape}. Call it with one, or with none where every token is real;"
+                " `AccuracyDrivenPruningCallback(repair=False)` also goes without."
             )
         self.mask_BT = mask
 
@@ -230,5 +230,5 @@ def _check(sums_MM: Tensor, name: BlockName, linear: nn.Linear) -> None:
     if tokens <= linear.in_features:
         raise ValueError(
             f"Expected at least {linear.in_features + 1} tokens to tell the {linear.in_features} inputs of {what}"
-            f" apart, got {tokens:.0f}. Pass more samples; a search also goes without a repair (`repair=False`)."
+            f" apart, got {tokens:.0f}. Pass more samples; `AccuracyDrivenPruningCallback(repair=False)` goes without."
         )

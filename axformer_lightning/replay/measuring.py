@@ -133,11 +133,7 @@ class Meter:
             own = self._part(i, score(i), tolerance) if i < self.num_batches else Part()
             for part in self.ranks.gather(own):
                 parts.append(Part(*part))
-                if not math.isfinite(parts[-1].not_finite):
-                    raise ValueError(
-                        f"Expected finite losses on the search set, got {parts[-1].not_finite} while scoring {what}."
-                        " The model is unchanged. Check its weights, its precision and the labels."
-                    )
+                check_finite(parts[-1].not_finite, what)
                 if ends(parts):
                     return Score(None, num_not_worse(parts), samples(parts)), parts
         if samples(parts) == 0:
@@ -156,6 +152,19 @@ class Meter:
         if self.metric is not None and len(loss_N):  # many metrics refuse to be told nothing
             self.metric.update(scored.preds, scored.target)
         return Part(loss, votes, len(loss_N))
+
+
+def check_finite(value: float, what: str) -> None:
+    """Refuse a loss that is not finite.
+
+    Raises:
+        ValueError: saying which it is, and of what.
+    """
+    if not math.isfinite(value):
+        raise ValueError(
+            f"Expected finite losses on the search set, got {value} while scoring {what}. The model is unchanged. Check"
+            " its weights, its precision and the labels."
+        )
 
 
 def total_loss(parts: Sequence[Part]) -> float:

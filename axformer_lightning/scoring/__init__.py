@@ -1,10 +1,11 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
 from axformer_lightning.scoring.agreement import check_agreement
-from axformer_lightning.scoring.arranging import can_rebatch, checked_search_batches, search_batches
+from axformer_lightning.scoring.arranging import can_rebatch, checked_search_batches, samples_depend, search_batches
 from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
 from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
+from axformer_lightning.scoring.metrics import check_metric
 from axformer_lightning.scoring.names import ADVICE
 from axformer_lightning.scoring.steps import Step, losses_are_nonnegative, step_of
 from axformer_lightning.scoring.unlabelled import with_own_labels
@@ -19,9 +20,11 @@ __all__ = [
     "batches_by_length",
     "can_rebatch",
     "check_agreement",
+    "check_metric",
     "checked_search_batches",
     "losses_are_nonnegative",
     "per_sample",
+    "samples_depend",
     "score_logits",
     "scoring",
     "search_batches",

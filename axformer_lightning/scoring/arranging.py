@@ -42,6 +42,7 @@ def search_batches(
     - the module's forward takes a mask, and no number in `sample_ids` stands in several batches;
     - the module has no `axformer_step`, whose losses may depend on which samples share a batch (in-batch negatives), or
       says `axformer_samples_independent`;
+    - the model does not want lengths that are multiples of a number (`chunk_size_feed_forward` of its config);
     - in the two batches with the shortest and the longest sample no loss changes. Otherwise a warning is logged.
 
     Args:
@@ -54,8 +55,12 @@ def search_batches(
         ValueError: as :func:`~axformer_lightning.scoring.batches_by_length`.
     """
     batches = list(batches)
-    depend = hasattr(module, "axformer_step") and not getattr(module, "axformer_samples_independent", False)
-    if depend or not all(map(can_rebatch, batches)) or not (_can_tell(batches) and _takes_mask(module, batches)):
+    if (
+        samples_depend(module)
+        or getattr(config, "chunk_size_feed_forward", 0)
+        or not all(map(can_rebatch, batches))
+        or not (_can_tell(batches) and _takes_mask(module, batches))
+    ):
         return batches
     pad_token_id = getattr(config, "pad_token_id", None) or 0
     arranged: list[Any] = list(batches_by_length(batches, batch_tokens, pad_token_id))
@@ -82,12 +87,25 @@ def checked_search_batches(
         batch_tokens: see :func:`~axformer_lightning.scoring.batches_by_length`.
 
     Raises:
-        ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, or as :func:`search_batches`.
+        ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, or as :func:`search_batches`, or if what
+            is given is one batch.
     """
+    if isinstance(batches, Mapping):
+        raise ValueError("Expected a list of batches, got a dict, which is one batch. Pass `[batch]`.")
     batches, config = list(batches), transformer.config
     on_device = (to_device(batch, transformer.device) for batch in batches)
     check_agreement(module, on_device, getattr(config, "problem_type", None))
     return search_batches(module, batches, batch_tokens, config)
+
+
+def samples_depend(module: nn.Module) -> bool:
+    """Tell whether the losses of ``module`` may depend on which samples share a batch.
+
+    Example:
+        >>> samples_depend(nn.Linear(1, 1))
+        False
+    """
+    return hasattr(module, "axformer_step") and not getattr(module, "axformer_samples_independent", False)
 
 
 def can_rebatch(batch: Any) -> bool:

@@ -75,12 +75,16 @@ def losses_are_nonnegative(module: nn.Module) -> bool:
 def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> Scored:
     output, entries = run_forward(module, batch)
     is_span = all(entries.get(name) is not None for name in SPAN)
-    logits = _logits(output, module, is_span)
+    logits = logits_in(output, module, is_span)
     return score_logits(logits, entries, problem_type)
 
 
-def _logits(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:
-    """Return the logits, or the start and end logits, in the output of a forward."""
+def logits_in(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[Tensor, Tensor]:
+    """Return the logits, or the start and end logits, in the output of a forward.
+
+    Raises:
+        TypeError: if there are none.
+    """
     named = entries_of(output) or {}
     if "logits" in named:
         return named["logits"]  # type: ignore[no-any-return]

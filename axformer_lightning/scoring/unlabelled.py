@@ -14,7 +14,7 @@ from axformer_lightning.scoring.batches import to_device
 from axformer_lightning.scoring.context import as_is
 from axformer_lightning.scoring.forward import run_forward
 from axformer_lightning.scoring.names import LABELS, SPAN
-from axformer_lightning.scoring.steps import scored_through
+from axformer_lightning.scoring.steps import logits_in, scored_through
 
 logger = logging.getLogger(__name__)
 NOT_ONE_CLASS = ("multi_label_classification", "regression")
@@ -24,7 +24,9 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
     """Return batches with the classes that a classifier gives them itself, as `labels`, if no batch has labels.
 
     All other batches are returned as they are: of models that give something else than one class of several for each
-    sample, of modules that score or call the model themselves, and where a batch is not a dict or has labels.
+    sample, of modules that score themselves or cannot be called without labels, and where a batch is not a dict or has
+    labels. Classes are told from other numbers by how many there are: as many as the config of the Hugging Face model
+    says, or as there are choices.
 
     Args:
         module: what is scored; unchanged afterwards.
@@ -43,20 +45,30 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
     batches = list(batches)
     if hasattr(module, "axformer_step") or not batches or not all(map(_is_unlabelled, batches)):
         return batches
-    part = scored_through(module)
-    if not isinstance(part, PreTrainedModel) or getattr(part.config, "problem_type", None) in NOT_ONE_CLASS:
+    config = transformer.config
+    if getattr(config, "problem_type", None) in NOT_ONE_CLASS:
         return batches
-    labelled = []
+    part, labelled = scored_through(module), []
     with as_is(module):
         for batch in batches:
-            output, _ = run_forward(part, to_device(batch, transformer.device))
-            logits = getattr(output, "logits", None)
-            if not (isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1):
+            try:
+                output, _ = run_forward(part, to_device(batch, transformer.device))
+                logits = logits_in(output, part, is_span=False)
+            except Exception:  # it needs labels, or gives no logits, which is said where the batches are scored
+                return batches
+            if not _are_classes(logits, batch, config):
                 return batches
             named = {name: value for name, value in batch.items() if value is not None}
             labelled.append({**named, "labels": logits.argmax(-1).cpu()})
     logger.info("The search set has no labels: the classes that the model gives its samples stand for them.")
     return labelled
+
+
+def _are_classes(logits: Any, batch: Mapping[str, Any], config: Any) -> bool:
+    """Tell whether logits are one for each of several classes, or choices, of a sample."""
+    ids = batch.get("input_ids")
+    classes = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else getattr(config, "num_labels", None)
+    return isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1 and logits.shape[1] == classes
 
 
 def _is_unlabelled(batch: Any) -> bool:

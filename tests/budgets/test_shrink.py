@@ -9,7 +9,9 @@ from threading import Barrier
 
 import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy
+from torch import nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassAUROC
 
 from axformer_lightning import load_pretrained, save_pretrained, shrink
 from axformer_lightning.anatomy import LayerPlan, anatomy_of, layers_left
@@ -28,7 +30,7 @@ from axformer_lightning.budgets import (
     widths_of,
 )
 from axformer_lightning.budgets import targets as targets_module
-from axformer_lightning.budgets.shrink import objective
+from axformer_lightning.budgets.shrink import STEP, objective
 from axformer_lightning.budgets.tables import Option, Table
 from axformer_lightning.costs import (
     Conditions,
@@ -43,7 +45,18 @@ from axformer_lightning.replay import Ranks, scoring
 from axformer_lightning.scoring import batches_by_length, step_of
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
+SHRINK = sys.modules["axformer_lightning.budgets.shrink"]  # whose name in the package is that of the function
 QUICK = Effort(table_samples=16, tries=3)
+
+
+class Undefined(Metric):
+    """Has no value, as a correlation with labels that are all the same."""
+
+    def update(self, preds, target):
+        pass
+
+    def compute(self):
+        return torch.tensor(float("nan"))
 
 
 @pytest.fixture
@@ -197,13 +210,119 @@ def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches, monkey
     small = {most: shrink(model, own, effort=QUICK, metric_floor=most, metric=metric) for most in (0.0, 0.5)}
     sizes = {most: count_encoder_parameters(smaller) for most, smaller in small.items()}
     assert sizes[0.5] < sizes[0.0] <= count_encoder_parameters(model)
-    batches, floor = split_floor(model, model, shuffled(own), Budget({"metric_floor": 0.5, "metric": metric}))
-    assert len(batches) + len(floor.batches) == len(own)
+    _, floor = split_floor(model, model, shuffled(own), Budget({"metric_floor": 0.5, "metric": metric}))
     assert floor.lost() == 0.0
     again = replace(floor, step=step_of(small[0.5].eval()))
     with torch.no_grad():
         assert again.lost() <= 0.5
     assert metric.update_count == 0
+
+
+def rows(batches):
+    return sorted(tuple(row.tolist()) for batch in batches for row in batch["input_ids"])
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert", "vit"])
+@pytest.mark.parametrize("sizes", [(90,), (40, 1, 40), (3,) * 30])
+def test_a_third_of_the_samples_tests_the_floor_however_they_are_batched(model, tiny, family, sizes):
+    given = [tiny.images(n, i) if family == "vit" else tiny.batch((9,) * n, seed=i) for i, n in enumerate(sizes)]
+    budget = Budget({"metric_floor": 0.5, "metric": MulticlassAccuracy(3)})
+    choosing, floor = split_floor(model, model, given, budget)
+    assert sum(len(batch["labels"]) for batch in floor.batches) == sum(sizes) / 3
+    if family == "bert":
+        assert sorted(rows(choosing) + rows(floor.batches)) == rows(given)
+    assert all(len(batch["labels"]) for batch in (*choosing, *floor.batches))
+
+
+class Scores(nn.Module):
+    """Scores its batches itself, by any function of one logit and the labels."""
+
+    def __init__(self, model, losses):
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def axformer_step(self, batch):
+        logits = self.model(batch["input_ids"], batch["attention_mask"]).logits
+        return self.losses(logits[:, 0], batch["labels"]), logits.argmax(-1), batch["labels"]
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_samples_that_share_a_batch_are_not_divided_for_the_floor(model, tiny):
+    module, budget = Scores(model, lambda x, y: x**2), Budget({"metric_floor": 0.5, "metric": MulticlassAccuracy(3)})
+    given = [tiny.batch((9,) * 30, seed=i) for i in range(6)]
+    choosing, floor = split_floor(module, model, given, budget)
+    assert floor.batches == [given[0], given[3]]
+    assert choosing == [given[1], given[2], given[4], given[5]]
+    with pytest.raises(ValueError, match="at least 3 batches with `metric_floor`, as a third of them tests it, got 2"):
+        split_floor(module, model, given[:2], budget)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (MulticlassAUROC(3), "takes predictions .* got MulticlassAUROC: ValueError"),
+        (MulticlassAUROC(3, thresholds=5), "takes predictions .* got MulticlassAUROC"),
+        (BinaryAccuracy(), "takes predictions .* got BinaryAccuracy: RuntimeError"),
+        (Undefined(), "Undefined to have a value on the samples that test `metric_floor`, got nan"),
+        (MetricCollection([MulticlassAccuracy(3)]), "`metric=`, a torchmetrics metric, .* got MetricCollection"),
+        ("accuracy", "`metric=`, a torchmetrics metric, with `metric_floor`, got str"),
+        (None, "`metric=`, a torchmetrics metric, with `metric_floor`, got none"),
+    ],
+)
+def test_a_metric_that_cannot_tell_the_floor_is_refused_before_anything_is_cut(
+    model, batches, metric, message, monkeypatch
+):
+    monkeypatch.setattr(SHRINK, "measure_moments", None)
+    with pytest.raises(ValueError, match=message):
+        shrink(model, batches * 3, effort=QUICK, metric_floor=0.5, metric=metric)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_step_that_is_reported_was_tried(model, batches, monkeypatch, caplog):
+    tried, budget_of = [], SHRINK._budget
+    monkeypatch.setattr(SHRINK, "_budget", lambda *args: tried.append(args[2]) or budget_of(*args))
+    monkeypatch.setattr("axformer_lightning.budgets.floor.Floor.lost", lambda self: 1.0)
+    own = [*batches] * 3
+    small = shrink(model, own, effort=QUICK, metric_floor=0.5, metric=MulticlassAccuracy(3))
+    assert count_encoder_parameters(small) == count_encoder_parameters(model)
+    assert tried == [STEP, STEP**0.5, STEP**0.25]
+    assert f"with a model {tried[-1]:.2f} times smaller up to 1.0000" in caplog.text
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_losses_that_are_no_numbers_are_the_worst_and_never_left(model, batches):
+    most = max(model(**batch).logits[:, 0].max().item() for batch in batches)
+    module = Scores(model, lambda x, y: (most + 0.1 - x).log())  # no number where a cut gives more
+    small = shrink(module, batches, encoder_size_ratio=1.2, effort=Effort(16, 8))
+    with torch.no_grad():
+        assert all(small.axformer_step(batch)[0].isfinite().all() for batch in batches)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_model_is_refused_that_no_cut_leaves_with_losses_that_are_numbers(model, batches, state):
+    known = torch.cat([model(**batch).logits[:, 0] for batch in batches])
+    module = Scores(model, lambda x, y: torch.where((x[:, None] - known).abs().min(1).values > 1e-4, torch.inf, 0.0))
+    before = state(model)
+    with pytest.raises(ValueError, match="Expected losses that are numbers of some model that is small enough"):
+        shrink(module, batches, encoder_size_ratio=2, effort=QUICK)
+    assert state(model) == before
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize("label", [float("nan"), float("inf")])
+def test_a_label_that_is_no_number_is_refused_wherever_it_stands(model, batches, label):
+    numbers = [{**batch, "labels": batch["labels"].float()} for batch in batches]
+    numbers[-1]["labels"][-1] = label
+    with pytest.raises(ValueError, match=f"finite losses on the search set, got {label}.* The model is unchanged"):
+        shrink(Scores(model, lambda x, y: (x - y) ** 2), numbers, encoder_size_ratio=2, effort=QUICK)
 
 
 def latency_table(model):

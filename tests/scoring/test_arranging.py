@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForMultipleChoice
 
-from axformer_lightning.scoring import can_rebatch, search_batches, step_of
+from axformer_lightning.scoring import can_rebatch, checked_search_batches, search_batches, step_of
 from tests.scoring.test_batches import Point, padded, several
 
 pytestmark = [pytest.mark.one_implementation, pytest.mark.one_family]
@@ -178,3 +178,17 @@ class Takes(nn.Module):
 
     def forward(self, input_ids, attention_mask, features):
         return self.model(input_ids, attention_mask).logits + features.mean(1, keepdim=True)
+
+
+def test_lengths_that_a_model_wants_to_be_multiples_of_a_number_stay(tiny):
+    chunked = tiny.model("bert", chunk_size_feed_forward=4)
+    batches = [tiny.batch((12, 3, 7), seed=0), tiny.batch((8, 5), seed=1)]
+    assert checked_search_batches(chunked, chunked, batches) == batches
+    assert [len(batch["labels"]) for batch in search_batches(tiny.model("bert"), batches)] == [5]
+
+
+def test_one_batch_is_no_list_of_batches(model, tiny):
+    with pytest.raises(
+        ValueError, match=r"Expected a list of batches, got a dict, which is one batch. Pass `\[batch\]`"
+    ):
+        checked_search_batches(model, model, tiny.batch())

@@ -1,0 +1,35 @@
+"""Whether a metric goes with what is scored."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from axformer_lightning.scoring.logits import Scored
+
+
+def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
+    """Refuse a metric that cannot take what a batch was scored as; a copy of it is tried.
+
+    Raises:
+        ValueError: naming the metric and what it was given.
+    """
+    trial = copy.deepcopy(metric).to(device)
+    trial.reset()
+    trial.sync_on_compute = trial._to_sync = False  # another process may have no batch to compute anything from
+    preds = scored.preds
+    try:
+        trial.update(preds, scored.target)
+        float(trial.compute())
+        # Metrics with thresholds go by how sure a prediction is; of classes they would make something, but not that.
+        wanted = hasattr(trial, "thresholds") and isinstance(preds, Tensor) and not preds.is_floating_point()
+        why = "it goes by scores or probabilities, not by predicted classes" if wanted else None
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    if why is not None:
+        kinds = [f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in scored]
+        raise ValueError(
+            f"Expected a metric that takes predictions ({kinds[1]}) and targets ({kinds[2]}), got"
+            f" {type(metric).__name__}: {why}. Pass another metric, or return from `axformer_step` what it takes."
+        )
