@@ -31,6 +31,7 @@ from axformer_lightning.report import plan_summary, results_table, stages_table
 from axformer_lightning.report.page import try_report
 from axformer_lightning.runs import milestones, reporting, shrinking, stages
 from axformer_lightning.runs.checking import check_configuration
+from axformer_lightning.runs.commands import next_command, words_to_resume
 from axformer_lightning.runs.configured import (
     configuration_of,
     job_configuration,
@@ -38,7 +39,6 @@ from axformer_lightning.runs.configured import (
     loggers_for,
     loggers_of,
     measuring_precision,
-    next_command,
     options_of,
     precision_of,
     recipe_of,
@@ -51,6 +51,7 @@ from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.halting import halting
+from axformer_lightning.runs.locks import DirectoryInUseError
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
@@ -222,16 +223,19 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     try:
         with sigterm_raises():
             results = train(job_configuration(cfg, directory) if several else cfg, directory)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DirectoryInUseError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or several:
             raise  # of several runs one that ends the process would take the others along
         sys.exit(f"{error}\n(HYDRA_FULL_ERROR=1 shows where this was raised.)")
     except Halted as halt:
         Console(markup=False, emoji=False).print(str(halt))
         return None
-    except SIGTERMException:
-        sys.stderr.write(f"Interrupted. The same command with hydra.run.dir='{directory}' resume=true goes on.\n")
-        sys.exit(128 + signal.SIGTERM)
+    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:  # Lightning makes the second of the first
+        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        if several and signum == signal.SIGINT:
+            raise
+        sys.stderr.write(f"Interrupted. The same command with {words_to_resume(directory)} goes on.\n")
+        sys.exit(128 + signum)
     console = Console(markup=False, emoji=False)  # names of the user's are shown as they are
     console.print(results_table(results))
     if "stages" in results:

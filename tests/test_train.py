@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -26,6 +28,7 @@ from axformer_lightning.criteria import Rule
 from axformer_lightning.runs import reporting
 from axformer_lightning.runs.configured import loggers_of
 from axformer_lightning.runs.groups import callbacks_of
+from axformer_lightning.runs.locks import locked
 from axformer_lightning.runs.retraining import GRADIENT_CLIP
 from axformer_lightning.tasks import TASKS, load_rows, texts_of
 from axformer_lightning.tasks.demo import demo_pairs
@@ -325,18 +328,46 @@ def test_a_configuration_composed_in_a_notebook_makes_its_logger(tmp_path):
     assert Path(logger.log_dir) == tmp_path / "logs" / "finetune"
 
 
-def test_a_terminated_run_says_how_to_go_on_and_fails(tmp_path, monkeypatch, capsys):
-    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)), mode=RunMode.RUN)
-    monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
+@pytest.fixture
+def stopped_by(monkeypatch):
+    """Runs train.py in a directory until something is raised, and returns the exit status."""
 
-    def terminated(cfg, directory):
-        raise SIGTERMException
+    def run(error, directory, mode=RunMode.RUN):
+        hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(directory)), mode=mode)
+        monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
 
-    monkeypatch.setattr(train, "train", terminated)
-    with pytest.raises(SystemExit) as stopped:
-        train.main.__wrapped__(configuration("task=mrpc"))
-    assert stopped.value.code == 143
-    assert "resume=true goes on" in capsys.readouterr().err
+        def stopped(cfg, directory):
+            raise error
+
+        monkeypatch.setattr(train, "train", stopped)
+        with pytest.raises(SystemExit) as end:
+            train.main.__wrapped__(configuration("task=mrpc"))
+        return end.value.code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(SIGTERMException(), 143), (KeyboardInterrupt(), 130), (SystemExit(1), 130)],  # what a fit of Lightning ends with
+)
+def test_a_stopped_run_says_how_to_go_on_and_fails(stopped_by, tmp_path, capsys, error, status):
+    assert stopped_by(error, tmp_path) == status
+    assert "Interrupted. The same command with hydra.run.dir=" in capsys.readouterr().err
+
+
+def test_what_stops_a_run_among_others_of_its_process_stops_them_all(stopped_by, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        stopped_by(KeyboardInterrupt(), tmp_path, RunMode.MULTIRUN)
+
+
+@pytest.mark.parametrize("name", ["run", "a b", "Läufe", "it's", "a\\b"])
+def test_how_to_go_on_can_be_pasted_into_a_shell(stopped_by, tmp_path, capsys, name):
+    stopped_by(SIGTERMException(), tmp_path / name)
+    words = shlex.split(capsys.readouterr().err.removeprefix("Interrupted. The same command with "))
+    directory, resume = OverridesParser.create().parse_overrides(words[:2])
+    assert (directory.key_or_group, directory.value()) == ("hydra.run.dir", str(tmp_path / name))
+    assert (resume.key_or_group, resume.value(), words[2:]) == ("resume", True, ["goes", "on."])
 
 
 def test_the_tiny_model_fits_the_longest_sample():
@@ -366,3 +397,11 @@ def test_a_mistake_of_the_user_ends_in_a_sentence_and_not_in_a_traceback(tmp_pat
     monkeypatch.setenv("HYDRA_FULL_ERROR", full)
     with pytest.raises(error, match="Expected the official file"):
         train.main.__wrapped__(configuration("task=mrpc", f"data_dir={tmp_path}", "++trainer.accelerator=cpu"))
+
+
+def test_a_directory_in_use_ends_in_a_sentence_as_well(tmp_path, monkeypatch):
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)), mode=RunMode.RUN)
+    monkeypatch.setattr(train.HydraConfig, "get", lambda: hydra)
+    (tmp_path / ".resume").mkdir()
+    with locked(tmp_path), pytest.raises(SystemExit, match="which a live process uses"):
+        train.main.__wrapped__(configuration())

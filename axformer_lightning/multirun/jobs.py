@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from axformer_lightning.runs.commands import quoted
 from axformer_lightning.runs.configured import DENSE_DIR
 from axformer_lightning.runs.locks import is_in_use
 from axformer_lightning.runs.resume import RESULTS
@@ -90,18 +91,6 @@ def job_of(config: DictConfig, overrides: Sequence[str]) -> Job:
     return Job(directory, tuple(overrides), (sys.executable, sys.argv[0], *_flags(config), *given))
 
 
-def quoted(value: str) -> str:
-    r"""Return a value as Hydra's grammar takes it, whatever characters it holds.
-
-    Example:
-        >>> quoted("true"), quoted("/a b/it's")
-        ('true', "'/a b/it\\'s'")
-    """
-    if value.isalnum():
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _flags(config: DictConfig) -> list[str]:
     """Return the flags that say where the configuration is."""
     flags = ["--config-name", str(config.hydra.job.config_name)]
@@ -135,14 +124,15 @@ def settle(job: Job, before: State | None, status: int) -> None:
     Args:
         job: whose process has ended.
         before: its state before the process began.
-        status: of its end, negative for the signal that killed it.
+        status: of its end; negative, or 128 more, for the signal that killed it.
     """
     state = read_state(job.directory)
     if (status == 0 or (state != before and state is not None and state.state != RUNNING)) or is_in_use(job.directory):
         return
     stage, began = ("", None) if state is None else (state.stage, state.began)
-    if status < 0:
-        end = State(INTERRUPTED, f"Killed by {signal.Signals(-status).name}.", stage, began, time.time())
+    signum = -status if status < 0 else status - 128  # the latter of train.py, which says so itself once it has begun
+    if status < 0 or signum in (signal.SIGINT, signal.SIGTERM):
+        end = State(INTERRUPTED, f"Killed by {signal.Signals(signum).name}.", stage, began, time.time())
     else:
         said = (job.directory / LOG).read_text(encoding="utf-8", errors="replace")
         end = State(FAILED, last_line(said) or f"Exit status {status}.", stage, began, time.time())

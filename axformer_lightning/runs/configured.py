@@ -4,7 +4,6 @@ import inspect
 import json
 import math
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -191,20 +190,6 @@ def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple
     }
     values = tuple(found[name]() for name in returned_names(cfg))
     return values[0] if len(values) == 1 else values
-
-
-def next_command(words: Sequence[str]) -> str:
-    """Return the command that runs the same with several seeds.
-
-    Args:
-        words: the overrides of the run, without Hydra's own.
-
-    Example:
-        >>> next_command(["task=mrpc", "seed=1", "pruning=budget", "pruning.ratios=[2,3.2]"])
-        "python train.py -m seed=0,1,2 task=mrpc pruning=budget 'pruning.ratios=[2,3.2]'"
-    """
-    own = [word for word in words if word.partition("=")[0] not in ("seed", "resume")]
-    return shlex.join(["python", "train.py", "-m", "seed=0,1,2", *(own or ["pruning.tolerance=0,0.05"])])
 
 
 def _number(value: float | None) -> float:

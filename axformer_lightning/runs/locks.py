@@ -11,12 +11,16 @@ from typing import TextIO
 FOLDER, LOCK = ".resume", "lock"
 
 
+class DirectoryInUseError(RuntimeError):
+    """Another process runs in the directory."""
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold a directory against all other processes.
 
     Raises:
-        RuntimeError: if a live process holds it.
+        DirectoryInUseError: if a live process holds it.
     """
     with (directory / FOLDER / LOCK).open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
         for _ in range(10):  # who only asks whether it is locked locks it for a moment
@@ -24,7 +28,7 @@ def locked(directory: Path) -> Iterator[None]:
                 break
             time.sleep(0.05)
         else:
-            raise RuntimeError(
+            raise DirectoryInUseError(
                 f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
                 " Wait until it has ended, or choose another `hydra.run.dir`."
             )

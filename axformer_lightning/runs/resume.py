@@ -152,7 +152,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
 
     Raises:
         ValueError: if the directory is of a run with another configuration, or its record cannot be read.
-        RuntimeError: if a live process runs in it.
+        DirectoryInUseError: if a live process runs in it.
 
     Example:
         >>> import tempfile

@@ -61,6 +61,13 @@ def test_a_job_that_fails_stops_no_other_and_says_why(job):
     assert (jobs[2].state.reason, jobs[2].state.stage) == ("Killed by SIGABRT.", "x")
 
 
+@pytest.mark.parametrize(("status", "name"), [(143, "SIGTERM"), (130, "SIGINT")])
+def test_a_job_that_is_stopped_before_it_has_said_anything_was_interrupted_and_has_not_failed(job, status, name):
+    one = job("a", f"sys.exit({status})")
+    run([one])
+    assert (one.state.state, one.state.reason) == ("interrupted", f"Killed by {name}.")
+
+
 def test_what_is_done_is_not_started_and_what_failed_only_when_asked(job):
     jobs = [
         job("a"),
