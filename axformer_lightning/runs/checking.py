@@ -1,5 +1,6 @@
 """What a run refuses of its configuration, before anything is read or trained."""
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,7 +33,7 @@ def check_configuration(cfg: DictConfig) -> None:
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
-    if (devices := instantiate(cfg.trainer, logger=False).world_size) > 1:
+    if (devices := _num_devices(cfg)) > 1:
         raise ValueError(
             f"Expected one device, got {devices}: each would search, cut and save for itself. Set `trainer.devices=1`,"
             f" and give the others to jobs of a sweep (`-m sweep.jobs={devices}`); in a Trainer of your own the"
@@ -56,6 +57,14 @@ def check_configuration(cfg: DictConfig) -> None:
         _check_budget(from_where_it_was_given(cfg))
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
+
+
+def _num_devices(cfg: DictConfig) -> int:
+    """Return how many devices a run would train on; what Lightning refuses is said in its own words."""
+    try:
+        return int(instantiate(cfg.trainer, logger=False).world_size)
+    except InstantiationException as error:
+        raise ValueError(str(error.__cause__ or error)) from error
 
 
 def _check_budget(cfg: DictConfig) -> None:

@@ -35,6 +35,18 @@ def test_several_devices_are_refused_with_where_to_take_them(words):
 
 
 @pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trainer.precision=foo", "^Precision 'foo' is invalid"),
+        ("++trainer.foo=1", "unexpected keyword argument 'foo'$"),
+    ],
+)
+def test_what_the_trainer_refuses_is_said_in_its_own_words(word, said):
+    with pytest.raises(ValueError, match=said):
+        check_configuration(configuration(word))
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("pruning.ratios=[2] pruning.speedup=3", r"`pruning\.ratios` alone, .* got `pruning\.speedup` as well"),
