@@ -143,7 +143,7 @@ def exact_options() -> Any:
 
 def _has_vnni() -> bool:
     """Tell whether this processor is known to multiply int8 without overflow; older versions of torch do not say."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni"))
 
 

@@ -57,7 +57,7 @@ def search_batches(
     batches = list(batches)
     if (
         samples_depend(module)
-        or getattr(config, "chunk_size_feed_forward", 0)
+        or bool(getattr(config, "chunk_size_feed_forward", None))
         or not all(map(can_rebatch, batches))
         or not (_can_tell(batches) and _takes_mask(module, batches))
     ):

@@ -56,7 +56,7 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
                 logits = logits_in(output, part, is_span=False)
             except Exception:  # it needs labels, or gives no logits, which is said where the batches are scored
                 return batches
-            if not _are_classes(logits, batch, config):
+            if not (isinstance(logits, Tensor) and _are_classes(logits, batch, config)):
                 return batches
             named = {name: value for name, value in batch.items() if value is not None}
             labelled.append({**named, "labels": logits.argmax(-1).cpu()})
@@ -64,11 +64,11 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
     return labelled
 
 
-def _are_classes(logits: Any, batch: Mapping[str, Any], config: Any) -> bool:
+def _are_classes(logits: Tensor, batch: Mapping[str, Any], config: Any) -> bool:
     """Tell whether logits are one for each of several classes, or choices, of a sample."""
     ids = batch.get("input_ids")
     classes = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else getattr(config, "num_labels", None)
-    return isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1 and logits.shape[1] == classes
+    return logits.dim() == 2 and logits.shape[1] > 1 and logits.shape[1] == classes
 
 
 def _is_unlabelled(batch: Any) -> bool:
