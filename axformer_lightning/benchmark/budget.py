@@ -41,9 +41,9 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     task.metric(metric)
     train, held_out = split_of(args, rows)
     if args.search_samples is not None and args.search_samples < len(held_out):
-        held_out = draw(held_out, args.search_samples, args.seed)
+        held_out = draw(held_out, args.search_samples, args.seed, "--search-samples")
     if args.train_samples is not None and args.train_samples < len(train):
-        train = draw(train, args.train_samples, args.seed)
+        train = draw(train, args.train_samples, args.seed, "--train-samples")
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     ratios = checked_ratios(model, args.ratios)
     retrain = partial(

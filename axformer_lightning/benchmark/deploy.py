@@ -35,7 +35,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     args.model = args.models[0]
     _, held_out = split_of(args, rows)
     if args.search_samples is not None and args.search_samples < len(held_out):
-        held_out = draw(held_out, args.search_samples, args.seed)
+        held_out = draw(held_out, args.search_samples, args.seed, "--search-samples")
     models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
     tokenizers = {name: _tokenizer(path) for name, path in zip(names, args.models, strict=True)}
     search, dev = (

@@ -201,8 +201,9 @@ def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
     rows = load_rows(cfg.task.name, cfg.data_dir and str(cfg.data_dir), with_test=cfg.predict_test)
     train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed, TASKS[cfg.task.name].apart)
     search = without_dev_rows(search, rows.dev)
-    if cfg.data.max_search_samples is not None and cfg.data.max_search_samples < len(search):
-        search = draw(search, int(cfg.data.max_search_samples), cfg.seed)
-    if cfg.data.max_train_samples is not None and cfg.data.max_train_samples < len(train):
-        train = draw(train, int(cfg.data.max_train_samples), cfg.seed)
+    most = {name: cfg.data[name] for name in ("max_search_samples", "max_train_samples")}
+    search, train = (
+        part if size is None or size >= len(part) else draw(part, int(size), cfg.seed, f"data.{name}")
+        for part, (name, size) in zip((search, train), most.items(), strict=True)
+    )
     return rows, train, search

@@ -45,7 +45,7 @@ def split_off(rows: Dataset, part: float | int, seed: int, apart: Apart = "rows"
     if "label" not in rows.column_names:
         chosen = _whole_articles(rows, part * len(rows) if isinstance(part, float) else part, seed)
     elif isinstance(rows.features["label"], ClassLabel):
-        return _split_classes(rows, part, seed)
+        return _split_classes(rows, part, seed, "data.search_fraction")
     else:
         chosen = _proportional(_strata(rows), int(part * len(rows) if isinstance(part, float) else part), seed)
     return rows.select(sorted(set(range(len(rows))) - set(chosen))), rows.select(chosen)
@@ -70,20 +70,25 @@ def _split_apart(rows: Dataset, part: float | int, seed: int, apart: Apart) -> t
     return rows.select(kept), search
 
 
-def draw(rows: Dataset, size: int, seed: int) -> Dataset:
+def draw(rows: Dataset, size: int, seed: int, setting: str = "size") -> Dataset:
     """Return ``size`` rows with the same proportions of classes, rounded scores or answerable questions as in all rows.
 
     Args:
         rows: with a column `label`, or with SQuAD's columns.
         size: how many rows to draw.
         seed: seed of the draw.
+        setting: what the user calls the size.
 
     Raises:
         ValueError: if ``size`` is not below the number of rows, or too small for every class.
     """
+    if not 1 <= size < len(rows):
+        raise ValueError(
+            f"Expected `{setting}` of 1 to {len(rows) - 1} of {len(rows)} samples, got {size}."
+            f" {'Raise' if size < 1 else 'Lower'} it."
+        )
     if isinstance(rows.features.get("label"), ClassLabel):
-        return split_off(rows, size, seed)[1]
-    _check_size(rows, size)
+        return _split_classes(rows, size, seed, setting)[1]
     return rows.select(_proportional(_strata(rows), size, seed))
 
 
@@ -96,13 +101,12 @@ def _check_size(rows: Dataset, part: float | int) -> None:
         )
 
 
-def _split_classes(rows: Dataset, part: float | int, seed: int) -> tuple[Dataset, Dataset]:
+def _split_classes(rows: Dataset, part: float | int, seed: int, setting: str) -> tuple[Dataset, Dataset]:
     try:
         parts = rows.train_test_split(test_size=part, seed=seed, stratify_by_column="label")
     except ValueError as error:
         raise ValueError(
-            f"Expected enough samples of every class to split off {part!r} of {len(rows)}: {error} Raise"
-            " `data.search_fraction` or `data.max_search_samples`."
+            f"Expected enough samples of every class in {part!r} of {len(rows)}: {error} Raise `{setting}`."
         ) from error
     return parts["train"], parts["test"]
 

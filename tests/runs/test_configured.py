@@ -20,6 +20,17 @@ def sentences(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("max_search_samples", 0), ("max_train_samples", 0), ("max_train_samples", 1)]
+)
+def test_too_few_samples_are_refused_by_the_setting_that_asked_for_them(sentences, name, size):
+    data = {"search_fraction": 0.25, "max_search_samples": None, "max_train_samples": None, name: size}
+    cfg = {"task": {"name": "sst2"}, "data_dir": str(sentences), "data": data, "seed": 0, "predict_test": False}
+    with pytest.raises(ValueError, match=f"`data.{name}`") as refused:
+        rows_of(OmegaConf.create(cfg))
+    assert "search_fraction" not in str(refused.value)
+
+
 def test_a_run_decides_on_sentences_whose_phrases_it_is_not_trained_on(sentences):
     data = {"search_fraction": 0.25, "max_search_samples": None, "max_train_samples": None}
     cfg = {"task": {"name": "sst2"}, "data_dir": str(sentences), "data": data, "seed": 0, "predict_test": False}

@@ -163,5 +163,22 @@ def test_without_shared_texts_the_split_is_that_of_rows():
 
 
 def test_drawing_all_is_refused():
-    with pytest.raises(ValueError, match=r"1 to 9 of 10 samples, got 10"):
+    with pytest.raises(ValueError, match=r"`size` of 1 to 9 of 10 samples, got 10"):
         draw(scored([1.0] * 10), 10, 0)
+
+
+CLASSES = Dataset.from_dict({"text_a": [*"abcdefghij"], "label": [0, 1] * 5}).class_encode_column("label")
+
+
+@pytest.mark.parametrize("rows", [CLASSES, scored([1.0] * 10)])
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_that_draws_nothing_is_refused_by_its_own_name(rows, size):
+    with pytest.raises(ValueError, match=rf"^Expected `a\.b` of 1 to 9 of 10 samples, got {size}\. Raise it\.$"):
+        draw(rows, size, 0, setting="a.b")
+
+
+def test_a_size_that_is_too_small_for_every_class_is_refused_by_its_own_name():
+    with pytest.raises(ValueError, match=r"every class in 1 of 10: .* Raise `a\.b`\.$"):
+        draw(CLASSES, 1, 0, setting="a.b")
+    with pytest.raises(ValueError, match=r"every class in 1 of 10: .* Raise `data\.search_fraction`\.$"):
+        split_off(CLASSES, 1, 0)
