@@ -1,5 +1,8 @@
 """What a run refuses of its configuration, before anything is read or trained."""
 
+import math
+from typing import Any
+
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +13,7 @@ from axformer_lightning.runs.configured import RETURNED, returned_names
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.tasks import TASKS
+from axformer_lightning.tasks.teachers import directory_of_teacher
 
 LEAST = {
     "finetune_epochs": 0,
@@ -44,7 +48,14 @@ def check_configuration(cfg: DictConfig) -> None:
             "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
             f" {cfg.distillation.copies}. Other words would stand in it."
         )
-    ratios = OmegaConf.select(cfg, "pruning.ratios")
+    if cfg.corpus and not cfg.trim_vocabulary:
+        raise ValueError(
+            "Expected `trim_vocabulary=true` with `corpus`, whose word pieces are to stay, got false: all of them stay."
+            " Set it, or leave out `corpus`."
+        )
+    if cfg.distillation:
+        _check_teacher(from_where_it_was_given(cfg))
+    ratios = _checked_ratios(cfg)
     if ratios and (others := [name for name in TARGETS if cfg.pruning.get(name) is not None]):
         told = ", ".join(f"`pruning.{name}`" for name in others)
         raise ValueError(f"Expected `pruning.ratios` alone, which are targets of their own, got {told} as well.")
@@ -57,6 +68,30 @@ def check_configuration(cfg: DictConfig) -> None:
         _check_budget(from_where_it_was_given(cfg))
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
+
+
+def _checked_ratios(cfg: DictConfig) -> list[float] | None:
+    """Return `pruning.ratios`, None without."""
+    ratios: Any = OmegaConf.select(cfg, "pruning.ratios")
+    ratios = OmegaConf.to_container(ratios, resolve=True) if OmegaConf.is_config(ratios) else ratios
+    if ratios is None or (isinstance(ratios, list) and all(_is_above_1(ratio) for ratio in ratios)):
+        return ratios
+    raise ValueError(f"Expected `pruning.ratios` to be a list of numbers above 1, such as [2,3.2], got {ratios!r}.")
+
+
+def _is_above_1(ratio: Any) -> bool:
+    return type(ratio) in (int, float) and 1 < ratio < math.inf
+
+
+def _check_teacher(cfg: DictConfig) -> None:
+    """Refuse a teacher that is nowhere; what it cannot teach is found out once the model and the data are there."""
+    if (teacher := OmegaConf.select(cfg, "distillation.teacher")) is None:
+        raise ValueError(
+            "Expected `distillation.teacher=DIR` with `distillation=directory`, a fine-tuned model and its tokenizer,"
+            " got none. Give it, or take `distillation=self`."
+        )
+    if teacher != "self":
+        directory_of_teacher(str(teacher))
 
 
 def _num_devices(cfg: DictConfig) -> int:

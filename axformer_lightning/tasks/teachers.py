@@ -13,6 +13,20 @@ from axformer_lightning.tasks.models import head_of
 from axformer_lightning.tasks.task import Task
 
 
+def directory_of_teacher(directory: str | os.PathLike[str]) -> Path:
+    """Return the directory of a teacher.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if not Path(directory).is_dir():
+        raise FileNotFoundError(
+            f"Expected a directory with a fine-tuned model as the teacher, got {os.fspath(directory)!r}. Pass the"
+            " directory of a model and its tokenizer (`distillation.teacher=DIR`), or `self`."
+        )
+    return Path(directory)
+
+
 def load_teacher(task: Task, directory: str | os.PathLike[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a model that is fine-tuned for the kind of ``task``, cut or not, in eval mode, and its tokenizer.
 
@@ -24,12 +38,7 @@ def load_teacher(task: Task, directory: str | os.PathLike[str]) -> tuple[PreTrai
         FileNotFoundError: if there is no such directory.
         ValueError: if the model has no fine-tuned head of that kind, or no tokenizer is beside it.
     """
-    source = Path(directory)
-    if not source.is_dir():
-        raise FileNotFoundError(
-            f"Expected a directory with a fine-tuned model as the teacher, got {os.fspath(directory)!r}. Pass the"
-            " directory of a model and its tokenizer (`distillation.teacher=DIR`), or `self`."
-        )
+    source = directory_of_teacher(directory)
     auto_model, _ = head_of(task)
     kind = auto_model.__name__.removeprefix("AutoModel")
     is_artifact = (source / PLAN_FILE).is_file()

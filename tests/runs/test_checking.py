@@ -35,6 +35,42 @@ def test_several_devices_are_refused_with_where_to_take_them(words):
 
 
 @pytest.mark.parametrize(
+    ("ratios", "got"),
+    [
+        ("2", "2"), ("two", "'two'"), ("[a]", r"\['a'\]"), ("[1]", r"\[1\]"), ("[2,0]", r"\[2, 0\]"),
+        ("[2,nan]", r"\[2, nan\]"), ("[inf]", r"\[inf\]"), ("[true]", r"\[True\]"), ("{a:2}", r"\{'a': 2\}"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dense", ["false", "true"])
+def test_ratios_that_are_no_list_of_numbers_above_1_are_refused(ratios, got, dense):
+    cfg = configuration("task=mrpc", "pruning=budget", f"pruning.ratios={ratios}", f"retrain_dense={dense}")
+    with pytest.raises(ValueError, match=rf"`pruning\.ratios` to be a list of numbers above 1, .* got {got}\.$"):
+        check_configuration(cfg)
+
+
+@pytest.mark.parametrize("teacher", [[], ["distillation.teacher=null"]])
+def test_a_teacher_that_was_not_said_is_refused(teacher):
+    with pytest.raises(ValueError, match=r"`distillation\.teacher=DIR` .* got none\. .*`distillation=self`"):
+        check_configuration(configuration("task=mrpc", "distillation=directory", *teacher))
+
+
+def test_a_teacher_that_is_nowhere_is_refused():
+    words = "distillation=directory", "distillation.teacher=nowhere"
+    with pytest.raises(FileNotFoundError, match="fine-tuned model as the teacher, got 'nowhere'"):
+        check_configuration(configuration("task=mrpc", *words))
+
+
+def test_a_teacher_that_is_there_is_taken(tmp_path):
+    check_configuration(configuration("task=mrpc", "distillation=directory", f"distillation.teacher={tmp_path}"))
+
+
+def test_a_corpus_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match=r"`trim_vocabulary=true` with `corpus`, .* got false"):
+        check_configuration(configuration("corpus=texts.txt"))
+    check_configuration(configuration("corpus=texts.txt", "trim_vocabulary=true"))
+
+
+@pytest.mark.parametrize(
     ("word", "said"),
     [
         ("trainer.precision=foo", "^Precision 'foo' is invalid"),
