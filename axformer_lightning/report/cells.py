@@ -101,13 +101,21 @@ def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:
     """
     names, titles = setting_names(records), _titles(records)
     grouped: dict[tuple[Any, ...], list[tuple[Record, Model | None]]] = {}
+    cells, notes = [], []
     for record in records:
-        made = dict.fromkeys(record.expected) | {model.label: model for model in record.models}
+        made: dict[str, Model | None] = {model.label: model for model in record.models}
+        untold = [label for label in record.expected if label and label not in made]
+        if not record.is_done:
+            made = dict.fromkeys(record.expected) | made
+        elif untold:
+            told = ", ".join(untold)
+            notes.append(
+                f"{record.name} is done, but pareto.json does not tell of its models {told}: they are left out."
+            )
         for suffix, model in made.items():
             label = " ".join(filter(None, (names[record.name], suffix)))
             key = (record.task, record.model, not record.is_baseline, label, recipe_of(record))
             grouped.setdefault(key, []).append((record, model))
-    cells, notes = [], []
     for (task, model_name, _, label, recipe), members in sorted(grouped.items(), key=lambda item: _in_order(item[0])):
         outcomes: dict[Any, Outcome] = {}
         for record, model in members:

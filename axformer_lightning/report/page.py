@@ -1,6 +1,7 @@
 """A run or a sweep on one page: `report.html`, `report.md`, and its pictures in `report/`."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -40,8 +41,10 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
         Traceback (most recent call last):
         FileNotFoundError: Expected the directory of a run or a sweep, found none at 'nowhere'.
     """
-    if floor is not None and floor < 0:
-        raise ValueError(f"Expected `floor`, the points that may be lost, to be at least 0, got {floor}. Raise it.")
+    if floor is not None and not 0 <= floor < math.inf:
+        raise ValueError(
+            f"Expected `floor`, the points that may be lost, to be a finite number of at least 0, got {floor}."
+        )
     with style():
         title, parts = _parts(directory, floor)
         _draw(directory / PICTURES, [image for section in parts for image in section.images])

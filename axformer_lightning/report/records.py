@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from axformer_lightning.basics.reading import read_json
 from axformer_lightning.plan import Plan
 from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list, check_run
+from axformer_lightning.report.finding import SIGNS, runs_in
 from axformer_lightning.report.naming import names_of_models
 
 DONE, UNFINISHED, FAILED = "done", "unfinished", "failed"
-SIGNS = ("results.json", ".resume/run.json", ".hydra/config.yaml", "state.json")  # of a run's directory
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def read_records(directory: Path) -> list[Record]:
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"Expected the directory of a run or a sweep, found none at {str(directory)!r}.")
-    records = [_record(found, found.relative_to(directory).as_posix()) for found in _directories(directory)]
+    records = [_record(found, found.relative_to(directory).as_posix()) for found in runs_in(directory)]
     if not records:
         raise ValueError(
             f"Expected runs in {str(directory)!r}, found none: no directory in it holds one of {', '.join(SIGNS)}."
@@ -143,16 +143,6 @@ def read_records(directory: Path) -> list[Record]:
         )
     names = names_of_models([record.started_from for record in records])
     return [replace(record, called=names[record.started_from]) for record in records]
-
-
-def _directories(directory: Path) -> Iterator[Path]:
-    """Yield the directories of runs; what is inside of one belongs to it."""
-    if any((directory / sign).exists() for sign in SIGNS):
-        yield directory
-        return
-    for inner in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)):
-        if inner.is_dir() and not inner.name.startswith("."):
-            yield from _directories(inner)
 
 
 def _record(directory: Path, name: str) -> Record:
@@ -208,7 +198,8 @@ def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Ma
     }
     models = [point for point in points or () if point.get("artifact", "finetuned") != "finetuned"]
     made = [point for point in models if {*dense["metrics"]} <= {*point["metrics"]}]
-    ratios, label = _ratios(config), ""
+    ratios = [] if config.get("retrain_dense") else _ratios(config)
+    label = f"{ratios[-1]:g}x" if len(ratios) > 1 else ""
     if len(made) > 1:
         *labels, label = [f"{x:g}x" for x in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
         for point, own in zip(made[:-1], labels, strict=True):

@@ -324,6 +324,40 @@ def test_each_ratio_of_a_run_is_a_setting(tmp_path):
     assert numbers_of(cells(tmp_path)["AxFormer 2x"]).faster.mean == pytest.approx(1.25)
 
 
+@pytest.fixture
+def two_ratios(tmp_path):
+    """A finished run that has made models at two ratios, and another one."""
+    write_run(tmp_path / "0", "x=1", cut=0.8)
+    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [2, 3]}')
+    (tmp_path / "0" / ".resume" / "run.json").write_text(config)
+    points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
+              for x, name in ((1.0, "finetuned"), (2.0, "model-2x"), (3.0, "model"))]  # fmt: skip
+    write_json(tmp_path / "0" / "pareto.json", points)
+    write_run(tmp_path / "other", "tolerance=0")
+    return tmp_path
+
+
+def test_a_finished_run_whose_pareto_json_is_lost_is_done_and_what_is_missing_is_said(two_ratios, undrawn):
+    assert [name for name in cells(two_ratios) if name.endswith("x")] == ["x=1 2x", "x=1 3x"]
+    (two_ratios / "0" / "pareto.json").unlink()
+    found, notes = cells_of(read_records(two_ratios))
+    assert [(cell.setting, len(cell.outcomes), cell.unfinished) for cell in found] == [
+        ("tolerance=0", 1, ()), ("x=1 3x", 1, ()),
+    ]  # fmt: skip
+    assert "0 is done, but pareto.json does not tell of its models 2x: they are left out." in notes
+    assert "1 done" not in write_report(two_ratios).read_text()
+
+
+def test_a_finished_run_without_its_configuration_has_a_row_for_each_model_and_no_other(two_ratios):
+    shutil.rmtree(two_ratios / "0" / ".hydra")
+    shutil.rmtree(two_ratios / "0" / ".resume")
+    found, notes = cells_of(read_records(two_ratios))
+    assert [(cell.setting, len(cell.outcomes), cell.unfinished) for cell in found if cell.setting[0] == "0"] == [
+        ("0 model", 1, ()), ("0 model-2x", 1, ()),
+    ]  # fmt: skip
+    assert notes == []
+
+
 @drawn_once
 def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
     text = (reported / "report.html").read_text()
@@ -412,7 +446,14 @@ def test_the_command_says_where_the_page_is(tmp_path, capsys, undrawn):
     assert main([str(tmp_path), "--floor", "1"]) == 0
     assert str(tmp_path / "report.html") in capsys.readouterr().out
     assert main([str(tmp_path), "--floor", "-1"]) == 1
-    assert "at least 0, got -1.0" in capsys.readouterr().err
+    assert "finite number of at least 0, got -1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("floor", ["nan", "inf"])
+def test_a_floor_that_is_no_number_of_points_is_refused(tmp_path, capsys, floor):
+    write_run(tmp_path / "0", "tolerance=0")
+    assert main([str(tmp_path), "--floor", floor]) == 1
+    assert f"a finite number of at least 0, got {floor}" in capsys.readouterr().err
 
 
 def test_a_page_that_cannot_be_written_is_said_and_raises_nothing(tmp_path, caplog):
