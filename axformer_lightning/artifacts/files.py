@@ -9,6 +9,7 @@ from torch import distributed, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
+from axformer_lightning.basics.files import give_usual_rights
 from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, applied_plan, plan_of
 from axformer_lightning.surgery import is_as_it_was_built
@@ -70,6 +71,8 @@ def is_written_here() -> bool:
 def complete_artifact(model: PreTrainedModel, directory: Path) -> None:
     """Make an artifact of a directory into which transformers has saved a model: plan, card, hints and sums."""
     plan = plan_of(model)
+    for weights in directory.glob("*.safetensors"):
+        give_usual_rights(weights)
     plan.save(directory / PLAN_FILE)
     (directory / "README.md").write_text(_card(model, plan), encoding="utf-8")
     if not is_as_it_was_built(model):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,14 +49,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
     temporary.touch(exist_ok=False)  # with the rights that the user's umask leaves, unlike those of `tempfile`
+    rights = temporary.stat().st_mode
     try:
         yield temporary
+        _give_rights(temporary, rights)  # who writes to it may have put another file in its place
         _reach_the_disk(temporary)
         temporary.replace(target)
         _reach_the_disk(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def give_usual_rights(path: Path) -> None:
+    """Give a file the rights that the user's umask leaves a new one: safetensors writes for the owner alone."""
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    new.touch(exist_ok=False)
+    try:
+        _give_rights(path, new.stat().st_mode)
+    finally:
+        new.unlink()
+
+
+def _give_rights(path: Path, mode: int) -> None:
+    if path.stat().st_mode != mode:  # not every disk lets rights be changed
+        path.chmod(stat.S_IMODE(mode))
 
 
 def digest_of(parts: Iterable[bytes]) -> bytes:

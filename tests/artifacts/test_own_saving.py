@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import os
 import pickle
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +49,27 @@ def test_its_own_save_pretrained_makes_an_artifact(model, batch, logits, tmp_pat
     assert same(model, load_pretrained(tmp_path), batch, logits)
     with pytest.raises(ValueError, match=HINT):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_all_files_of_an_artifact_have_the_rights_that_the_users_umask_leaves(model, tmp_path, is_cut, umask):
+    model = cut(model) if is_cut else model
+    before = os.umask(umask)
+    try:
+        save_pretrained(model, tmp_path / "artifact")
+        if is_cut:
+            model.save_pretrained(tmp_path / "own")
+    finally:
+        os.umask(before)
+    files = [file for folder in tmp_path.iterdir() for file in folder.iterdir()]
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in files} == dict.fromkeys(
+        [file.name for file in files], 0o666 & ~umask
+    )
+    assert "model.safetensors" in {file.name for file in files}
+    for folder in tmp_path.iterdir():
+        load_pretrained(folder)  # the sums are right
 
 
 @pytest.mark.one_family
