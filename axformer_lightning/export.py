@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from axformer_lightning.exporting import FORMATS, export_model
-from axformer_lightning.exporting.export import OPSET
+from axformer_lightning.exporting.export import OPSET, files_of
 
 
 def main(arguments: Sequence[str] | None = None) -> str | None:
@@ -29,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
         )
     except (ValueError, OSError, ImportError) as error:
         return str(error)
-    files = [file for file in path.parent.glob(f"{path.stem}.*") if file.suffix in (path.suffix, ".bin")]
-    size = sum(file.stat().st_size for file in files) / 1e6
-    sys.stdout.write(f"{path}: {size:.1f} MB\nNext: python -m axformer_lightning.predict {path} 'a text'\n")
+    size = sum(file.stat().st_size for file in files_of(path, args.format)) / 1e6
+    then = shlex.join(["python", "-m", "axformer_lightning.predict", str(path), "a text"])
+    sys.stdout.write(f"{path}: {size:.1f} MB\nNext: {then}\n")
     return None
 
 

@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
     given = [bool(args.texts), args.question is not None, args.file is not None]
     if sum(given) != 1 or (args.question is None) != (args.context is None):
         parser.error("expected one of: texts, --question with --context, --file")
+    if args.pairs and not args.texts:
+        parser.error("expected --pairs with texts alone; in a --file, {text, text_pair} is a pair")
     try:
         samples = _samples(args)
         predictor = Predictor(open_model(args.model, args.threads), truncate=args.truncate)
@@ -55,7 +57,7 @@ def _of_file(name: str) -> Iterator[Sample]:
             continue
         try:
             sample = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # of UTF-8 and of JSON
+        except (ValueError, RecursionError) as error:  # of UTF-8 and of JSON, and where it is nested too deep
             raise ValueError(
                 f"Expected JSON in UTF-8 in line {number} of {name!r}, got {line[:60]!r}: {error}"
             ) from error

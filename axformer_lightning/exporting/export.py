@@ -67,7 +67,7 @@ def export_model(
     """
     target = Path(path)
     name, row = _row_of(target, format)
-    for file in (target, *map(target.with_suffix, row.beside)):
+    for file in files_of(target, format):
         if file.exists() and not overwrite:
             raise FileExistsError(
                 f"Expected a path that is free, got {str(file)!r}, which is there. Choose another, or pass"
@@ -132,6 +132,16 @@ def read_exported(
     name, row = _row_of(source, format)
     row.check_installed(name)
     return row.read(source, threads)
+
+
+def files_of(path: Path, format: str | None = None) -> list[Path]:  # noqa: A002
+    """Return the files that a model is written to: the one of this path, and those that belong beside it.
+
+    Args:
+        path: as of :func:`export_model`.
+        format: as of :func:`export_model`.
+    """
+    return [path, *map(path.with_suffix, _row_of(path, format)[1].beside)]
 
 
 def _row_of(path: Path, name: str | None) -> tuple[str, Format]:

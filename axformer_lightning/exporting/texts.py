@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ class Predictor:
         where = f" {sample.where}" if isinstance(sample, LineOfFile) else ""
         if not isinstance(first, str) or not isinstance(second, str | None) or (self.finds_spans and second is None):
             wanted = "'question' and 'context'" if self.finds_spans else "'text', and perhaps 'text_pair'"
-            raise ValueError(f"Expected a sample with {wanted}, all of them texts{where}, got {dict(sample)!r}.")
+            raise ValueError(f"Expected a sample with {wanted}, all of them texts{where}, got {short(dict(sample))}.")
         for text in (first, second or ""):
             if any("\ud800" <= char <= "\udfff" for char in text):  # of bytes that are not UTF-8, or of such JSON
                 raise ValueError(f"Expected a text of whole characters{where}, got {text[:60]!r}. Write it in UTF-8.")

@@ -1,5 +1,6 @@
 """What cannot be exported or read is refused with a message that says what to do, and no file is touched."""
 
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from axformer_lightning import apply_plan_, export, export_model, read_exported, save_pretrained
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.exporting import FORMATS, Notes
+from axformer_lightning.exporting.export import files_of
 from axformer_lightning.plan import plan_of
 
 
@@ -98,3 +100,20 @@ def test_the_command_writes_a_file_and_says_errors_in_a_line(model, tmp_path, ca
     assert f"{path}: " in capsys.readouterr().out
     assert "which is there" in export.main([str(tmp_path / "artifact"), str(path)])
     assert "no such directory" in export.main([str(tmp_path / "nothing"), str(tmp_path / "other.pt2")])
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model[1].pt2", "a model.pt2"])
+def test_the_command_says_the_bytes_of_its_own_files_and_a_command_that_can_be_pasted(model, tmp_path, capsys, name):
+    save_pretrained(model, tmp_path / "artifact")
+    path = tmp_path / name
+    for end in (".bin", ".onnx", ".x.pt2"):  # of others
+        path.with_suffix(end).write_bytes(bytes(10**7))
+    assert export.main([str(tmp_path / "artifact"), str(path)]) is None
+    said, then = capsys.readouterr().out.splitlines()
+    assert said == f"{path}: {path.stat().st_size / 1e6:.1f} MB"
+    assert shlex.split(then)[-2:] == [str(path), "a text"]
+
+
+def test_the_files_of_a_model_are_those_that_its_format_names(tmp_path):
+    assert files_of(tmp_path / "model.xml") == [tmp_path / "model.xml", tmp_path / "model.bin"]
+    assert files_of(tmp_path / "model.onnx") == [tmp_path / "model.onnx"]

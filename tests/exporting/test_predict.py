@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -77,11 +78,23 @@ def test_what_cannot_be_read_is_said_in_a_line(saved, tmp_path):
     (tmp_path / "lines").write_text('"w1"\n\n' + json.dumps("w1 " * 80))
     assert "tokens in line 3 of" in (long := predict.main([str(directory), "--file", str(tmp_path / "lines")]))
     assert "--truncate" in long
+    for depth in (10**5, sys.getrecursionlimit() - 200):  # cannot be read, cannot be shown
+        (tmp_path / "lines").write_text('"w1"\n' + "[" * depth + "]" * depth)
+        assert "in line 2 of" in predict.main([str(directory), "--file", str(tmp_path / "lines")])
+        (tmp_path / "lines").write_text('"w1"\n{"text": ' + "[" * depth + "]" * depth + "}")
+        assert "in line 2 of" in predict.main([str(directory), "--file", str(tmp_path / "lines")])
     assert "which does not exist" in predict.main([str(directory) + "x", "w1"])
     assert r"whole characters, got 'w1 \udcff'" in predict.main([str(directory), "w1 \udcff"])
     assert "even number" in predict.main([str(directory), "--pairs", "w1"])
     (directory / "tokenizer.json").unlink()
     assert "tokenizer=tokenizer" in predict.main([str(directory), "w1"])
+
+
+@pytest.mark.parametrize("more", [["--question", "w1", "--context", "w2"], ["--file", "lines"]])
+def test_pairs_of_no_texts_are_refused(more, capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["model.onnx", "--pairs", *more])
+    assert "--pairs with texts alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--threads", "--batch-size"])
