@@ -129,7 +129,7 @@ def _cells(result: BudgetResult, metric: str) -> tuple[str, ...]:
 
 
 def _run_in(path: Path) -> dict[str, Any]:
-    with suppress(json.JSONDecodeError):
+    with suppress(ValueError, RecursionError):  # of UTF-8 and of JSON
         run = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(run, dict) and {"task", "metric", "results"} <= run.keys():
             return run

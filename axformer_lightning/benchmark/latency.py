@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
             f"Expected engines out of {[name for name, row in ENGINES.items() if row.format is None]} with"
             f" `--first-token-only` or a GPU, got {engines}. Leave one of the two out."
         )
+    if twice := [path for path, count in Counter(args.models).items() if count > 1]:
+        raise ValueError(f"Expected each directory once, got {twice[0]!r} twice. Copy it to compare it with itself.")
     models = {
         path: load_pretrained(path, first_token_only=args.first_token_only, dtype="float32").to(args.device)
         for path in args.models

@@ -118,7 +118,7 @@ def _still_known(known: Mapping[str, RuleResult], done: Sequence[Mapping[str, An
 
 
 def _run_in(path: Path) -> dict[str, Any]:
-    with suppress(json.JSONDecodeError):
+    with suppress(ValueError, RecursionError):  # of UTF-8 and of JSON
         run = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(run, dict) and {"task", "metric", "rules"} <= run.keys():
             return run

@@ -58,11 +58,16 @@ def detail(job: Job, state: str) -> str:
     if state == DONE:
         results = job.results
         metric = next(iter(results["axformer"]["metrics"]))
-        dense, cut = (100 * float(results[side]["metrics"][metric]) for side in ("baseline", "axformer"))
-        return f"{metric} {dense:.2f} -> {cut:.2f}"
+        dense, cut = (_points(results[side]["metrics"][metric]) for side in ("baseline", "axformer"))
+        return f"{metric} {dense} -> {cut}"
     if said is None or state == WAITING:
         return ""
     return said.stage if state == RUNNING else said.reason
+
+
+def _points(metric: float | None) -> str:
+    """Return a metric in points; one that is not finite is null in JSON."""
+    return "-" if metric is None else f"{100 * metric:.2f}"
 
 
 def time_left(sweep: Sweep) -> str:

@@ -351,11 +351,17 @@ ROWS_OF = [*MRPC, "--model", "{model}", "--max-length", "8", "--rows"]
         (["hard-attention", "--model", "{empty}"], "{empty}"),
         (["summary", "{empty}/no.json"], "No such file or directory"),
         (["budgets-summary", "{glue}/MRPC/dev.tsv"], "Expected a file that `budget --out` has written"),
+        (["summary", "{binary}"], "Expected a file that `rules --out` has written, got '{binary}'"),
+        (["budgets-summary", "{binary}"], "Expected a file that `budget --out` has written, got '{binary}'"),
+        (["search", *ROWS_OF, "{binary}"], "Expected JSON in '{binary}'"),
+        (["latency", "{empty}", "{model}", "{empty}"], "Expected each directory once, got '{empty}' twice"),
     ],
 )
 def test_mistakes_of_the_user_are_said_in_a_line(directory, tmp_path, capsys, monkeypatch, arguments, words):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "plan.png").write_bytes(b"\x89PNG")
     places = {"empty": tmp_path, "glue": directory / "glue", "model": directory / "model"}
+    places["binary"] = tmp_path / "plan.png"
     said = command([argument.format(**places) for argument in arguments])
     assert said == 1
     out, err = capsys.readouterr()

@@ -178,6 +178,14 @@ def test_a_job_that_somebody_else_runs_is_waited_for(job, ends):
     assert (one.directory / "job.log").exists() == (ends == "running")  # else it was done by the other
 
 
+def test_a_metric_that_is_no_number_is_told_as_none(job):
+    one = job("a")
+    run([one])
+    results = {"baseline": {"metrics": {"matthews": None}}, "axformer": {"metrics": {"matthews": 0.5}}}
+    (one.directory / "results.json").write_text(json.dumps(results))
+    assert detail(one, "done") == "matthews - -> 50.00"
+
+
 def test_the_table_tells_settings_states_results_and_reasons(job):
     jobs = [job("a", GOOD, "x=1"), job("b", "raise ValueError('[so]')", "x=1")]
     sweep = run(jobs)
