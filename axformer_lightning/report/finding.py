@@ -15,7 +15,8 @@ def runs_in(directory: Path) -> list[Path]:
         directory: of a run, or of a sweep, at any depth.
     """
     seen: set[Path] = set()
-    waiting, found = [directory], []
+    found: list[Path] = []
+    waiting = [directory]
     while waiting:
         found += _walk(waiting.pop(0), seen, waiting)
     return sorted(found, key=lambda path: [(len(part), part) for part in path.relative_to(directory).parts])
