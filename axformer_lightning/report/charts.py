@@ -100,7 +100,7 @@ def intervals(rows: Sequence[Row]) -> Picture:
             ax.plot([found.low, found.high], [y + 0.04] * 2, color=color, linewidth=1.2)
         ax.scatter([found.over_seeds.mean], [y], color=color, marker=marker, s=38, zorder=3, gid=f"gain-{i}")
         said[f"gain-{i}"] = [
-            f"{row.title}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+.2f} points,"
+            f"{row.title}, {row.setting}, against dense {row.baseline}: {found.over_seeds.mean:+z.2f} points,"
             f" {found.verdict}"
         ]
     shown = [x for row in rows for one in [row.comparison] for x in (one.over_seeds.low, one.over_seeds.high, one.low,

@@ -143,7 +143,7 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
         listed.append(
             (
                 row.title, row.setting, row.baseline, SIGNS.get(one.verdict, "") + one.verdict, str(len(one.gains)),
-                f"{one.over_seeds.mean:+.2f}", _interval(one.over_seeds.low, one.over_seeds.high),
+                f"{one.over_seeds.mean:+z.2f}", _interval(one.over_seeds.low, one.over_seeds.high),
                 _interval(one.low, one.high), NONE if p is None else f"{p:.2g}", least,
                 *([_mcnemar(one.test)] if tests else []), *([] if floor is None else [within]),
             )
@@ -180,7 +180,7 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
 def _sentence(title: str, verdict: str, baseline: str, rows: Sequence[Row]) -> str:
     than = {NEITHER: "from"}.get(verdict, "than")
     against = "the dense models that were cut" if baseline == PLAIN else "dense models of the same recipe"
-    listed = ", ".join(f"{row.setting} ({row.comparison.over_seeds.mean:+.2f} points)" for row in rows)
+    listed = ", ".join(f"{row.setting} ({row.comparison.over_seeds.mean:+z.2f} points)" for row in rows)
     return f"{title}: {verdict} {than} {against}: {listed}."
 
 
@@ -197,7 +197,7 @@ def _mcnemar(test: McNemar | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return NONE if low is None or high is None else f"{low:+.2f} to {high:+.2f}"
+    return NONE if low is None or high is None else f"{low:+z.2f} to {high:+z.2f}"
 
 
 def each(*sections: Section | None) -> Iterator[Section]:

@@ -144,7 +144,7 @@ def _metric_row(name: str, pair: Pair) -> Row:
     before, after = pair
     is_share = not name.endswith("_threshold") and all(-1 <= value <= 1 for value in pair if value is not None)
     scale = 100 if is_share else 1
-    change = ABSENT if before is None or after is None else f"{scale * (after - before):+.2f}"
+    change = ABSENT if before is None or after is None else f"{scale * (after - before):+z.2f}"
     return name, _number(before, 1 / scale, 2), _number(after, 1 / scale, 2), change
 
 

@@ -85,6 +85,11 @@ def test_a_value_that_is_no_share_is_shown_as_it_is(results):
     assert rows(results)["loss"] == ["1.50", "0.50", "-1.00"]
 
 
+def test_a_change_that_rounds_to_none_has_no_minus(results):
+    results["baseline"]["metrics"]["loss"], results["axformer"]["metrics"]["loss"] = 1.5, 1.4999
+    assert rows(results)["loss"] == ["1.50", "1.50", "+0.00"]
+
+
 def test_a_threshold_is_shown_as_it_is(results):
     for side, value in (("baseline", 0.5), ("axformer", -0.25)):
         results[side]["metrics"]["best_f1_threshold"] = value
