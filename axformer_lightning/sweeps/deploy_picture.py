@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from axformer_lightning.basics.colors import BLACK
 from axformer_lightning.sweeps.budget_gains import STYLES
@@ -48,9 +48,9 @@ def draw_deployed(points: Sequence[Deployed], path: str | os.PathLike[str], *, m
     right.set(xlabel="MB on disk", xscale="log")
     for axes in (left, right):
         axes.grid(which="both", linewidth=0.3)
-        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            formatted(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.tick_params(axis="x", which="both", labelsize=8)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # more numbers than that would overlap
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     legend = [
         Line2D(
             [], [], marker=STYLES[i % len(STYLES)][1], color=STYLES[i % len(STYLES)][0], linestyle="none", label=name
