@@ -1,15 +1,12 @@
 """The commands `budget` and `budgets-summary`: a comparison of ways to a given size."""
 
 import argparse
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from axformer_lightning.benchmark.rules import split_of
+from axformer_lightning.benchmark.rules import run_in, split_of
 from axformer_lightning.benchmark.table import circumstances, keep, percent, provenance, row, show_head
 from axformer_lightning.budgets import Effort
 from axformer_lightning.runs import train_again
@@ -17,7 +14,7 @@ from axformer_lightning.sweeps import METHODS, BudgetResult, batches_of, compare
 from axformer_lightning.sweeps.budget_gains import draw_size_gains, size_gains
 from axformer_lightning.sweeps.budgets import DENSE, checked_ratios
 from axformer_lightning.sweeps.importance import check_installed
-from axformer_lightning.tasks import TASKS, draw, load_model
+from axformer_lightning.tasks import TASKS, at_most, load_model
 
 COLUMNS = ("method", "asked", "smaller", "search loss", "metric", "dev loss", "retrained: metric", "loss", "CPU s")
 CONDITIONS = ("task", "metric", "seed", "samples", "command", "commit", "processor", "device", "torch")
@@ -40,10 +37,8 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     metric = args.metric or next(iter(task.metrics()))
     task.metric(metric)
     train, held_out = split_of(args, rows)
-    if args.search_samples is not None and args.search_samples < len(held_out):
-        held_out = draw(held_out, args.search_samples, args.seed, "--search-samples")
-    if args.train_samples is not None and args.train_samples < len(train):
-        train = draw(train, args.train_samples, args.seed, "--train-samples")
+    held_out = at_most(held_out, args.search_samples, args.seed, "--search-samples")
+    train = at_most(train, args.train_samples, args.seed, "--train-samples")
     model, tokenizer = load_model(task, pretrained=args.model, max_length=args.max_length)
     ratios = checked_ratios(model, args.ratios)
     retrain = partial(
@@ -81,7 +76,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
 
 def budgets_summary(args: argparse.Namespace) -> dict[str, Any]:
     """Show differences from the dense models, from the files that `budget` has written."""
-    runs = [_run_in(path) for path in args.files]
+    runs = [run_in(path, "budget", "results") for path in args.files]
     gains = size_gains(runs)
     for run in runs:
         named = (f"`{run['command']}`", f"commit {run['commit']}", run["processor"], run["device"])
@@ -104,7 +99,7 @@ def _known(args: argparse.Namespace, wanted: Mapping[str, Any]) -> list[BudgetRe
     """Return the results of the same run in the file, if it is to be resumed."""
     if not (args.resume and args.out and args.out.exists()):
         return []
-    found = _run_in(args.out)
+    found = run_in(args.out, "budget", "results")
     names = wanted.keys() - {"results", "command"}
     if differing := sorted(name for name in names if found.get(name) != wanted[name]):
         raise ValueError(
@@ -126,11 +121,3 @@ def _cells(result: BudgetResult, metric: str) -> tuple[str, ...]:
         *(("-", "-") if again is None else (percent(again.metrics[metric]), f"{again.loss:.4f}")),
         f"{result.cpu_seconds:.0f}",
     )
-
-
-def _run_in(path: Path) -> dict[str, Any]:
-    with suppress(ValueError, RecursionError):  # of UTF-8 and of JSON
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(run, dict) and {"task", "metric", "results"} <= run.keys():
-            return run
-    raise ValueError(f"Expected a file that `budget --out` has written, got {str(path)!r}. Pass only such files.")

@@ -19,7 +19,7 @@ from axformer_lightning.sweeps import batches_of, labelled_rows
 from axformer_lightning.sweeps.deploy import Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
 from axformer_lightning.sweeps.engines import ENGINES, check_engines
-from axformer_lightning.tasks import TASKS, draw
+from axformer_lightning.tasks import TASKS, at_most
 
 
 def deploy(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,8 +34,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"Expected directories with names of their own, got {names}. Rename one.")
     args.model = args.models[0]
     _, held_out = split_of(args, rows)
-    if args.search_samples is not None and args.search_samples < len(held_out):
-        held_out = draw(held_out, args.search_samples, args.seed, "--search-samples")
+    held_out = at_most(held_out, args.search_samples, args.seed, "--search-samples")
     models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
     tokenizers = {name: _tokenizer(path) for name, path in zip(names, args.models, strict=True)}
     search, dev = (

@@ -88,7 +88,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
 
 def summary(args: argparse.Namespace) -> dict[str, Any]:
     """Show the gains of rules over the dense models, from the files that `rules` has written."""
-    found = gains([_run_in(path) for path in args.files])
+    found = gains([run_in(path, "rules") for path in args.files])
     show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
     for gain in found:
         spreads = ("-" if (spread := gain.spreads[name]) is None else spread for name in GAIN_COLUMNS)
@@ -102,7 +102,7 @@ def _known(args: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, RuleRe
     """Return the results of the same run in the file, if it is to be resumed."""
     if not (args.resume and args.out and args.out.exists()):
         return {}
-    found = _run_in(args.out)
+    found = run_in(args.out, "rules")
     if differing := [name for name in wanted if name != "rules" and found.get(name) != wanted[name]]:
         raise ValueError(
             f"Expected {str(args.out)!r} to be of the same run with --resume, got another one: it differs in"
@@ -117,12 +117,17 @@ def _still_known(known: Mapping[str, RuleResult], done: Sequence[Mapping[str, An
     return [asdict(result) for name, result in known.items() if name not in names]
 
 
-def _run_in(path: Path) -> dict[str, Any]:
+def run_in(path: Path, command: str, results: str = "rules") -> dict[str, Any]:
+    """Return what a command has written to its ``--out``, with its results under that name.
+
+    Raises:
+        ValueError: if the file is another.
+    """
     with suppress(ValueError, RecursionError):  # of UTF-8 and of JSON
         run = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(run, dict) and {"task", "metric", "rules"} <= run.keys():
+        if isinstance(run, dict) and {"task", "metric", results} <= run.keys():
             return run
-    raise ValueError(f"Expected a file that `rules --out` has written, got {str(path)!r}. Pass only such files.")
+    raise ValueError(f"Expected a file that `{command} --out` has written, got {str(path)!r}. Pass only such files.")
 
 
 def _cells(report: Report | None, metric: str) -> Sequence[str]:

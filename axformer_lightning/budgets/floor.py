@@ -5,7 +5,7 @@ bootstrap over pairs.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.budgets.budget import Budget
 from axformer_lightning.evidence.resampling import CONFIDENCE, FLOOR_RESAMPLES, draws
 from axformer_lightning.replay import ALONE, Ranks, scoring
-from axformer_lightning.scoring import Scored, check_metric, samples_depend, step_of, to_device
+from axformer_lightning.scoring import Scored, check_metric, has_rows, samples_depend, step_of, to_device
 from axformer_lightning.scoring.names import SAMPLE_IDS
 
 FEWEST = 20  # samples: of fewer no share of resamples says much
@@ -109,7 +109,7 @@ def split_floor(
 
 def _split(batches: Sequence[Any], *, by_rows: bool) -> tuple[list[Any], list[Any]]:
     """Return two thirds and a third: of the rows of every batch, or of whole batches where rows belong together."""
-    if not by_rows or not all(map(_has_rows, batches)):
+    if not by_rows or not all(has_rows(batch) and SAMPLE_IDS not in batch for batch in batches):
         if len(batches) < 3:
             raise ValueError(
                 f"Expected at least 3 batches with `metric_floor`, as a third of them tests it, got {len(batches)}."
@@ -125,12 +125,6 @@ def _split(batches: Sequence[Any], *, by_rows: bool) -> tuple[list[Any], list[An
             if chosen.any():
                 part.append({name: value[chosen.to(value.device)] for name, value in batch.items()})
     return parts
-
-
-def _has_rows(batch: Any) -> bool:
-    """Tell whether a batch is a dict of tensors with a row for each sample."""
-    tensors = isinstance(batch, Mapping) and all(isinstance(v, Tensor) and v.dim() for v in batch.values())
-    return tensors and SAMPLE_IDS not in batch and len({len(value) for value in batch.values()}) == 1
 
 
 def most_lost(metric: Metric, dense: Tensor, small: Tensor, target: Tensor) -> float:

@@ -19,7 +19,7 @@ from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
 from axformer_lightning.runs.state import FAILED, read_state
-from axformer_lightning.tasks import TASKS, Rows, draw, load_rows, split_off, without_dev_rows
+from axformer_lightning.tasks import TASKS, Rows, at_most, load_rows, split_off, without_dev_rows
 
 SHOWN_ONLY = {"resume", "logger", "returned", "sweep"}  # with these trainer options, what says nothing of the results
 SHOWN_ONLY_BY_TRAINER = {"enable_progress_bar", "enable_model_summary"}
@@ -201,9 +201,8 @@ def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
     rows = load_rows(cfg.task.name, cfg.data_dir and str(cfg.data_dir), with_test=cfg.predict_test)
     train, search = split_off(rows.train, float(cfg.data.search_fraction), cfg.seed, TASKS[cfg.task.name].apart)
     search = without_dev_rows(search, rows.dev)
-    most = {name: cfg.data[name] for name in ("max_search_samples", "max_train_samples")}
     search, train = (
-        part if size is None or size >= len(part) else draw(part, int(size), cfg.seed, f"data.{name}")
-        for part, (name, size) in zip((search, train), most.items(), strict=True)
+        at_most(part, cfg.data[name], cfg.seed, f"data.{name}")
+        for part, name in ((search, "max_search_samples"), (train, "max_train_samples"))
     )
     return rows, train, search

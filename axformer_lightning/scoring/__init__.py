@@ -1,7 +1,13 @@
 """MEASURE: the loss of every sample of the search set, predictions and targets."""
 
 from axformer_lightning.scoring.agreement import check_agreement
-from axformer_lightning.scoring.arranging import can_rebatch, checked_search_batches, samples_depend, search_batches
+from axformer_lightning.scoring.arranging import (
+    can_rebatch,
+    checked_search_batches,
+    has_rows,
+    samples_depend,
+    search_batches,
+)
 from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
 from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
@@ -22,6 +28,7 @@ __all__ = [
     "check_agreement",
     "check_metric",
     "checked_search_batches",
+    "has_rows",
     "losses_are_nonnegative",
     "per_sample",
     "samples_depend",

@@ -117,11 +117,19 @@ def can_rebatch(batch: Any) -> bool:
         >>> can_rebatch({"input_ids": torch.ones(2, 4, 3), "labels": torch.ones(2)})  # several choices
         False
     """
+    return has_rows(batch) and "input_ids" in batch and batch["input_ids"].dim() == 2
+
+
+def has_rows(batch: Any) -> bool:
+    """Tell whether a batch is a dict of tensors, all with as many rows.
+
+    Example:
+        >>> has_rows({"pixel_values": torch.ones(2, 3, 4, 4), "labels": torch.ones(2)})
+        True
+    """
     return (
         isinstance(batch, Mapping)
         and all(isinstance(value, Tensor) and value.dim() > 0 for value in batch.values())
-        and "input_ids" in batch
-        and batch["input_ids"].dim() == 2
         and len({len(value) for value in batch.values()}) == 1
     )
 

@@ -8,7 +8,7 @@ from axformer_lightning.tasks.overlap import without_dev_rows
 from axformer_lightning.tasks.predictions import write_predictions
 from axformer_lightning.tasks.rewording import reworded
 from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
-from axformer_lightning.tasks.split import draw, split_off
+from axformer_lightning.tasks.split import at_most, draw, split_off
 from axformer_lightning.tasks.table import TASKS
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.teachers import load_teacher, same_tokens
@@ -21,6 +21,7 @@ __all__ = [
     "Task",
     "TextClassifier",
     "TextData",
+    "at_most",
     "draw",
     "load_model",
     "load_rows",

@@ -92,6 +92,11 @@ def draw(rows: Dataset, size: int, seed: int, setting: str = "size") -> Dataset:
     return rows.select(_proportional(_strata(rows), size, seed))
 
 
+def at_most(rows: Dataset, size: int | None, seed: int, setting: str) -> Dataset:
+    """Return ``rows``, or ``size`` of them, drawn as by :func:`draw`, if there are more."""
+    return rows if size is None or size >= len(rows) else draw(rows, int(size), seed, setting)
+
+
 def _check_size(rows: Dataset, part: float | int) -> None:
     size = part * len(rows) if isinstance(part, float) else part
     if not 1 <= size < len(rows):

@@ -302,12 +302,19 @@ def test_without_overrides_the_values_that_differ_name_a_setting(tmp_path):
     }  # fmt: skip
 
 
+def write_ratios(directory, *ratios):
+    """Write a run that was asked for two ratios; returns the points of its pareto.json."""
+    write_run(directory, "x=1", cut=0.8)
+    config = (directory / ".resume" / "run.json").read_text().replace('{"x": "1"}', f'{{"ratios": {[*ratios]}}}')
+    (directory / ".resume" / "run.json").write_text(config)
+    made = zip((1.0, *map(float, sorted(ratios))), ("finetuned", "model-2x", "model"), strict=True)
+    return [
+        {"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name} for x, name in made
+    ]
+
+
 def test_each_ratio_of_a_run_is_a_setting(tmp_path):
-    write_run(tmp_path / "0", "x=1", cut=0.8)
-    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [10, 2]}')
-    (tmp_path / "0" / ".resume" / "run.json").write_text(config)
-    points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
-              for x, name in ((1.0, "finetuned"), (2.0, "model-2x"), (10.0, "model"))]  # fmt: skip
+    points = write_ratios(tmp_path / "0", 10, 2)
     write_json(tmp_path / "0" / "pareto.json", [*points[:2], {"encoder_size": 0.5, "file_size": 0.5}, points[2]])
     results = json.loads((tmp_path / "0" / "results.json").read_text())
     results["axformer"] |= {"encoder_parameters": 200, "size_bytes": 300, "metrics": {"accuracy": 0.7}}  # then in int8
@@ -327,11 +334,7 @@ def test_each_ratio_of_a_run_is_a_setting(tmp_path):
 @pytest.fixture
 def two_ratios(tmp_path):
     """A finished run that has made models at two ratios, and another one."""
-    write_run(tmp_path / "0", "x=1", cut=0.8)
-    config = (tmp_path / "0" / ".resume" / "run.json").read_text().replace('{"x": "1"}', '{"ratios": [2, 3]}')
-    (tmp_path / "0" / ".resume" / "run.json").write_text(config)
-    points = [{"encoder_size": 1 / x, "file_size": 1 / x, "metrics": {"accuracy": 0.8}, "artifact": name}
-              for x, name in ((1.0, "finetuned"), (2.0, "model-2x"), (3.0, "model"))]  # fmt: skip
+    points = write_ratios(tmp_path / "0", 2, 3)
     write_json(tmp_path / "0" / "pareto.json", points)
     write_run(tmp_path / "other", "tolerance=0")
     return tmp_path
