@@ -13,7 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
-from axformer_lightning.budgets.damage import Answers, Damage, Sums, answers_of, divergence_of
+from axformer_lightning.budgets.answers import Answers, answers_of, divergence_of
+from axformer_lightning.budgets.damage import Damage, Sums
 from axformer_lightning.repair import AsLeft, Layers, Moments, Repair
 from axformer_lightning.replay import (
     ALONE,
@@ -49,7 +50,7 @@ class Probe:
         results: what each batch comes to as the model is.
         samples: how many all processes have.
         ranks: the processes that share the search set.
-        answers: of the model as the search began, if it is a classifier.
+        answers: of the model as the search began, if it chooses among alternatives.
     """
 
     left: AsLeft

@@ -18,9 +18,10 @@ from typing_extensions import Unpack
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.basics import bf16_pays, copied
+from axformer_lightning.budgets.answers import Answers
 from axformer_lightning.budgets.budget import DEFAULT_EFFORT, NO_TARGETS, Budget, Effort, TargetOptions
 from axformer_lightning.budgets.choosing import Chooser
-from axformer_lightning.budgets.damage import Answers, Damage
+from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.floor import split_floor
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.tables import Table, measure_table
@@ -74,15 +75,16 @@ def shrink(
 ) -> M:
     """Return a smaller copy of a fine-tuned model; nothing is trained.
 
-    The widths of all blocks are chosen by what the cut and repaired model makes of ``batches``: by how far the answers
-    of a classifier go from those of ``model``, else by the loss. The plan is the copy's `axformer_plan`; the given
-    model is unchanged. Ratios are to the model as it is given.
+    The widths of all blocks are chosen by what the cut and repaired model makes of ``batches``: by how far answers that
+    are choices (classes, spans, labels) go from those of ``model``, else by the loss. The plan is the copy's
+    `axformer_plan`; the given model is unchanged. Ratios are to the model as it is given.
 
     Args:
         model: a fine-tuned Hugging Face model of a known family, or a module that holds one, as of
             :func:`~axformer_lightning.find_plan`.
-        batches: the search set, as of `find_plan`; some 500 samples that the model was not trained on. Of a classifier
-            they need no labels, unless there is a `metric_floor`.
+        batches: the search set, as of `find_plan`; some 500 samples that the model was not trained on. They need no
+            labels, unless there is a `metric_floor` or a module scores itself: see
+            :func:`~axformer_lightning.scoring.with_own_labels`.
         effort: how much is measured.
         batch_tokens: most tokens evaluated at once.
         options: see :class:`~axformer_lightning.budgets.TargetOptions`.

@@ -10,7 +10,7 @@ from axformer_lightning.scoring.arranging import (
 )
 from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
 from axformer_lightning.scoring.context import as_is, scoring
-from axformer_lightning.scoring.logits import Scored, per_sample, score_logits
+from axformer_lightning.scoring.logits import Loss, Scored, WithLogits, per_sample, score_logits
 from axformer_lightning.scoring.metrics import check_metric
 from axformer_lightning.scoring.names import ADVICE
 from axformer_lightning.scoring.steps import Step, losses_are_nonnegative, step_of
@@ -20,8 +20,10 @@ __all__ = [
     "ADVICE",
     "BATCH_TOKENS",
     "Batch",
+    "Loss",
     "Scored",
     "Step",
+    "WithLogits",
     "as_is",
     "batches_by_length",
     "can_rebatch",

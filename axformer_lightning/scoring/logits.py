@@ -4,6 +4,7 @@ Shape suffixes: ``N`` samples, ``W`` rows of a batch (windows of samples), ``T``
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,16 @@ from torch.nn import functional
 
 from axformer_lightning.scoring.batches import IGNORED_LABEL
 from axformer_lightning.scoring.names import ADVICE, SAMPLE_IDS, SPAN, labels_of
+
+
+class Loss(StrEnum):
+    """Which loss it is, in words."""
+
+    CLASSES = "cross-entropy"
+    TOKENS = "cross-entropy of the labelled tokens"
+    SPANS = "cross-entropy of start and end"
+    LABELS = "binary cross-entropy over the labels"
+    NUMBERS = "squared error"
 
 
 class Scored(NamedTuple):
@@ -24,8 +35,8 @@ class Scored(NamedTuple):
     """
 
     loss_N: Tensor
-    preds: Tensor
-    target: Tensor
+    preds: Any
+    target: Any
 
 
 class WithLogits(Scored):
@@ -34,27 +45,39 @@ class WithLogits(Scored):
     Attributes:
         logits: of the module's forward.
         labels: of the batch.
-        loss: which loss it is, in words.
+        loss: which loss it is.
         mean: what a module that averages over all rows, or over all labelled tokens, would return.
         counted: which rows of the batch have a label; all else is of these alone.
+        sample_ids: of the batch, if it has some: rows with the same number are one sample.
 
     Example:
-        >>> score_logits(torch.tensor([1.0, 2.0]), {"labels": torch.tensor([1.0, 4.0])}).loss
+        >>> score_logits(torch.tensor([1.0, 2.0]), {"labels": torch.tensor([1.0, 4.0])}).loss.value
         'squared error'
     """
 
     logits: Any
     labels: Any
-    loss: str
+    loss: Loss
     mean: Tensor
     counted: Tensor
+    sample_ids: Tensor | None
 
     @classmethod
-    def of(cls, scored: Scored, logits: Any, labels: Any, loss: str, mean: Tensor, counted: Tensor) -> "WithLogits":
+    def of(cls, scored: Scored, **made_from: Any) -> "WithLogits":
         """Return what was scored, with what it was made from."""
         made = cls(*scored)
-        made.logits, made.labels, made.loss, made.mean, made.counted = logits, labels, loss, mean, counted
+        vars(made).update(made_from)
         return made
+
+    def judged_by(self, preds: Any, target: Any) -> "WithLogits":
+        """Return the same losses with predictions and targets of another form, for another metric.
+
+        Example:
+            >>> scored = score_logits(torch.zeros(1, 2), {"labels": torch.tensor([1])})
+            >>> scored.judged_by(["no"], ["yes"]).preds
+            ['no']
+        """
+        return self.of(Scored(self.loss_N, preds, target), **vars(self))
 
 
 def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None = None) -> WithLogits:
@@ -98,7 +121,9 @@ def score_logits(logits: Any, batch: Mapping[str, Any], problem_type: str | None
     if (ids_W := batch.get(SAMPLE_IDS)) is not None:
         ids_W = ids_W[counted_W] if ids_W.shape == counted_W.shape else ids_W  # others are refused
         scored = scored._replace(loss_N=per_sample(scored.loss_N, ids_W))
-    return WithLogits.of(scored, logits, labels, loss, mean, counted_W)
+    return WithLogits.of(
+        scored, logits=logits, labels=labels, loss=loss, mean=mean, counted=counted_W, sample_ids=ids_W
+    )
 
 
 def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
@@ -129,7 +154,7 @@ def per_sample(loss_W: Tensor, sample_ids_W: Tensor) -> Tensor:
     return torch.where(is_of_NW, loss_W, 0).sum(1) / is_of_NW.sum(1)
 
 
-Found = tuple[Scored, str, Tensor]  # the scores, which loss it is, and the mean as a module would take it
+Found = tuple[Scored, Loss, Tensor]  # the scores, which loss it is, and the mean as a module would take it
 
 
 def _counted(logits: Tensor, labels: Tensor) -> Tensor:
@@ -145,16 +170,16 @@ def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Fou
     is_whole = not labels.is_floating_point()
     if (labels.dim() == 1 or is_column) and (logits.dim() == 1 or logits.shape[1:] == (1,)):
         preds_N, labels_N = logits.reshape(-1), labels.reshape(-1).float()
-        return _of_rows((preds_N - labels_N) ** 2, preds_N, labels_N, "squared error")
+        return _of_rows((preds_N - labels_N) ** 2, preds_N, labels_N, Loss.NUMBERS)
     if (labels.dim() == 1 or is_column) and logits.dim() == 2 and is_whole:
         labels_N = labels.reshape(-1).long()
         loss_N = functional.cross_entropy(logits, labels_N, reduction="none")
-        return _of_rows(loss_N, logits.argmax(-1), labels_N, "cross-entropy")
+        return _of_rows(loss_N, logits.argmax(-1), labels_N, Loss.CLASSES)
     if not is_whole and labels.shape == logits.shape and problem_type == "regression":
-        return _of_rows(((logits - labels) ** 2).flatten(1).mean(1), logits, labels, "squared error")
+        return _of_rows(((logits - labels) ** 2).flatten(1).mean(1), logits, labels, Loss.NUMBERS)
     if not is_whole and labels.shape == logits.shape:
         loss_NL = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-        return _of_rows(loss_NL.mean(1), (logits > 0).long(), labels.long(), "binary cross-entropy over the labels")
+        return _of_rows(loss_NL.mean(1), (logits > 0).long(), labels.long(), Loss.LABELS)
     if labels.dim() == 2 and is_whole and logits.shape[:-1] == labels.shape:
         return _score_tokens(logits, labels.long())
     raise ValueError(
@@ -163,7 +188,7 @@ def _score_rows(logits: Tensor, labels: Tensor, problem_type: str | None) -> Fou
     )
 
 
-def _of_rows(loss_N: Tensor, preds: Tensor, target: Tensor, loss: str) -> Found:
+def _of_rows(loss_N: Tensor, preds: Tensor, target: Tensor, loss: Loss) -> Found:
     return Scored(loss_N, preds, target), loss, loss_N.mean()
 
 
@@ -174,7 +199,7 @@ def _score_tokens(logits_NTL: Tensor, labels_NT: Tensor) -> Found:
     real_NT = labels_NT != IGNORED_LABEL
     loss_N = loss_NT.sum(1) / real_NT.sum(1).clamp(min=1)
     scored = Scored(loss_N, logits_NTL.argmax(-1)[real_NT], labels_NT[real_NT])
-    return scored, "cross-entropy of the labelled tokens", loss_NT.sum() / real_NT.sum()
+    return scored, Loss.TOKENS, loss_NT.sum() / real_NT.sum()
 
 
 def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> Found:
@@ -193,4 +218,4 @@ def _score_spans(start_NT: Tensor, end_NT: Tensor, batch: Mapping[str, Any]) -> 
     ]
     means = [loss_N.sum() / (target != outside).sum() for loss_N, (_, target) in zip(losses, both, strict=True)]
     scored = Scored((losses[0] + losses[1]) / 2, torch.stack([start_NT.argmax(1), end_NT.argmax(1)], 1), target_N2)
-    return scored, "cross-entropy of start and end", (means[0] + means[1]) / 2
+    return scored, Loss.SPANS, (means[0] + means[1]) / 2

@@ -122,7 +122,7 @@ def _checked(result: Any, nonnegative: bool) -> Scored:
             "Expected `axformer_step` to return the loss of each sample, a tensor of shape (N,), predictions and"
             f" targets, got {_described(result)}."
         )
-    scored = Scored(*result)
+    scored = result if isinstance(result, Scored) else Scored(*result)
     if scored.loss_N.dim() != 1:
         raise ValueError(
             f"Expected `axformer_step` to return the loss of each sample, shape (N,), got shape"

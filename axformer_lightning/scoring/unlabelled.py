@@ -1,32 +1,39 @@
 """Search sets without labels.
 
-Shape suffixes: ``N`` samples, ``L`` labels.
+Shape suffixes: ``N`` samples, ``T`` tokens, ``L`` labels.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.scoring.batches import to_device
+from axformer_lightning.scoring.batches import IGNORED_LABEL, to_device
 from axformer_lightning.scoring.context import as_is
 from axformer_lightning.scoring.forward import run_forward
 from axformer_lightning.scoring.names import LABELS, SPAN
 from axformer_lightning.scoring.steps import logits_in, scored_through
 
 logger = logging.getLogger(__name__)
-NOT_ONE_CLASS = ("multi_label_classification", "regression")
 
 
 def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: Iterable[Any]) -> list[Any]:
-    """Return batches with the classes that a classifier gives them itself, as `labels`, if no batch has labels.
+    """Return batches with the answers of a model as their labels, if no batch has labels.
 
-    All other batches are returned as they are: of models that give something else than one class of several for each
-    sample, of modules that score themselves or cannot be called without labels, and where a batch is not a dict or has
-    labels. Classes are told from other numbers by how many there are: as many as the config of the Hugging Face model
-    says, or as there are choices.
+    | logits | labels |
+    |---|---|
+    | (N, L), one of several classes or choices | the class with the highest logit |
+    | (N, L), ``problem_type="multi_label_classification"`` | 1 where a logit is above 0 |
+    | (N, T, L), labels of tokens | that with the highest logit; none at padding |
+    | (N, 1), a number; ``problem_type="regression"`` | the number |
+    | `start_logits`, `end_logits` | the positions with the highest logits |
+
+    All other batches are returned as they are: of modules that score themselves, cannot be called without labels or
+    give something else, and where a batch is not a dict or has labels. Classes are told from other numbers by how many
+    there are: as many as the config of the Hugging Face model says, or as there are choices.
 
     Args:
         module: what is scored; unchanged afterwards.
@@ -45,30 +52,42 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
     batches = list(batches)
     if hasattr(module, "axformer_step") or not batches or not all(map(_is_unlabelled, batches)):
         return batches
-    config = transformer.config
-    if getattr(config, "problem_type", None) in NOT_ONE_CLASS:
-        return batches
     part, labelled = scored_through(module), []
     with as_is(module):
         for batch in batches:
             try:
                 output, _ = run_forward(part, to_device(batch, transformer.device))
-                logits = logits_in(output, part, is_span=False)
+                answers = _answers(output, part, batch, transformer.config)
             except Exception:  # it needs labels, or gives no logits, which is said where the batches are scored
                 return batches
-            if not (isinstance(logits, Tensor) and _are_classes(logits, batch, config)):
+            if answers is None:
                 return batches
             named = {name: value for name, value in batch.items() if value is not None}
-            labelled.append({**named, "labels": logits.argmax(-1).cpu()})
-    logger.info("The search set has no labels: the classes that the model gives its samples stand for them.")
+            labelled.append({**named, **{name: value.cpu() for name, value in answers.items()}})
+    logger.info("The search set has no labels: what the model answers to its samples stands for them.")
     return labelled
 
 
-def _are_classes(logits: Tensor, batch: Mapping[str, Any], config: Any) -> bool:
-    """Tell whether logits are one for each of several classes, or choices, of a sample."""
-    ids = batch.get("input_ids")
-    classes = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else getattr(config, "num_labels", None)
-    return logits.dim() == 2 and logits.shape[1] > 1 and logits.shape[1] == classes
+def _answers(output: Any, module: nn.Module, batch: Mapping[str, Any], config: Any) -> dict[str, Tensor] | None:
+    """Return labels by name, or None for what is no answer of a known form."""
+    logits = logits_in(output, module, is_span=False)
+    if isinstance(logits, tuple):
+        return {name: one.argmax(-1) for name, one in zip(SPAN, logits, strict=True)}
+    ids, kind = batch.get("input_ids"), getattr(config, "problem_type", None)
+    shape, rows = (ids.shape, len(ids)) if isinstance(ids, Tensor) else ((), len(logits))
+    classes = shape[1] if len(shape) == 3 else getattr(config, "num_labels", None)
+    if logits.dim() < 2 or logits.shape[-1] != classes or len(logits) != rows:
+        return None
+    if logits.dim() == 2 and kind == "multi_label_classification":
+        return {"labels": (logits > 0).float()}
+    if logits.dim() == 2 and (kind == "regression" or classes == 1):
+        return {"labels": logits.float()}
+    if logits.dim() == 2:
+        return {"labels": logits.argmax(-1)}
+    if classes > 1 and logits.shape[:2] == shape:
+        mask = to_device(batch.get("attention_mask", torch.ones(shape)), logits.device)
+        return {"labels": logits.argmax(-1).masked_fill(mask == 0, IGNORED_LABEL)}
+    return None
 
 
 def _is_unlabelled(batch: Any) -> bool:

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from axformer_lightning.anatomy import LayerPlan
-from axformer_lightning.budgets.damage import answers_of
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, measure_moments
 from axformer_lightning.replay import scoring
-from axformer_lightning.scoring import Scored, batches_by_length, score_logits, step_of
+from axformer_lightning.scoring import batches_by_length, step_of
 from axformer_lightning.surgery import cut_
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
@@ -129,7 +128,7 @@ def test_later_cuts_are_measured_by_the_answers_that_were_given_first(model, bat
     with scoring(model, model):
         further, from_here = later.measure(wanted), anew.measure(wanted)
         repair = later.repair_of(wanted)
-    first_NL, as_cut_NL = torch.cat(list(first.answers)).double().log(), logits_and_labels(model, batches)[0]
+    first_NL, as_cut_NL = torch.cat(list(first.answers)).squeeze(1).double().log(), logits_and_labels(model, batches)[0]
     cut_(model, replace(plan_of(model), layers=wanted))
     apply_repair_(model, repair)
     left_NL = logits_and_labels(model, batches)[0]
@@ -137,19 +136,3 @@ def test_later_cuts_are_measured_by_the_answers_that_were_given_first(model, bat
     assert further.divergence == pytest.approx(change_N.mean().item(), abs=1e-5)
     assert from_here.divergence == pytest.approx(kl(as_cut_NL, left_NL).mean().item(), abs=1e-5)
     assert further.loss == from_here.loss
-
-
-def test_losses_that_are_no_cross_entropies_give_no_answers():
-    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    classes = score_logits(logits, {"labels": labels})
-    assert torch.equal(torch.cat(answers_of([classes, classes])), logits.softmax(-1).repeat(2, 1))
-    doubled = classes._replace(loss_N=classes.loss_N * 2)
-    doubled.logits = logits
-    others = [
-        score_logits(torch.randn(6, 1), {"labels": torch.randn(6)}),
-        score_logits(logits, {"labels": torch.rand(6, 3)}),
-        doubled,
-        Scored(torch.ones(6), labels, labels),
-    ]
-    for other in others:
-        assert answers_of([other]) is answers_of([classes, other]) is None

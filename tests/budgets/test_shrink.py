@@ -12,6 +12,11 @@ import torch
 from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassAUROC
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from axformer_lightning import load_pretrained, save_pretrained, shrink
 from axformer_lightning.anatomy import LayerPlan, anatomy_of, layers_left
@@ -47,6 +52,12 @@ from axformer_lightning.scoring import batches_by_length, step_of
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
 SHRINK = sys.modules["axformer_lightning.budgets.shrink"]  # whose name in the package is that of the function
 QUICK = Effort(table_samples=16, tries=3)
+HEADS = {
+    "classes": AutoModelForSequenceClassification,
+    "labels": AutoModelForSequenceClassification,
+    "tokens": AutoModelForTokenClassification,
+    "spans": AutoModelForQuestionAnswering,
+}
 
 
 class Undefined(Metric):
@@ -424,22 +435,36 @@ def test_processes_with_unequal_shares_give_up_a_choice_together(model, batches,
     assert len(LENGTHS) // 3 <= one.samples < len(LENGTHS)
 
 
-@pytest.mark.one_implementation
-@pytest.mark.parametrize("family", ["bert"])
-def test_what_the_labels_of_a_classifier_say_chooses_nothing(model, batches):
-    """Some hundred labels are chance; and the answers are those of the model as it was given, in all slices."""
-    other = [{**batch, "labels": torch.zeros_like(batch["labels"])} for batch in batches]
-    plans = [shrink(model, given, encoder_size_ratio=3, effort=QUICK).axformer_plan for given in (batches, other)]
-    assert plans[0].layers == plans[1].layers
-
-
-@pytest.mark.one_implementation
-@pytest.mark.parametrize("family", ["bert"])
-def test_a_classifier_is_made_smaller_without_labels_as_with_them(model, batches):
+def of_choices(tiny, batches, head):
+    """A model with a head that chooses, its texts, and labels for them that mean nothing."""
+    kind = {"labels": {"problem_type": "multi_label_classification"}, "spans": {"num_labels": 2}}.get(head, {})
+    model = tiny.model("bert", auto=HEADS[head], **kind)
     texts = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
-    plans = [shrink(model, given, encoder_size_ratio=3, effort=QUICK).axformer_plan for given in (batches, texts)]
+    zeros = [torch.zeros_like(batch["labels"]) for batch in batches]
+    labels = {
+        "classes": lambda i: {"labels": zeros[i]},
+        "labels": lambda i: {"labels": torch.zeros(len(zeros[i]), 3)},
+        "spans": lambda i: {"start_positions": zeros[i], "end_positions": zeros[i]},
+        "tokens": lambda i: {"labels": texts[i]["attention_mask"] - 1 - 99 * (texts[i]["attention_mask"] == 0)},
+    }[head]
+    return model, texts, [{**text, **labels(i)} for i, text in enumerate(texts)]
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize("head", HEADS)
+def test_what_labels_say_chooses_nothing_where_a_model_chooses_itself(tiny, batches, head):
+    """Some hundred labels are chance; and the answers are those of the model as it was given, in all slices."""
+    model, texts, labelled = of_choices(tiny, batches, head)
+    plans = [shrink(model, given, encoder_size_ratio=3, effort=QUICK).axformer_plan for given in (labelled, texts)]
     assert plans[0] == plans[1]
-    assert all("labels" not in batch for batch in texts)
+    assert all(text.keys() == {"input_ids", "attention_mask"} for text in texts)
+
+
+@pytest.mark.one_implementation
+@pytest.mark.parametrize("family", ["bert"])
+def test_a_floor_asks_for_labels(model, batches):
+    texts = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
     with pytest.raises(ValueError, match="Expected `labels` in every batch"):
         shrink(model, texts, effort=QUICK, metric_floor=0.5, metric=MulticlassAccuracy(3))
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
 from axformer_lightning import find_plan
-from axformer_lightning.scoring import check_agreement
+from axformer_lightning.scoring import check_agreement, score_logits
 
 pytestmark = [pytest.mark.one_implementation, pytest.mark.one_family]
 
@@ -147,9 +147,17 @@ def test_one_logit_of_which_nothing_is_said_is_refused(encoder, labelled, dtype)
         check_agreement(Learns(encoder, loss=lambda logits, labels: None, outputs=1), [labelled])
 
 
-def test_a_module_that_says_its_losses_itself_is_not_compared(encoder, labelled, caplog):
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda batch: (torch.ones(6), batch["labels"], batch["labels"]),
+        lambda batch: score_logits(torch.zeros(6, 3), batch),
+    ],
+    ids=["a triple", "with logits"],
+)
+def test_a_module_that_says_its_losses_itself_is_not_compared(encoder, labelled, caplog, step):
     module = Learns(encoder, loss=focal)
-    module.axformer_step = lambda batch: (torch.ones(6), batch["labels"], batch["labels"])
+    module.axformer_step = step
     assert len(check_agreement(module, [labelled])) == 1
     assert not caplog.records
 

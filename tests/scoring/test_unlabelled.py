@@ -1,9 +1,15 @@
 import lightning as L
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForMultipleChoice, AutoModelForTokenClassification, ElectraForPreTraining
+from transformers import (
+    AutoConfig,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    ElectraForPreTraining,
+)
 
-from axformer_lightning.scoring import with_own_labels
+from axformer_lightning.scoring import step_of, with_own_labels
 
 pytestmark = [pytest.mark.one_implementation, pytest.mark.one_family]
 
@@ -57,7 +63,7 @@ def test_the_labels_are_the_classes_that_the_model_gives(model, texts, wrap, ret
         assert torch.equal(batch["labels"], model(**given, return_dict=True).logits.argmax(-1))
 
 
-def test_whatever_has_labels_or_is_no_classifier_stays_as_it_is(model, texts):
+def test_whatever_has_labels_or_gives_no_answers_stays_as_it_is(model, texts):
     def stays(module, batches):
         return all(one is other for one, other in zip(with_own_labels(module, model, batches), batches, strict=True))
 
@@ -69,13 +75,8 @@ def test_whatever_has_labels_or_is_no_classifier_stays_as_it_is(model, texts):
     assert stays(Embeds(model), texts)
     assert stays(NeedsLabels(model), texts)
     assert stays(Scores(model), texts)
-    tokens = AutoModelForTokenClassification.from_config(model.config)
-    assert stays(tokens, texts)
     electra = ElectraForPreTraining(AutoConfig.for_model("electra", vocab_size=50, num_labels=3))
     assert with_own_labels(electra, electra, texts) == texts  # a number for each token
-    for problem_type in ("multi_label_classification", "regression"):
-        model.config.problem_type = problem_type
-        assert stays(model, texts)
 
 
 def test_choices_are_classes_however_many_there_are(model):
@@ -83,3 +84,41 @@ def test_choices_are_classes_however_many_there_are(model):
     ids = torch.ones(2, 5, 4, dtype=torch.long)
     (named,) = with_own_labels(choosing, choosing, [{"input_ids": ids, "attention_mask": ids}])
     assert named["labels"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "expected"),
+    [
+        ("multi_label_classification", 3, lambda logits: (logits > 0).float()),
+        ("regression", 3, lambda logits: logits),
+        ("regression", 1, lambda logits: logits),
+        (None, 1, lambda logits: logits),
+    ],
+)
+def test_several_labels_and_numbers_are_told_by_the_config(tiny, texts, kind, labels, expected):
+    model = tiny.model("bert", problem_type=kind, num_labels=labels)
+    for named, text in zip(with_own_labels(model, model, texts), texts, strict=True):
+        with torch.no_grad():
+            assert torch.equal(named["labels"], expected(model(**text).logits))
+    assert step_of(model, kind)(named).loss_N.max() < 0.7  # a number's own label leaves no loss
+
+
+def test_tokens_have_labels_and_padding_has_none(tiny, texts):
+    model = tiny.model("bert", auto=AutoModelForTokenClassification)
+    named, alone = with_own_labels(model, model, texts)
+    with torch.no_grad():
+        expected = model(**texts[0]).logits.argmax(-1)
+    assert torch.equal(named["labels"], expected.where(texts[0]["attention_mask"] == 1, -100))
+    assert named["labels"].min() == -100 < alone["labels"].min()
+    (unmasked,) = with_own_labels(model, model, [{"input_ids": texts[1]["input_ids"]}])
+    assert torch.equal(unmasked["labels"], alone["labels"])
+
+
+def test_answers_have_a_start_and_an_end(tiny, texts):
+    model = tiny.model("bert", auto=AutoModelForQuestionAnswering, num_labels=2)
+    for named, text in zip(with_own_labels(model, model, texts), texts, strict=True):
+        with torch.no_grad():
+            output = model(**text)
+        assert torch.equal(named["start_positions"], output.start_logits.argmax(1))
+        assert torch.equal(named["end_positions"], output.end_logits.argmax(1))
+        assert "labels" not in named

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from transformers import PreTrainedModel
 
-from axformer_lightning.scoring import score_logits
+from axformer_lightning.scoring import WithLogits, score_logits
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.squad.answers import best_spans
 from axformer_lightning.tasks.squad.data import Question
@@ -60,7 +60,7 @@ class QuestionAnswerer(FineTuner):
         """Return the output of the model for the entries of a batch that it takes."""
         return super().forward(**{name: value for name, value in batch.items() if name in self.taken})
 
-    def axformer_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[dict[str, Any]], list[dict[str, Any]]]:
+    def axformer_step(self, batch: dict[str, Tensor]) -> WithLogits:
         """Return the loss of each question, the predictions and the targets.
 
         The loss of a window is the mean of the cross-entropies of start and end; the loss of a question is the mean
@@ -72,11 +72,12 @@ class QuestionAnswerer(FineTuner):
         Returns:
             Losses of shape (N,), and predictions and targets for the SQuAD metric of torchmetrics. The predictions also
             have the `no_answer_score` of SQuAD v2.0: the null score minus the score of the best span. Their text is
-            that span in any case.
+            that span in any case. The logits go along, so that a budget is judged by how far answers go from those
+            before.
         """
         output = self(**batch)
         logits_WT = (output.start_logits, output.end_logits)
-        return score_logits(logits_WT, batch).loss_N, *self._answers(logits_WT, batch)
+        return score_logits(logits_WT, batch).judged_by(*self._answers(logits_WT, batch))
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the loss on the search set."""

@@ -6,8 +6,10 @@ from torch.nn.functional import cross_entropy, one_hot
 from transformers import AutoConfig, AutoModelForQuestionAnswering
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
+from axformer_lightning import shrink
 from axformer_lightning.distillation import Distillation, soft_loss
 from axformer_lightning.scoring import step_of
+from axformer_lightning.scoring.names import SPAN
 from axformer_lightning.tasks.squad import QuestionAnswerer, QuestionData, SquadMetrics, SquadV2Metrics, entry_of
 from axformer_lightning.tasks.task import Task
 
@@ -45,6 +47,16 @@ def make(wordpiece, data):
         return QuestionAnswerer(model, task, 1e-3, questions=data.questions, **options)
 
     return build
+
+
+def test_a_budget_is_judged_by_how_far_answers_go_whatever_the_positions(make, data):
+    module = make().eval()
+    batches = list(data.val_dataloader())
+    elsewhere = [{**batch, **{name: torch.ones_like(batch[name]) for name in SPAN}} for batch in batches]
+    small = [shrink(module, given, encoder_size_ratio=1.5).model for given in (batches, elsewhere)]
+    assert small[0].axformer_plan == small[1].axformer_plan
+    scored = step_of(module)(batches[0])
+    assert [len(logits) for logits in scored.logits] == [len(batches[0]["input_ids"])] * 2
 
 
 @pytest.mark.parametrize(("task", "suffix"), [(V1, ""), (V2, "_v2")])
