@@ -1,15 +1,15 @@
 """Measuring a model as it would be left: cut, repaired, on the task.
 
-Shape suffixes: ``N`` samples, ``L`` labels, ``T`` tokens.
+Shape suffixes: ``N`` samples.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import SearchSpace, anatomy_of, layers_left
@@ -163,10 +163,16 @@ class Probe:
                     break
         return sums.damage()
 
+    @cached_property
+    def _as_is(self) -> list[Tensor]:
+        return [self._judged(i, scored) for i, scored in enumerate(self.results)]
+
+    def _judged(self, i: int, scored: Scored) -> Tensor:
+        """Return by what each sample of a batch is judged, shape ``(N,)``."""
+        return scored.loss_N if self.answers is None else divergence_of(scored, self.answers[i])
+
     def _sums(self, i: int, scored: Scored) -> Sums:
-        before = self.results[i]
-        raw_N = change_N = (scored.loss_N - before.loss_N).double()
-        if self.answers is not None:
-            change_N = (divergence_of(scored, self.answers[i]) - divergence_of(before, self.answers[i])).double()
+        raw_N = (scored.loss_N - self.results[i].loss_N).double()
+        change_N = (self._judged(i, scored) - self._as_is[i]).double()
         loss, mean, squares = torch.stack([raw_N.sum(), change_N.sum(), change_N.square().sum()]).tolist()
         return Sums(len(change_N), loss, mean, squares)
