@@ -9,6 +9,7 @@ import lightning as L
 from datasets import Dataset
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.artifacts import load_pretrained
@@ -117,8 +118,12 @@ def taught(module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Train
 def _logits(model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Trainer, folder: Path) -> list[Tensor]:
     def compute() -> list[Tensor]:
         model.to(trainer.strategy.root_device)  # type: ignore[arg-type]
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        longest_first = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)  # next to no padding
+        batches = DataLoader(rows.select(longest_first), data.batch_size, collate_fn=data.collate)
         with trainer.precision_plugin.forward_context(), isolate_rng():
-            return teacher_logits(model, data.in_order(rows))
+            said = dict(zip(longest_first, teacher_logits(model, batches), strict=True))
+        return [said[row] for row in range(len(rows))]
 
     plan = applied_plan(model)
     about = (digest_of_model(model), str(model.config), "" if plan is None else plan.to_json(), str(trainer.precision))

@@ -10,7 +10,7 @@ from torch import nn
 
 import train
 from axformer_lightning import load_pretrained, save_pretrained
-from axformer_lightning.distillation import Distillation
+from axformer_lightning.distillation import Distillation, teacher_logits
 from axformer_lightning.runs import teaching
 from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.configured import configuration_of, recipe_of
@@ -222,6 +222,26 @@ def test_a_teacher_with_its_own_tokenizer_answers_copies_in_its_own_tokens(elect
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     with teaching.taught(module, data, teacher, trainer, tmp_path):
         assert [len(logits) for logits in data.teacher_logits] == [2] * 6
+
+
+def test_a_teacher_answers_texts_of_about_the_same_length_together(tmp_path, monkeypatch):
+    texts = [" ".join(["what"] * (1 + 11 * i % 40)) for i in range(64)]
+    model, tokenizer = load_model(TASKS["mrpc"], config=BERT, texts=texts)
+    save_pretrained(model, tmp_path / "finetuned")
+    rows = Dataset.from_dict({"text_a": texts, "text_b": texts[::-1], "label": [0, 1] * 32})
+    data, module = TextData(rows, rows, {}, tokenizer, batch_size=8), TextClassifier(model, TASKS["mrpc"])
+    in_order = list(data.in_order(data.train_rows))
+    expected, seen = teaching.teacher_logits(model, in_order), []
+    monkeypatch.setattr(
+        teaching, "teacher_logits", lambda model, batches: teacher_logits(model, [seen.append(b) or b for b in batches])
+    )
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    with teaching.taught(
+        module, data, teaching.Teacher(tmp_path / "finetuned", TASKS["mrpc"], Distillation()), trainer, tmp_path
+    ):
+        torch.testing.assert_close(torch.stack(data.teacher_logits), torch.stack(expected))
+    padded, padded_in_order = (sum(int((b["attention_mask"] == 0).sum()) for b in part) for part in (seen, in_order))
+    assert padded < padded_in_order / 2
 
 
 REFUSED = {
