@@ -1,6 +1,7 @@
 """A teacher in the loss of a Hugging Face model, wherever that is computed."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -89,21 +90,34 @@ class _Mixing:
         if getattr(output, "loss", None) is None:
             raise ValueError(
                 f"Expected {type(model).__name__} to be called with labels in training, so that a teacher can take part"
-                " in the loss of its output, got an output without a loss. Pass the labels, or add"
-                " `axformer_lightning.distillation.soft_loss` to your own loss."
+                " in the loss of its output, got an output without a loss. Pass the labels, and leave `return_dict` on;"
+                " or add `axformer_lightning.distillation.soft_loss` to your own loss."
             )
         teacher, settings = self.teacher, self.settings
         if teacher.device != model.device:
             teacher.to(model.device)  # type: ignore[arg-type]
         if teacher.training:  # where it is a part of what trains, whose mode was set as a whole
             teacher.eval()
+        unnamed, named = _by_name(model, args, kwargs)
         with torch.no_grad():
-            taught = teacher(*args, **{name: kwargs[name] for name in kwargs.keys() - NOT_INPUTS})
+            taught = teacher(*unnamed, **{name: named[name] for name in named.keys() - NOT_INPUTS})
         problem_type = getattr(model.config, "problem_type", None)
-        loss = mixed_loss(output, logits_of(taught), settings, problem_type=problem_type, entries=kwargs)
+        loss = mixed_loss(output, logits_of(taught), settings, problem_type=problem_type, entries=named)
         if settings.hidden:
             layers = kept_layers(model, len(output.hidden_states) - 1)
             states = output.hidden_states, taught.hidden_states
-            loss = loss + settings.hidden * hidden_loss(*states, layers, kwargs.get("attention_mask"))
+            loss = loss + settings.hidden * hidden_loss(*states, layers, named.get("attention_mask"))
         output.loss = loss
         return output
+
+
+def _by_name(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the inputs of a call by the names that the model gives them: a teacher may have them in another order.
+
+    What stands beyond these names, as in a `forward(*args)` of the user's, is returned first, as it was given.
+    """
+    parameters = inspect.signature(model.forward).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    return args[len(names) :], {**dict(zip(names, args, strict=False)), **kwargs}

@@ -52,8 +52,8 @@ def soft_loss(
     | logits | task | loss |
     |---|---|---|
     | (N, L) | classification | KL divergence of the softmaxes, teacher first |
-    | (N, 1) or (N,), or ``problem_type="regression"`` | regression | squared error |
     | (N, L), ``problem_type="multi_label_classification"`` | several labels | KL divergence of each label's yes or no |
+    | else (N, 1) or (N,), or ``problem_type="regression"`` | regression | squared error |
     | (N, T, L) | token classification | as classification, over the labelled tokens |
     | start and end, (N, T) each | question answering | KL divergence over the positions, mean of the two |
 
@@ -87,10 +87,11 @@ def soft_loss(
             " teacher of the same task."
         )
     logits, taught = logits.float(), taught.float()
-    if problem_type == "regression" or logits.dim() == 1 or logits.shape[-1] == 1:
+    are_labels = problem_type == "multi_label_classification"  # also a single one, yes or no
+    if problem_type == "regression" or (not are_labels and (logits.dim() == 1 or logits.shape[-1] == 1)):
         return functional.mse_loss(logits, taught)
     logits, taught = logits / temperature, taught / temperature
-    if problem_type == "multi_label_classification":
+    if are_labels:
         sure = functional.binary_cross_entropy_with_logits(taught, taught.sigmoid())
         divergence = functional.binary_cross_entropy_with_logits(logits, taught.sigmoid()) - sure
     else:

@@ -1,13 +1,18 @@
 """A teacher in the loss of a model of any family."""
 
 import copy
+import inspect
 import pickle
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import LayerPlan, anatomy_of
@@ -116,6 +121,32 @@ def test_starts_and_ends_are_taught(tiny):
         torch.testing.assert_close(student(**batch).loss, 0.3 * output.loss + 0.7 * soft_loss(*pairs, temperature=3))
 
 
+@pytest.mark.parametrize("auto", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
+def test_inputs_and_labels_may_be_given_by_position(tiny, auto):
+    student, teacher = (tiny.model("bert", auto=auto, seed=seed, **QUIET) for seed in (0, 1))
+    batch = tiny.batch()
+    if auto is AutoModelForTokenClassification:
+        batch["labels"] = torch.where(batch["attention_mask"].bool(), batch["labels"][:, None], -100)
+    assert not batch["attention_mask"].all()
+    names = [*inspect.signature(student.forward).parameters][:6]
+    assert {*batch} <= {*names}
+    student.train()
+    with distilled(student, teacher, Distillation(2, 0.5, 1.0)):
+        expected = student(**batch).loss
+        torch.testing.assert_close(student(*map(batch.get, names)).loss, expected)
+
+
+def test_a_teacher_may_have_its_inputs_in_another_order(tiny):
+    student, _ = pair(tiny)
+    teacher = tiny.model("distilbert", seed=1, **QUIET)  # without `token_type_ids`, which are third in BERT
+    batch = tiny.batch()
+    segments = torch.zeros_like(batch["input_ids"])
+    with distilled(student, teacher, SETTINGS):
+        expected = student(**batch, token_type_ids=segments).loss
+        found = student(batch["input_ids"], batch["attention_mask"], segments, labels=batch["labels"]).loss
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_compiled_model_is_taught_too(tiny):
     student, teacher = pair(tiny, num_hidden_layers=1)
     compiled = torch.compile(student, backend="eager")
@@ -134,6 +165,8 @@ def test_a_call_without_labels_is_told_what_to_do(tiny):
     with distilled(student, teacher, SETTINGS):
         with pytest.raises(ValueError, match=r"called with labels in training.*distillation.soft_loss"):
             student(**batch)
+        with pytest.raises(ValueError, match="leave `return_dict` on"):
+            student(**tiny.batch(), return_dict=False)
         student.eval()(**batch)
 
 

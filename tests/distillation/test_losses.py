@@ -35,8 +35,9 @@ def test_classes(temperature):
     assert soft_loss(student, teacher, temperature=temperature).item() == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_labels_that_exclude_nothing_are_choices_of_two():
-    student, teacher = random(4, 3), random(4, 3, seed=1)
+@pytest.mark.parametrize("num_labels", [3, 1])
+def test_labels_that_exclude_nothing_are_choices_of_two(num_labels):
+    student, teacher = random(4, num_labels), random(4, num_labels, seed=1)
     pairs = zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)
     by_hand = mean([divergence([0, one], [0, other], 2) for one, other in pairs])
     found = soft_loss(student, teacher, temperature=2, problem_type="multi_label_classification")
