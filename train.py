@@ -34,6 +34,7 @@ from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.commands import next_command, words_to_resume
 from axformer_lightning.runs.configured import (
     configuration_of,
+    corpus_of,
     job_configuration,
     keep_configuration,
     loggers_for,
@@ -103,8 +104,8 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         task, texts=texts_of(train_rows), max_length=cfg.data.max_length, **options_of(cfg.model, "learning_rate")
     )
     if cfg.trim_vocabulary:
-        corpus = Path(cfg.corpus).read_text(encoding="utf-8").splitlines() if cfg.corpus else []
-        tokenizer = trim_vocabulary_(model, tokenizer, [*texts_of(train_rows), *texts_of(search_rows), *corpus])
+        texts = [*texts_of(train_rows), *texts_of(search_rows), *corpus_of(cfg)]
+        tokenizer = trim_vocabulary_(model, tokenizer, texts)
     options = options_of(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
     if distillation and distillation.copies:
         options["copies"] = reworded(train_rows, copies=distillation.copies, noise=distillation.noise, seed=cfg.seed)

@@ -9,11 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.budgets.budget import TIMES
-from axformer_lightning.runs.configured import RETURNED, returned_names
+from axformer_lightning.runs.configured import RETURNED, corpus_of, returned_names
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.paths import from_where_it_was_given
-from axformer_lightning.tasks import TASKS
-from axformer_lightning.tasks.teachers import directory_of_teacher
+from axformer_lightning.tasks import TASKS, teacher_for
 
 LEAST = {
     "finetune_epochs": 0,
@@ -53,8 +52,7 @@ def check_configuration(cfg: DictConfig) -> None:
             "Expected `trim_vocabulary=true` with `corpus`, whose word pieces are to stay, got false: all of them stay."
             " Set it, or leave out `corpus`."
         )
-    if cfg.distillation:
-        _check_teacher(from_where_it_was_given(cfg))
+    corpus_of(from_where_it_was_given(cfg))
     ratios = _checked_ratios(cfg)
     if ratios and (others := [name for name in TARGETS if cfg.pruning.get(name) is not None]):
         told = ", ".join(f"`pruning.{name}`" for name in others)
@@ -68,6 +66,8 @@ def check_configuration(cfg: DictConfig) -> None:
         _check_budget(from_where_it_was_given(cfg))
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
+    if cfg.distillation:
+        _check_teacher(from_where_it_was_given(cfg))  # last, as it reads a model
 
 
 def _checked_ratios(cfg: DictConfig) -> list[float] | None:
@@ -84,14 +84,20 @@ def _is_above_1(ratio: Any) -> bool:
 
 
 def _check_teacher(cfg: DictConfig) -> None:
-    """Refuse a teacher that is nowhere; what it cannot teach is found out once the model and the data are there."""
-    if (teacher := OmegaConf.select(cfg, "distillation.teacher")) is None:
+    """Refuse a teacher that cannot be read or knows another task; tokens and sizes are compared with the model's."""
+    teacher, noise = (OmegaConf.select(cfg, f"distillation.{name}") for name in ("teacher", "noise"))
+    if cfg.distillation.copies and not (type(noise) in (int, float) and 0 < noise <= 1):
+        raise ValueError(
+            "Expected `distillation.noise`, the share of words that give way in a copy, above 0 and up to 1, got"
+            f" {noise!r}. Without copies: `distillation.copies=0`."
+        )
+    if teacher is None:
         raise ValueError(
             "Expected `distillation.teacher=DIR` with `distillation=directory`, a fine-tuned model and its tokenizer,"
             " got none. Give it, or take `distillation=self`."
         )
     if teacher != "self":
-        directory_of_teacher(str(teacher))
+        teacher_for(TASKS[cfg.task.name], str(teacher), cfg.data.max_length)
 
 
 def _num_devices(cfg: DictConfig) -> int:

@@ -196,6 +196,29 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def corpus_of(cfg: DictConfig) -> list[str]:
+    """Return the lines of `corpus`, none without.
+
+    Raises:
+        FileNotFoundError: if it is no file.
+        ValueError: if it is not in UTF-8.
+    """
+    if not cfg.corpus:
+        return []
+    path = Path(str(cfg.corpus))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected `corpus` to be a file of texts, one per line, got {str(path)!r}, which is"
+            f" {'a directory' if path.is_dir() else 'not there'}. Give the path of the file, or leave out `corpus`."
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected `corpus` in UTF-8, got other bytes in {str(path)!r}: {error}. Save the file as UTF-8."
+        ) from error
+
+
 def rows_of(cfg: DictConfig) -> tuple[Rows, Dataset, Dataset]:
     """Return the rows of a run's task, and of its training set what trains, and what decides."""
     rows = load_rows(cfg.task.name, cfg.data_dir and str(cfg.data_dir), with_test=cfg.predict_test)

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.basics import digest_of
-from axformer_lightning.costs import num_positions
 from axformer_lightning.distillation import (
     Distillation,
     check_teacher,
@@ -24,7 +23,7 @@ from axformer_lightning.distillation import (
     teacher_logits,
 )
 from axformer_lightning.plan import applied_plan
-from axformer_lightning.tasks import Task, load_teacher, same_tokens
+from axformer_lightning.tasks import Task, load_teacher, same_tokens, teacher_for
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task_data import TaskData
 
@@ -57,19 +56,13 @@ class Teacher:
             max_length: tokens of the longest sample.
 
         Raises:
-            ValueError: as :func:`~axformer_lightning.tasks.load_teacher` and
-                :func:`~axformer_lightning.distillation.check_teacher`; if it has too few positions; or if it has
-                another tokenizer, and the task is to find positions.
+            ValueError: as :func:`~axformer_lightning.tasks.teacher_for` and
+                :func:`~axformer_lightning.distillation.check_teacher`; or if it has another tokenizer, and the task is
+                to find positions.
         """
-        teacher, own = load_teacher(self.task, self.directory)
+        teacher, own = teacher_for(self.task, self.directory, max_length)
         same = same_tokens(tokenizer, own, texts)
         check_teacher(teacher, model, self.settings, same_inputs=same)
-        positions = num_positions(teacher)
-        if max_length > positions:
-            raise ValueError(
-                f"Expected a teacher with at least the {max_length} positions of `data.max_length`, got {positions} in"
-                f" {str(self.directory)!r}. Lower `data.max_length`, or take another teacher."
-            )
         if self.task.kind == "question_answering" and not same:
             raise ValueError(
                 "Expected a teacher with the model's own tokenizer for question answering, where logits belong to"

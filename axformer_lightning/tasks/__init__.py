@@ -11,7 +11,7 @@ from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
 from axformer_lightning.tasks.split import at_most, draw, split_off
 from axformer_lightning.tasks.table import TASKS
 from axformer_lightning.tasks.task import Task
-from axformer_lightning.tasks.teachers import load_teacher, same_tokens
+from axformer_lightning.tasks.teachers import load_teacher, same_tokens, teacher_for
 
 __all__ = [
     "KINDS",
@@ -29,6 +29,7 @@ __all__ = [
     "reworded",
     "same_tokens",
     "split_off",
+    "teacher_for",
     "texts_of",
     "tokenized",
     "without_dev_rows",

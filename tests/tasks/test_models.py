@@ -2,7 +2,16 @@ import huggingface_hub
 import pytest
 import sentencepiece
 import torch
-from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, MPNetConfig, MPNetModel, MPNetTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+    MPNetConfig,
+    MPNetModel,
+    MPNetTokenizer,
+)
 
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.tasks import TASKS, load_model, models
@@ -81,6 +90,22 @@ def test_a_tokenizer_without_a_pad_token_is_refused(made, tmp_path):
     made[1].pad_token = None
     save_pretrained(made[0], tmp_path, tokenizer=made[1])
     with pytest.raises(ValueError, match=r"a tokenizer with a pad token, .*`tokenizer\.pad_token = "):
+        load_model(TASKS["mrpc"], pretrained=str(tmp_path), max_length=64)
+
+
+def test_weights_that_were_cut_off_are_told_with_their_directory(made, tmp_path):
+    save_pretrained(made[0], tmp_path, tokenizer=made[1])
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(OSError, match=f"a model, got '{tmp_path}': "):
+        load_model(TASKS["mrpc"], pretrained=str(tmp_path), max_length=64)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "mpnet"])
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path, family):
+    config = AutoConfig.for_model(family, vocab_size=9, pad_token_id=0, hidden_size=8, num_attention_heads=2)
+    AutoModel.from_config(config).save_pretrained(tmp_path)  # as the message about a fine-tuned head advises
+    with pytest.raises(ValueError, match=rf"a tokenizer beside the model in '{tmp_path}', one of .*got none.*Save"):
         load_model(TASKS["mrpc"], pretrained=str(tmp_path), max_length=64)
 
 
