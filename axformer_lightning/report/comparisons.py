@@ -79,8 +79,14 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
             tasks.setdefault(cell.model, set()).add(cell.task)
     whole = {key: parts for key, parts in by_setting.items() if len(parts) > 1 and len(parts) == len(tasks[key[1]])}
     has_several = len(tasks) > 1
-    for (setting, model, baseline), parts in whole.items():
-        if (together := _together([paired for _, paired in parts])) is not None:
+    for (setting, model, baseline), of_tasks in whole.items():
+        parts = [paired for _, paired in of_tasks]
+        try:
+            together = _together(parts)
+        except ValueError as error:  # of seeds that no single task could be tested with
+            notes.append(f"{ALL_TASKS}, {setting}: {error}")
+            together = _together([replace(part, pairs={}) for part in parts])
+        if together is not None:
             title = f"{ALL_TASKS}, {model}" if has_several else ALL_TASKS
             rows.append(Row(ALL_TASKS, title, setting, baseline, together))
     tested = corrected([row.comparison for row in rows])

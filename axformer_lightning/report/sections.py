@@ -172,7 +172,9 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
         if any(not cell.is_dense and one.points for cell, one in chosen):
             figure, said = charts.front(*zip(*chosen, strict=True))
             title = f"{task}, {model}: metric against size and time"
-            images.append(Image(f"front-{task}-{model.replace('/', '-')}", title, figure, said))
+            name = f"front-{task}-{model.replace('/', '-')}"
+            name += f"-{len(images)}" if name in {image.name for image in images} else ""  # a/b is not a-b
+            images.append(Image(name, title, figure, said))
     words = ("Bars are standard deviations over seeds. The line joins what no other setting beats in both directions.",)
     return Section("Trade-off", words, images=tuple(images)) if images else None
 

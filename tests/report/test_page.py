@@ -201,6 +201,20 @@ def test_over_all_tasks_predictions_on_other_samples_are_not_resampled(sweep, tm
     assert [row.comparison.low for row in rows if row.task == "all tasks"] == [None]
 
 
+def test_over_all_tasks_what_cannot_be_paired_is_said_also_where_no_task_says_it(tmp_path):
+    for task in ("mrpc", "rte"):
+        write_run(tmp_path / f"{task}0", "tolerance=0", task=task)
+    write_run(tmp_path / "mrpc1", "tolerance=0", seed=1)  # without predictions, so MRPC's are not looked at
+    (tmp_path / "mrpc1" / "model" / "dev_predictions.npz").unlink()
+    Predictions({"labels": np.zeros(3, dtype=int), "logits": np.eye(2)[[0, 1, 0]]}).save(tmp_path / "mrpc0" / "model")
+    rows, notes = compare_cells(cells_of(read_records(tmp_path))[0])
+    (note,) = notes
+    assert note.startswith("all tasks, AxFormer: Expected predictions of two models on the same samples, got 200 and 3")
+    (together,) = [row for row in rows if row.task == "all tasks"]
+    assert len(together.comparison.gains) == 1
+    assert together.comparison.low is None
+
+
 def test_how_the_models_of_a_task_are_fine_tuned_names_no_setting(tmp_path):
     for task, epochs in (("mrpc", 4), ("rte", 5)):
         for seed in range(2):
@@ -419,6 +433,32 @@ def test_markdown_finds_the_pictures_of_a_model_with_blanks_in_its_name(tmp_path
     write_report(tmp_path)
     named = re.findall(r"\]\(report/(\S+)\)$", (tmp_path / "report.md").read_text(), re.MULTILINE)
     assert "front-mrpc-a%20%28new%29%20model.png" in named
+
+
+def test_interpolations_in_a_setting_are_no_formulas(tmp_path):
+    for setting in ("retrain_epochs=${finetune_epochs}${x_y_z}", r"tolerance=$\bad$"):
+        write_run(tmp_path / str(len(setting)), setting)
+        write_run(tmp_path / f"dense{len(setting)}", setting, retrain_dense=True)
+    write_report(tmp_path)
+    assert all(
+        (tmp_path / "report" / f"{name}.svg").read_text().count("$") for name in ("gains", "front-mrpc-some-model")
+    )
+
+
+def test_pictures_of_two_models_keep_apart_whose_names_differ_in_a_slash(tmp_path, undrawn):
+    for model in ("some/model", "some-model"):
+        write_run(tmp_path / model.replace("/", " "), "tolerance=0", model=model)
+    write_report(tmp_path)
+    named = re.findall(r"report/(front-.*)\.png", (tmp_path / "report.md").read_text())
+    assert len({*named}) == len(named) == 2
+
+
+def test_a_model_that_says_what_is_no_number_has_no_calibration_and_does_not_stop_the_page(tmp_path, undrawn):
+    write_run(tmp_path / "a", "tolerance=0")
+    said = Predictions.load(tmp_path / "a" / "model").arrays
+    Predictions({**said, "logits": np.full_like(said["logits"], np.nan)}).save(tmp_path / "a" / "model")
+    write_report(tmp_path)
+    assert "## Calibration" not in (tmp_path / "report.md").read_text()
 
 
 def test_a_single_run_has_the_same_page_in_detail(tmp_path):
