@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 CHUNK = 1000  # texts tokenized at once
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 Json = dict[str, Any]
 
 
@@ -59,10 +60,14 @@ def trim_vocabulary_(
             f"Expected an nn.Embedding of at least the {len(tokenizer)} pieces of the tokenizer, got {embeddings}. Load"
             " model and tokenizer from one directory."
         )
-    described: Json = json.loads(tokenizer.backend_tokenizer.to_str())
-    kind = described["model"]["type"]
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # those that are written in Python have none
+    described: Json = {} if backend is None else json.loads(backend.to_str())
+    kind = described["model"]["type"] if described else type(tokenizer).__name__
     if kind not in KINDS:
-        raise ValueError(f"Expected a tokenizer of one of the kinds {[*KINDS]}, got {kind}.")
+        raise ValueError(
+            f"Expected a tokenizer with a `tokenizer.json` of one of the kinds {[*KINDS]}, got {kind}. Use the model"
+            " with all of its vocabulary, or take another model."
+        )
     used = {
         i
         for start in range(0, len(lines), CHUNK)
@@ -71,9 +76,13 @@ def trim_vocabulary_(
     }
     used |= {*tokenizer.all_special_ids, *(entry["id"] for entry in described["added_tokens"])}
     pad = tokenizer.pad_token_id or 0
-    used |= {*range(pad + 1)}  # positions of RoBERTa and the like are counted from the number of the padding
+    used |= {*range(pad + 1)} if _counts_from_padding(model, embeddings) else {pad}
+    named = (getattr(model.config, "pad_token_id", None), embeddings.padding_idx, described["model"].get("unk_id"))
+    used |= {i for i in named if i is not None and i < embeddings.num_embeddings}
     pieces = {piece: i for piece, i in tokenizer.get_vocab().items() if i < embeddings.num_embeddings}
     used |= {i for piece, i in pieces.items() if len(piece.removeprefix("##")) == 1}
+    if described["model"].get("byte_fallback"):  # characters without a piece are spelled by their bytes
+        used |= {pieces[byte] for byte in BYTES if byte in pieces}
     kept = sorted(KINDS[kind](described["model"], pieces, used))
     numbers = {old: new for new, old in enumerate(kept)}
     trimmed = copy.deepcopy(tokenizer)
@@ -81,6 +90,12 @@ def trim_vocabulary_(
     logger.info("Vocabulary: %d of %d word pieces are left.", len(kept), embeddings.num_embeddings)
     _keep_rows_(model, embeddings, numbers)
     return trimmed
+
+
+def _counts_from_padding(model: nn.Module, embeddings: nn.Embedding) -> bool:
+    """Tell whether positions are counted from the number of the padding, as in RoBERTa, so that it has to stay."""
+    others = (module for module in model.modules() if module is not embeddings)
+    return any(getattr(module, "padding_idx", None) is not None for module in others)
 
 
 def _all_of(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
@@ -157,6 +172,8 @@ def _keep_rows_(model: PreTrainedModel, embeddings: nn.Embedding, numbers: Mappi
         rows = embeddings.weight[torch.tensor([*numbers], device=embeddings.weight.device)].clone()
     embeddings.weight = nn.Parameter(rows, requires_grad=embeddings.weight.requires_grad)
     embeddings.num_embeddings = len(numbers)
+    if embeddings.padding_idx is not None:  # the row that gets no gradient
+        embeddings.padding_idx = numbers[embeddings.padding_idx]
     model.config.vocab_size = len(numbers)
     for name, value in vars(model.config).items():
         if name.endswith("_token_id") and isinstance(value, int) and value in numbers:

@@ -9,6 +9,9 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    PhobertTokenizer,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -110,6 +113,59 @@ def test_other_texts_are_spelled_by_what_is_left(name):
     assert unknown not in [i for row in ids for i in row]
     assert sum(map(len, ids)) > sum(map(len, tokenizer(OTHERS)["input_ids"]))
     assert logits(model, smaller, OTHERS).isfinite().all()
+
+
+def special_at_the_end():
+    """As ModernBERT has it, whose padding is one of the last pieces."""
+    made = Tokenizer.from_str(bpe().backend_tokenizer.to_str())
+    made.add_special_tokens(["[PAD]", "[CLS]", "[SEP]"])
+    ends = [(token, made.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+def test_a_padding_that_is_the_last_piece_does_not_keep_all_before_it():
+    tokenizer, others = special_at_the_end(), ["bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"]
+    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **dict.fromkeys(others), **SIZES}
+    torch.manual_seed(0)
+    model = ModernBertForSequenceClassification(ModernBertConfig(**sizes)).eval()
+    before, size = logits(model, tokenizer, TEXTS), len(tokenizer)
+    smaller = trim_vocabulary_(model, tokenizer, TEXTS)
+    assert torch.equal(logits(model, smaller, TEXTS), before)
+    assert len(smaller) < size
+    words = model.get_input_embeddings()
+    assert smaller.pad_token_id == model.config.pad_token_id == words.padding_idx < words.num_embeddings
+    batch = smaller(TEXTS, padding=True, return_tensors="pt")
+    model(**batch).logits.sum().backward()
+    silent = words.weight.grad.abs().sum(1) == 0
+    assert not silent[batch["input_ids"].unique()[:-3]].any()  # the last three are special
+
+
+def test_bytes_stay_by_which_other_characters_are_spelled():
+    pieces = ["<pad>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "a", "c", "t", "ca", "cat"]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    merges = [("c", "a"), ("ca", "t")]
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", unk_token="<unk>")
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **SIZES))
+    smaller = trim_vocabulary_(model, tokenizer, ["a"])
+    assert smaller.tokenize("cat\u00e9") == ["c", "a", "t", "<0xC3>", "<0xA9>"]
+
+
+def test_what_a_tokenizer_makes_of_unknown_characters_stays_also_if_nothing_names_it():
+    made = Tokenizer(models.Unigram([("<pad>", 0.0), ("x", -1.0), ("?", -9.0), ("xx", -1.0), ("<unk>", 0.0)], unk_id=4))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>")
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **SIZES))
+    assert trim_vocabulary_(model, tokenizer, ["x"]).tokenize("x\u00e9") == ["x", "\u00e9"]
+
+
+def test_a_tokenizer_that_is_written_in_python_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a 1\nb 1\n")
+    (tmp_path / "bpe.codes").write_text("#version: 0.2\n")
+    tokenizer = PhobertTokenizer(str(tmp_path / "vocab.txt"), str(tmp_path / "bpe.codes"))
+    model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), **SIZES))
+    with pytest.raises(ValueError, match=r"with a `tokenizer\.json` of one of the kinds .*, got PhobertTokenizer\."):
+        trim_vocabulary_(model, tokenizer, ["a"])
 
 
 def test_special_tokens_and_their_numbers_in_the_config_stay():
