@@ -20,16 +20,14 @@ from typing_extensions import override
 
 from axformer_lightning.basics import flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
+from axformer_lightning.runs.leftovers import RECORD, put_back, record_of_finished, remove_halves
 from axformer_lightning.runs.locks import FOLDER, LOCK, locked
 from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
 
 RESULTS = "results.json"
-KEPT = {LOCK, "run.json"}
-MODELS = ("finetuned", "model")
-FOLDERS = (FOLDER, ".hydra", "logs", "predictions", "report")  # of a run, with files in them
-HALVES = "*.????????.tmp"  # what is written to before it replaces a file
+KEPT = {LOCK, RECORD}
 AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
 
 T = TypeVar("T")
@@ -145,6 +143,8 @@ def epochs_done(checkpoint: Path) -> int:
 def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) -> Iterator[Progress]:
     """Hold a directory for one run, against all other processes; nothing in it changes if it is refused or finished.
 
+    A run that fails before it has made anything leaves the record of the one whose results are there.
+
     Args:
         directory: of the run; exists.
         configuration: everything that the results depend on, in plain types.
@@ -169,7 +169,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         ValueError: Expected the configuration of the run in ..., got another one: seed is 1 and was 0. ...
     """
     folder = directory / FOLDER
-    record = folder / "run.json"
+    record = folder / RECORD
     if resume and not record.exists() and (directory / RESULTS).exists():
         raise ValueError(
             f"Expected an empty directory or a run that can be resumed, got {os.fspath(directory)!r} with a"
@@ -179,13 +179,17 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
     finished = False
     with locked(directory):
         kept: Any = None
+        former = record_of_finished(directory) if (directory / RESULTS).exists() and not resume else {}
         if resume and record.exists():
             with _reading(record):
                 kept = json.loads(record.read_text(encoding="utf-8"))
                 before, finished = kept["configuration"], kept["finished"] is True and (directory / RESULTS).exists()
             searched = finished or any(not stage.startswith("finetune") for stage in _stages_done(folder))
             _check_same(directory, configuration, before, but_for=() if searched else AFTER_FINE_TUNING)
-            if before != configuration:  # settings of stages that have not begun
+            if flattened(before) != flattened(configuration):  # settings of stages that have not ended
+                for path in folder.glob("*.ckpt"):
+                    if not path.name.startswith("finetune"):
+                        path.unlink()  # of a training by others
                 kept["configuration"] = configuration
                 write_atomically(record, json.dumps(kept, indent=2) + "\n")
         if not finished:
@@ -196,10 +200,13 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             write_atomically(record, json.dumps(kept, indent=2) + "\n")
         try:
             yield Progress(folder, finished=finished)
-        except BaseException:
+        except BaseException as error:
             bare = {path.name for path in folder.iterdir()} == KEPT
             if bare and not json.loads(record.read_text(encoding="utf-8"))["finished"]:
-                shutil.rmtree(folder)  # nothing to resume, only in the way of other options
+                if not former:
+                    shutil.rmtree(folder)  # nothing to resume, only in the way of other options
+                elif isinstance(error, Exception):  # what was interrupted is to go on
+                    put_back(former)
             raise
 
 
@@ -219,17 +226,6 @@ def _check_same(directory: Path, mine: Mapping[str, Any], kept: Mapping[str, Any
             f"Expected the configuration of the run in {os.fspath(directory)!r}, got another one:"
             f" {', '.join(different)}. Give the same options, or choose another `hydra.run.dir`."
         )
-
-
-def remove_halves(directory: Path) -> None:
-    """Remove what a killed process was writing: halves of this package's files and models, nothing of the user's."""
-    models = [path for name in MODELS for path in directory.glob(f"{name}*/")]  # also `model-2x` and the like
-    for folder in (directory, *(directory / name for name in FOLDERS), *models):
-        for path in folder.glob(HALVES):
-            path.unlink()
-    beside = [path for name in MODELS for path in directory.glob(f".{name}*/")]
-    for path in (*beside, *(half for folder in models for half in folder.glob(".saving.*/"))):
-        shutil.rmtree(path)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 from filelock import FileLock
 
 from axformer_lightning.basics import replacing
-from axformer_lightning.runs.resume import AFTER_FINE_TUNING, Progress, remove_halves
+from axformer_lightning.runs.leftovers import remove_halves
+from axformer_lightning.runs.resume import AFTER_FINE_TUNING, Progress
 from axformer_lightning.runs.stages import Run, fine_tune
 
 DENSE = "finetuned"

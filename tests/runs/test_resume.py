@@ -10,6 +10,7 @@ import torch
 
 import train
 from axformer_lightning.runs.resume import claim
+from axformer_lightning.runs.state import telling
 from tests.runs.runs import DYING, QUIET, SMALL, configuration, finish, no_latencies, outcome, process, times
 
 OPTIONS = ["task=mrpc", *SMALL, "model.config.num_hidden_layers=2", "finetune_epochs=3", "retrain_epochs=2"]
@@ -192,6 +193,41 @@ def test_a_finished_run_stays_so_if_what_comes_after_it_is_broken_off(tmp_path):
         run()
     with claim(tmp_path, {"seed": 0}, resume=True) as progress:
         assert progress.finished
+
+
+def test_a_run_that_fails_before_it_has_made_anything_leaves_the_record_of_the_one_before(tmp_path):
+    told = tmp_path / ".hydra" / "overrides.yaml"
+    told.parent.mkdir()
+
+    def begin(seed, error=None):
+        with claim(tmp_path, {"seed": seed}, resume=False) as progress, telling(tmp_path):
+            told.write_text(f"- seed={seed}")
+            if error is not None:
+                raise error
+            (tmp_path / "results.json").write_text("{}")
+            progress.finish()
+
+    begin(0)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FileNotFoundError):
+        begin(1, FileNotFoundError("no data"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(KeyboardInterrupt):
+        begin(1, KeyboardInterrupt())
+    with claim(tmp_path, {"seed": 1}, resume=True) as progress:  # as it is told that it can
+        assert not progress.finished
+
+
+def test_epochs_of_a_retraining_by_other_settings_are_not_gone_on_from(tmp_path):
+    settings = {"retrain_learning_rate": 1e-3, "names": {0: "no"}}
+    with claim(tmp_path, settings, resume=False) as progress:
+        torch.save({"done": {"finetune": {}}}, progress.folder / "stages.pt")
+        for stage in ("finetune", "retrain1"):
+            torch.save({}, progress.checkpoint(stage))
+    for rate, stays in ((1e-3, True), (1e-4, False)):
+        with claim(tmp_path, {**settings, "retrain_learning_rate": rate}, resume=True) as progress:
+            assert progress.checkpoint("finetune").exists()
+            assert progress.checkpoint("retrain1").exists() is stays
 
 
 def test_files_of_the_user_stay(tmp_path):
