@@ -97,6 +97,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     retrains = cfg.retrain_epochs or (int8 is not None and cfg.int8_retrain_epochs)
     distillation = cfg.distillation if retrains or not budgets else None
     recipe = recipe_of(cfg, how, distillation)
+    first = recipe if int8 is None else replace(recipe, on_all=False)  # the search set decides what goes to int8
     lessons = Distillation(**options_of(distillation, "teacher", "copies", "noise")) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
@@ -150,7 +151,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         run,
         callbacks,
         rounds=rounds,
-        recipe=recipe if budget is None else Recipe(0),
+        recipe=first if budget is None else Recipe(0),
         start=start,
         teacher=teacher,
         dense=cfg.retrain_dense,
@@ -160,18 +161,17 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         tell("searched and cut" if budget is None else "searched for hard attention")
     points: list[Any] = []
     if budget is not None:
-        data.train_on_all = recipe.on_all
+        data.train_on_all = first.on_all
 
         def retrain(stage: str) -> Any:
             tell(f"made smaller {stage.removeprefix('retrain')}".strip())
-            return stages.retrain_model(run, stage, recipe, start, teacher)
+            return stages.retrain_model(run, stage, first, start, teacher)
 
-        again = retrain if recipe.epochs else None
+        again = retrain if first.epochs else None
         points = shrinking.shrink_to_budget(run, budget, ratios=cfg.pruning.ratios or (), retrain=again)
-        tell("retrained" if recipe.epochs else "made smaller")
+        tell("retrained" if first.epochs else "made smaller")
         retraining = [point["retraining"] for point in points if "retraining" in point]
     if int8 is not None:
-        data.train_on_all = cfg.retrain_on_all
         epochs = cfg.int8_retrain_epochs
         own = replace(recipe, epochs=epochs, how="continue") if epochs else Recipe(0)
         options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}

@@ -53,6 +53,7 @@ def check_configuration(cfg: DictConfig) -> None:
             " Set it, or leave out `corpus`."
         )
     corpus_of(from_where_it_was_given(cfg))
+    _check_last_retraining(cfg)
     ratios = _checked_ratios(cfg)
     if ratios and (others := [name for name in TARGETS if cfg.pruning.get(name) is not None]):
         told = ", ".join(f"`pruning.{name}`" for name in others)
@@ -68,6 +69,17 @@ def check_configuration(cfg: DictConfig) -> None:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
     if cfg.distillation:
         _check_teacher(from_where_it_was_given(cfg))  # last, as it reads a model
+
+
+def _check_last_retraining(cfg: DictConfig) -> None:
+    """Refuse a last retraining that uses the search set where there is none, or none after the last search."""
+    last = "int8_retrain_epochs" if cfg.int8 and not cfg.retrain_dense else "retrain_epochs"
+    if cfg.retrain_on_all and not cfg[last]:
+        why = ": by the search set it is decided what goes to int8" if last.startswith("int8") else ""
+        raise ValueError(
+            f"Expected `{last}` of at least 1 with `retrain_on_all=true`, which lets the last retraining use the search"
+            f" set, got 0{why}. Set it, or `retrain_on_all=false`."
+        )
 
 
 def _checked_ratios(cfg: DictConfig) -> list[float] | None:

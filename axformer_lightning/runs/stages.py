@@ -116,6 +116,11 @@ def search_and_cut(
             counts = run.progress.once(stage, run.module, partial(_search, run, stage, settings))
             total = {name: value + counts[name] for name, value in total.items()}
             if counts["accepted"] == 0:
+                if recipe.epochs and recipe.on_all:
+                    said = (
+                        "Round %d of %d accepts nothing and is the last: `retrain_on_all` has no retraining to act on."
+                    )
+                    logger.warning(said, round_, rounds)
                 break
         if recipe.epochs:
             run.data.train_on_all = recipe.on_all and round_ == rounds

@@ -51,6 +51,19 @@ def test_ratios_that_are_no_list_of_numbers_above_1_are_refused(ratios, got, den
         check_configuration(cfg)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("retrain_epochs=0 distillation=none", "`retrain_epochs` of at least 1 .* got 0. Set it"),
+        ("int8=default", "`int8_retrain_epochs` of at least 1 .* got 0: by the search set it is decided"),
+    ],
+)
+def test_a_last_retraining_that_is_none_is_refused(words, said):
+    words = ["pruning=budget", "retrain_on_all=true", *words.split()]
+    with pytest.raises(ValueError, match=said):
+        check_configuration(configuration("task=mrpc", *words))
+
+
 @pytest.mark.parametrize("teacher", [[], ["distillation.teacher=null"]])
 def test_a_teacher_that_was_not_said_is_refused(teacher):
     with pytest.raises(ValueError, match=r"`distillation\.teacher=DIR` .* got none\. .*`distillation=self`"):

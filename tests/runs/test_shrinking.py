@@ -145,6 +145,21 @@ def test_the_dense_baseline_of_a_run_with_int8_stays_in_floats(go):
 
 
 @QUIET
+@pytest.mark.parametrize("base", [[*OPTIONS, "pruning.ratios=[1.3,2]"], ["task=mrpc", *SMALL, "pruning.tolerance=9"]])
+def test_no_training_before_the_search_for_int8_uses_the_search_set(write_glue, tmp_path, monkeypatch, base):
+    used = {}
+    monkeypatch.setattr(train.stages, "_fit", lambda run, stage, *how: used.update({stage: run.data.train_on_all}))
+    monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
+    options = ["int8=default", "int8.tolerance=9", "int8_retrain_epochs=1", "retrain_on_all=true", "retrain_keep=last"]
+    cfg = configuration(*base, *options, "retrain_epochs=1", f"data_dir={write_glue('mrpc')}")
+    results = train.train(cfg, tmp_path)
+    assert used.pop("int8_retrain1")
+    assert len(used) > 1
+    assert not any(used.values())
+    assert results["axformer"]["search_metrics"] is None
+
+
+@QUIET
 def test_numbers_that_are_none_are_null_and_the_page_has_the_run(go, monkeypatch):
     monkeypatch.setattr(train.stages, "search_metrics", lambda *_: {"loss": math.nan, "accuracy": 0.5})
     results, directory = go("pruning.ratios=[1.3,2]")
