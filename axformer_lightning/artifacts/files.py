@@ -2,6 +2,11 @@
 
 import json
 import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import transformers
@@ -66,6 +71,24 @@ def is_written_here() -> bool:
         True
     """
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+@contextmanager
+def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a directory to write to, whose files move to ``directory`` once all of them are written.
+
+    What is there before stays as it is until then, or where writing fails.
+
+    Args:
+        directory: made if absent; files of the same names are replaced.
+    """
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".saving.") as temporary:  # above it may be no right to write
+        staging = Path(temporary)
+        yield staging
+        for file in staging.iterdir():
+            shutil.move(file, target / file.name)
 
 
 def complete_artifact(model: PreTrainedModel, directory: Path) -> None:

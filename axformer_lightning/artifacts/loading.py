@@ -10,8 +10,6 @@ number of layers stands elsewhere in `config.json`.
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from axformer_lightning.artifacts.files import (
     complete_artifact,
     is_written_here,
     say_what_is_missing,
+    staged,
 )
 from axformer_lightning.artifacts.sums import check_sums
 from axformer_lightning.first_token import set_first_token_
@@ -82,6 +81,7 @@ def save_pretrained(
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
         >>> model = BertForSequenceClassification(BertConfig(vocab_size=64, **sizes))
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     save_pretrained(model, directory)
         ...     type(load_pretrained(directory)).__name__
@@ -93,17 +93,12 @@ def save_pretrained(
     if not is_written_here():
         return
     say_what_is_missing(model, transformer)
-    target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".saving.") as temporary:  # above it may be no right to write
-        staging = Path(temporary)
+    with staged(directory) as staging:
         transformer.save_pretrained(staging)
         if is_as_it_was_built(transformer):  # one that is cut makes an artifact by itself
             complete_artifact(transformer, staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
-        for file in staging.iterdir():
-            shutil.move(file, target / file.name)
 
 
 def load_pretrained(

@@ -7,13 +7,18 @@ sentence-transformers). So it is extended for models that are cut; others are sa
 
 import functools
 import os
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layers_left
-from axformer_lightning.artifacts.files import WEIGHTS_FILE, check_is_cut_whole, complete_artifact, is_written_here
+from axformer_lightning.artifacts.files import (
+    WEIGHTS_FILE,
+    check_is_cut_whole,
+    complete_artifact,
+    is_written_here,
+    staged,
+)
 from axformer_lightning.int8 import check_can_be_int8, int8_modules, pack
 from axformer_lightning.surgery import KEY, is_as_it_was_built
 
@@ -42,14 +47,17 @@ def save(
     weights = {name: value for name, value in (self.state_dict() if state is None else state).items() if name != KEY}
     check_can_be_int8(self, layers_left(self))
     packed = pack(weights, int8_modules(self, layers_left(self)))
-    plain_save(self, save_directory, is_main_process, state_dict=packed, **kwargs)
-    if is_main_process and is_written_here():
-        if not Path(save_directory, WEIGHTS_FILE).is_file():
+    if not (is_main_process and is_written_here()):
+        plain_save(self, save_directory, False, state_dict=packed, **kwargs)
+        return
+    with staged(save_directory) as staging:
+        plain_save(self, staging, state_dict=packed, **kwargs)
+        if not (staging / WEIGHTS_FILE).is_file():
             raise ValueError(
                 f"Expected a cut model to be saved as one file {WEIGHTS_FILE!r}, got several or another name in"
                 f" {os.fspath(save_directory)!r}. Leave out `max_shard_size` and `variant`."
             )
-        complete_artifact(self, Path(save_directory))
+        complete_artifact(self, staging)
 
 
 def extend_saving() -> None:
