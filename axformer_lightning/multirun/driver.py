@@ -60,7 +60,7 @@ def run_jobs(
     """Run the jobs that are not done, each in a process of its own. A job that fails stops no other.
 
     SIGTERM and SIGINT of this process stop the jobs, which end by themselves: they say that they were interrupted.
-    A job that another process runs is waited for.
+    A job that another process runs is waited for; where it fails there, it has failed here.
 
     Args:
         jobs: in the order in which they begin.
@@ -71,7 +71,7 @@ def run_jobs(
     sweep = Sweep(jobs, slots, waiting=[job for job in jobs if _is_due(job, retry)])
     with _stopped_by_signals(sweep):
         while (sweep.waiting or sweep.running) and sweep.signum is None:
-            _start(sweep)
+            _start(sweep, retry)
             time.sleep(PAUSE)
             _reap(sweep)
             on_change(sweep)
@@ -85,10 +85,10 @@ def _is_due(job: Job, retry: bool) -> bool:
     return not job.is_done and (retry or state is None or state.state != FAILED)
 
 
-def _start(sweep: Sweep) -> None:
+def _start(sweep: Sweep, retry: bool) -> None:
     """Start what has a free slot, and nobody else runs."""
     for job in list(sweep.waiting):
-        if job.is_done:  # by somebody else, since
+        if not _is_due(job, retry):  # done by somebody else since, or failed
             sweep.waiting.remove(job)
         elif (slot := _free(sweep)) is not None and not job.runs_elsewhere:
             sweep.waiting.remove(job)

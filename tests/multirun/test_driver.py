@@ -155,7 +155,7 @@ def _send_when(path, signum):
     os.kill(os.getpid(), signum)
 
 
-@pytest.mark.parametrize("ends", ["done", "running"])
+@pytest.mark.parametrize("ends", ["done", "running", "failed"])
 def test_a_job_that_somebody_else_runs_is_waited_for(job, ends):
     one = job("a")
     State("running").write(one.directory)
@@ -174,7 +174,7 @@ def test_a_job_that_somebody_else_runs_is_waited_for(job, ends):
 
     run_jobs([one], ONE, on_change=look)
     assert seen[:20] == [0] * 20
-    assert one.is_done
+    assert one.is_done == (ends != "failed")  # what failed there is not tried again
     assert (one.directory / "job.log").exists() == (ends == "running")  # else it was done by the other
 
 
