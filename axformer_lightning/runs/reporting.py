@@ -1,6 +1,7 @@
 """The end of a run: what the dense and the final model are worth and cost, and the files that say so."""
 
 import logging
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -113,9 +114,13 @@ def save_results(run: Run, results: dict[str, Any], made: Collection[str] = ()) 
 
 
 def _remove_former(directory: Path, made: Collection[str]) -> None:
-    """Remove models of ratios that this run has not made, and without any, what is told of ratios: pages read both."""
+    """Remove models of ratios that this run has not made, and without any, what is told of ratios: pages read both.
+
+    A model that the user keeps beside them by another name stays.
+    """
     for folder in directory.glob(f"{MODEL}-*/"):
-        if folder.name not in made and (folder / PLAN_FILE).is_file():
+        is_of_ratio = re.fullmatch(rf"{MODEL}-[0-9.e+]+x", folder.name)  # as `shrink_to_budget` names them
+        if is_of_ratio and folder.name not in made and (folder / PLAN_FILE).is_file():
             shutil.rmtree(folder)
     for name in () if made else (PARETO, "pareto.png", DAMAGE):
         (directory / name).unlink(missing_ok=True)
