@@ -44,9 +44,10 @@ def sweep_by_study(
         options: of `hydra.sweeper`.
 
     Raises:
-        ValueError: if nothing is swept over, or another process works on the study.
+        ValueError: if nothing is swept over, an option is out of range, or another process works on the study.
         SystemExit: if a trial has failed.
     """
+    check_options(options)
     params = [f"{name}={value}" for name, value in (options.params or {}).items()]
     fixed, space = space_of([*params, *arguments], loader)
     if not space:
@@ -98,6 +99,27 @@ def sweep_by_study(
     if failed := sum(trial.state.name == "FAIL" for trial in study.trials):
         sys.stderr.write(f"{failed} of {len(study.trials)} trials have failed: see job.log in their directories.\n")
         sys.exit(1)
+
+
+def check_options(options: DictConfig) -> None:
+    """Raise unless a study can be run by these options of `hydra.sweeper`.
+
+    Raises:
+        ValueError: naming the option that is out of range.
+    """
+    for name, least in {"n_trials": 1, "n_jobs": 1, "prune_after": 0, "sampler.seed": 0}.items():
+        value = OmegaConf.select(options, name)
+        if not (type(value) is int and value >= least) and not (name == "n_jobs" and value is None):
+            more = " It seeds the sampler of each trial, together with the trial's number." if "seed" in name else ""
+            raise ValueError(
+                f"Expected `hydra.sweeper.{name}` to be a whole number of at least {least}, got {value!r}.{more}"
+            )
+    prune = options.prune
+    if prune is not None and not (type(prune) in (int, float) and 0 < prune <= 1):
+        raise ValueError(
+            f"Expected `hydra.sweeper.prune`, a share of trials, above 0 and up to 1, got {prune!r}. Set it to null to"
+            " let all trials train to the end."
+        )
 
 
 def _table(trials: Sequence[Any], names: Sequence[str], best: Sequence[int]) -> Table:

@@ -3,11 +3,13 @@
 import io
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 optuna = pytest.importorskip("optuna")
 
 from axformer_lightning.multirun import sweeper  # noqa: E402
+from axformer_lightning.multirun.registering import OPTUNA  # noqa: E402
 from axformer_lightning.multirun.spaces import space_of  # noqa: E402
 from axformer_lightning.multirun.studies import STOOD, Outcome, is_hopeless, open_study, run_study  # noqa: E402
 
@@ -105,6 +107,23 @@ def test_a_trial_whose_job_is_killed_goes_on_once(study, kills, ends):
     assert runs == [[0, 1], [2, 3], [2], [4, 5], [6, 7]]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2 + [ends] + ["COMPLETE"] * 5
     assert study.trials[2].user_attrs == ({} if ends == "COMPLETE" else {"reason": "Killed by SIGKILL."})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"n_trials": 0}, "n_trials` to be a whole number of at least 1, got 0"),
+        ({"n_jobs": -1}, "n_jobs` to be a whole number of at least 1, got -1"),
+        ({"sampler": {"seed": None}}, r"sampler\.seed` to be a whole number of at least 0, got None\. It seeds"),
+        ({"prune": 50}, "prune`, a share of trials, above 0 and up to 1, got 50. Set it to null"),
+        ({"prune": 0}, "prune`, a share of trials, above 0 and up to 1, got 0"),
+    ],
+)
+def test_options_of_a_study_that_are_out_of_range_are_refused(option, said):
+    given = OmegaConf.create(OPTUNA)
+    sweeper.check_options(given)
+    with pytest.raises(ValueError, match=said):
+        sweeper.check_options(OmegaConf.merge(given, option))
 
 
 def test_hopeless_trials_are_not_retrained_and_the_others_are(study):
