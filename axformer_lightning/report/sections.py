@@ -166,7 +166,7 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
 
 def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
     """Return the trade-off of metric, size and time, a picture for each task."""
-    images = []
+    images: list[Image] = []
     for task, model in tasks_of(cells):
         chosen = [(c, n) for c, n in zip(cells, numbers, strict=True) if (c.task, c.model) == (task, model)]
         if any(not cell.is_dense and one.points for cell, one in chosen):
