@@ -21,6 +21,7 @@ LEAST = {
     "data.max_length": 1,
     "distillation.copies": 0,
 }
+OTHER_WEIGHTS = ("16-true", "bf16-true", "64-true", "64")  # precisions in which weights are not float32
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
     "logger": "`logger=`, for example `logger=none`",
@@ -53,6 +54,11 @@ def check_configuration(cfg: DictConfig) -> None:
             " Set it, or leave out `corpus`."
         )
     corpus_of(from_where_it_was_given(cfg))
+    if cfg.int8 and not cfg.retrain_dense and str(cfg.trainer.precision) in OTHER_WEIGHTS:
+        raise ValueError(
+            "Expected `int8=none` where weights are not in float32, of which int8 is rounded, got"
+            f" `trainer.precision={cfg.trainer.precision}`. Take `bf16-mixed`, or leave out one of the two."
+        )
     _check_last_retraining(cfg)
     ratios = _checked_ratios(cfg)
     if ratios and (others := [name for name in TARGETS if cfg.pruning.get(name) is not None]):

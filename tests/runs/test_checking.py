@@ -139,6 +139,15 @@ def test_a_noise_that_is_no_share_is_refused(noise):
     check_configuration(configuration(*words, "distillation.copies=0"))
 
 
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true", "64"])
+def test_int8_of_other_weights_than_float32_is_refused_before_anything(precision):
+    words = "int8=default", f"trainer.precision={precision}"
+    with pytest.raises(ValueError, match=rf"`int8=none` .* got `trainer\.precision={precision}`.*`bf16-mixed`"):
+        check_configuration(configuration(*words))
+    check_configuration(configuration(*words, "retrain_dense=true"))
+    check_configuration(configuration("int8=default", "trainer.precision=bf16-mixed"))
+
+
 def test_a_corpus_that_nothing_reads_is_refused(tmp_path):
     (tmp_path / "texts.txt").write_text("a zyzzyva\n")
     corpus = f"corpus={tmp_path / 'texts.txt'}"
