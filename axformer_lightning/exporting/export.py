@@ -52,7 +52,8 @@ def export_model(
 
     Raises:
         ValueError: if the format, the opset or a name in ``int8`` is unknown, or the tokenizer is another model's.
-        FileExistsError: if there is a file, or one of those that belong beside it, and ``overwrite`` is False.
+        FileExistsError: if there is a file, or one of those that belong beside it, and ``overwrite`` is False; or if
+            there is a directory.
         ModuleNotFoundError: if what the format needs is not installed; the extra is named.
 
     Nothing is half written: a file is complete before it gets its name.
@@ -68,6 +69,10 @@ def export_model(
     target = Path(path)
     name, row = _row_of(target, format)
     for file in files_of(target, format):
+        if file.is_dir():
+            raise FileExistsError(
+                f"Expected the path of a file, got {str(file)!r}, which is a directory. Choose another."
+            )
         if file.exists() and not overwrite:
             raise FileExistsError(
                 f"Expected a path that is free, got {str(file)!r}, which is there. Choose another, or pass"

@@ -48,6 +48,7 @@ def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
     """
     plain: PreTrainedModel = copy.deepcopy(model).float().cpu().eval()
     plain.requires_grad_(False)
+    plain.config.return_dict = True  # outputs are known by their names
     anatomy = anatomy_of(plain)
     set_int8_(plain, anatomy.dense_layers())
     plain.set_attn_implementation("eager")

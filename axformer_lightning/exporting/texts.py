@@ -52,6 +52,7 @@ def open_model(path: str | Path, threads: int | None = None) -> Exported:
     if not directory.is_dir():
         return read_exported(directory, threads=threads)
     model = load_pretrained(directory)
+    model.config.return_dict = True  # outputs are known by their names
     if threads is not None:
         torch.set_num_threads(threads)
     tokenizer = tokenizer_in(directory)

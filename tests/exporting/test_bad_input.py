@@ -33,6 +33,15 @@ def test_a_file_that_exists_stays_unless_it_may_be_replaced(model, tmp_path):
     assert read_exported(path).notes.architecture == type(model).__name__
 
 
+def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_traced(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("axformer_lightning.exporting.export._ready", None)
+    (tmp_path / "model.bin").mkdir()
+    (tmp_path / "model.pt2").mkdir()
+    for name, found in (("model.pt2", "model.pt2"), ("model.xml", "model.bin")):
+        with pytest.raises(FileExistsError, match=rf"path of a file, got '.*{found}', which is a directory"):
+            export_model(model, tmp_path / name, overwrite=True)
+
+
 def test_a_file_that_belongs_beside_another_stays_too(model, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"mine")
     refused(FileExistsError, r"model\.bin", model, tmp_path / "model.xml")

@@ -54,6 +54,16 @@ def test_probabilities_are_those_of_the_model_also_from_a_file(saved, tokenizer,
         assert [line["label"] for line in lines] == [model.config.id2label[i] for i in expected.argmax(1).tolist()]
 
 
+def test_a_config_that_asks_for_tuples_changes_nothing(saved, tokenizer, tmp_path, capsys):
+    model, directory = saved
+    expected = said(capsys, directory, "w1 w2")
+    model.config.return_dict = False
+    save_pretrained(model, tmp_path / "tuples", tokenizer=tokenizer)
+    assert said(capsys, tmp_path / "tuples", "w1 w2") == expected
+    (line,) = said(capsys, export_model(tmp_path / "tuples", tmp_path / "model.pt2"), "w1 w2")
+    assert line["probabilities"] == pytest.approx(expected[0]["probabilities"], abs=1e-5)
+
+
 def test_lines_of_json_come_from_a_file_or_standard_input(saved, tmp_path, capsys, monkeypatch):
     _, directory = saved
     lines = '"w1 w2"\n\n{"text": "w3", "text_pair": "w4 w5"}\n'
