@@ -27,10 +27,10 @@ def next_command(words: Sequence[str]) -> str:
         words: the overrides of the run, without Hydra's own.
 
     Example:
-        >>> next_command(["task=mrpc", "seed=1", "pruning=budget", "pruning.ratios=[2,3.2]"])
+        >>> next_command(["task=mrpc", "++seed=1", "pruning=budget", "pruning.ratios=[2,3.2]"])
         "python train.py -m seed=0,1,2 task=mrpc pruning=budget 'pruning.ratios=[2,3.2]'"
     """
-    own = [word for word in words if word.partition("=")[0] not in ("seed", "resume")]
+    own = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "resume")]
     return shlex.join(["python", "train.py", "-m", "seed=0,1,2", *(own or ["pruning.tolerance=0,0.05"])])
 
 
