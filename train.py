@@ -115,10 +115,12 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     options = options_of(cfg.task, "name", "headline", "copies")
     module = make_module(model, task, data, learning_rate=cfg.model.learning_rate, **options)
     teacher = None
+    shared = shared_directory(given)
+    answers = None if shared is None else shared.parent / "answers"
     if lessons is not None and cfg.distillation.teacher == "self":
-        teacher = Teacher(directory / "finetuned", task, lessons)
+        teacher = Teacher(directory / "finetuned", task, lessons, answers=answers)
     elif lessons is not None:
-        teacher = Teacher(Path(cfg.distillation.teacher), task, lessons, partial(make_data, {}))
+        teacher = Teacher(Path(cfg.distillation.teacher), task, lessons, partial(make_data, {}), answers)
         teacher.check(model, tokenizer, texts_of(train_rows), cfg.data.max_length)
     if budget is not None:
         shrinking.check_can_shrink(model, budget, ratios=cfg.pruning.ratios or (), samples=len(search_rows))
@@ -129,7 +131,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
 
     def make_trainer(stage: str, epochs: int) -> L.Trainer:
         own = {
-            "precision": precision if epochs else measuring_precision(precision),
+            "precision": precision if epochs or stage == "teach" else measuring_precision(precision),
             "max_epochs": epochs,
             "logger": loggers_of(cfg.logger, stage, directory) if epochs else False,
         }
@@ -145,7 +147,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     if cfg.sweep.halt:
         length = min(reporting.REPORT_LENGTH, cfg.data.max_length) if "latency" in returned_names(cfg) else None
         progress.on_stage = halting(run, progress.on_stage, length=length)
-    baseline = fine_tune_once(run, cfg.finetune_epochs, shared_directory(given))
+    baseline = fine_tune_once(run, cfg.finetune_epochs, shared)
     tell("fine-tuned")
     search, retraining = stages.search_and_cut(
         run,

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -180,8 +180,7 @@ def retrain_model(
     before = copy.deepcopy(run.module.state_dict()) if recipe.compares else None
     scores = {"before": search_metrics(run.module, run.data, judge)} if before is not None else {}
     back_to = start if recipe.how == "rewind" else None
-    lessons = taught(run.module, run.data, teacher, judge, run.progress.folder) if teacher else nullcontext()
-    with lessons, dropping(run.module, recipe.dropout):
+    with _lessons(run, teacher), dropping(run.module, recipe.dropout):
         _fit(run, stage, recipe.epochs, back_to, recipe.callbacks())
     if before is None:
         return {"kept": "after"}
@@ -191,6 +190,13 @@ def retrain_model(
         logger.info("Retraining is undone: the search set says that it is no better.")
         run.module.load_state_dict(before)
     return {"kept": "after" if is_better else "before", **scores}
+
+
+def _lessons(run: Run, teacher: Teacher | None) -> AbstractContextManager[None]:
+    if teacher is None:
+        return nullcontext()
+    # It answers as it would in a step of training: where autocast is faster there, it is here, too.
+    return taught(run.module, run.data, teacher, run.make_trainer("teach", 0), teacher.answers or run.progress.folder)
 
 
 def _epochs(number: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning as L
 from datasets import Dataset
+from filelock import FileLock
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -37,12 +38,14 @@ class Teacher:
         task: of the run.
         settings: what it teaches, and how much.
         make_data: makes the run's data with another tokenizer; None for a teacher that reads the run's own.
+        answers: where its answers are kept for all runs of a sweep; by default with the progress of the run.
     """
 
     directory: Path
     task: Task
     settings: Distillation
     make_data: Callable[[PreTrainedTokenizerBase], TaskData] | None = None
+    answers: Path | None = None
 
     def check(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int
@@ -121,4 +124,7 @@ def _logits(model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Tr
     plan = applied_plan(model)
     about = (digest_of_model(model), str(model.config), "" if plan is None else plan.to_json(), str(trainer.precision))
     key = digest_of([*(part.encode() for part in about), *(str(row).encode() for row in rows["input_ids"])]).hex()
-    return kept_logits(folder / f"teacher-{key[:16]}.safetensors", key, compute)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"teacher-{key[:16]}.safetensors"
+    with FileLock(path.with_suffix(".lock")):  # of several runs one asks, and the others read
+        return kept_logits(path, key, compute)

@@ -11,7 +11,7 @@ from torch import nn
 import train
 from axformer_lightning import load_pretrained, save_pretrained
 from axformer_lightning.distillation import Distillation, teacher_logits
-from axformer_lightning.runs import teaching
+from axformer_lightning.runs import stages, teaching
 from axformer_lightning.runs.checking import check_configuration
 from axformer_lightning.runs.configured import configuration_of, recipe_of
 from axformer_lightning.runs.resume import LastEpoch
@@ -107,6 +107,33 @@ def test_a_run_is_taught_from_what_its_teacher_has_said_once(go, calls):
     assert retraining["kept"] == ("after" if losses[1] < losses[0] else "before")
     assert len(calls) == 1
     assert not list(directory.glob("**/teacher*"))  # a run that has ended needs it no more
+
+
+@QUIET
+def test_runs_of_a_sweep_ask_a_teacher_once(go, calls, tmp_path):
+    together = f"sweep.dense_dir={tmp_path / 'dense'}"
+    alone, _ = go("alone", *TAUGHT)
+    one, _ = go("one", *TAUGHT, together)
+    assert len(calls) == 2
+    go("dense", *TAUGHT, "retrain_dense=true", together)
+    again, _ = go("again", *TAUGHT, together)
+    assert len(calls) == 2
+    assert alone["retraining"] == one["retraining"] == again["retraining"]
+
+
+@QUIET
+@pytest.mark.parametrize("trains_in", ["bf16-mixed", "32-true"])
+def test_a_teacher_answers_in_the_precision_of_training(go, monkeypatch, trains_in):
+    monkeypatch.setattr(train, "precision_of", lambda cfg: trains_in)
+    seen, original = [], teaching.taught
+
+    def taught(module, data, teacher, trainer, folder):
+        seen.append(trainer.precision)
+        return original(module, data, teacher, trainer, folder)
+
+    monkeypatch.setattr(stages, "taught", taught)
+    go("precise", *TAUGHT)
+    assert seen == [trains_in]
 
 
 @QUIET
