@@ -35,9 +35,9 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     panels = [("smaller", "encoder, times smaller")]
     if any(one.faster for _, one in shown):
         panels.append(("faster", "batch of 32, times faster"))
-    named = [_plain(textwrap.fill(cell.setting, LINE)) for cell, _ in shown]
+    named = [_label(cell.setting) for cell, _ in shown]
     columns = 1 + (len(shown) > 3 and max(map(len, named)) < LINE // 2)
-    lines = sum(name.count("\n") + 1 for name in named)
+    lines = sum(name.count("\n") + 1 for name in named) + sum(_label(name).count("\n") for name in dense)
     figure = Figure(figsize=(WIDTH, 3.5 + 0.22 * lines), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     said: dict[str, list[str]] = {}
@@ -82,8 +82,7 @@ def intervals(rows: Sequence[Row]) -> Picture:
     """Draw the gain of each comparison with its intervals: over seeds as a thick line, over samples as a thin one."""
     several = len({row.title for row in rows}) > 1
     names = [
-        f"{_plain(textwrap.fill(f'{row.title}: {row.setting}' if several else row.setting, LINE // 2))}"
-        f"\nagainst {row.baseline}"
+        f"{_label(f'{row.title}: {row.setting}' if several else row.setting, LINE // 2)}\nagainst {row.baseline}"
         for row in rows
     ]
     ends = [0.0, *itertools.accumulate(0.06 + 0.15 * (name.count("\n") + 1) for name in names)]  # inches from above
@@ -141,18 +140,18 @@ def _dense_lines(ax: Any, values: Mapping[str, Spread | None], *, with_labels: b
     for (name, value), line in zip(values.items(), itertools.cycle(DENSE_LINES)):
         if value is not None:
             ax.axhline(value.mean, color=INK, linestyle=line, linewidth=1.2, zorder=2)
-            label = _plain(name) if with_labels else None
+            label = _label(name) if with_labels else None
             ax.plot([1], [value.mean], "*", color=INK, linestyle=line, markersize=10, label=label, zorder=3)
 
 
-def _plain(text: str) -> str:
-    r"""Return a text that matplotlib shows as it is: between two dollar signs, as of interpolations, it reads formulas.
+def _label(text: str, width: int = LINE) -> str:
+    r"""Return a text in lines that matplotlib shows as it is: between two dollar signs it reads formulas.
 
     Example:
-        >>> print(_plain("retrain_epochs=${finetune_epochs} seed=${n}"))
+        >>> print(_label("retrain_epochs=${finetune_epochs} seed=${n}"))
         retrain_epochs=\${finetune_epochs} seed=\${n}
     """
-    return text.replace("$", r"\$")
+    return textwrap.fill(text, width).replace("$", r"\$")
 
 
 def _room(values: Iterable[float]) -> tuple[float, float]:
