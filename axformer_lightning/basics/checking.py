@@ -34,6 +34,18 @@ def check_type(name: str, value: Any, kind: Any) -> None:
         raise ValueError(f"Expected `{name}` to be {words}, got {value!r}.")
 
 
+def check_at_least(name: str, value: Any, least: int, why: str = "") -> None:
+    """Refuse a setting that is no whole number of at least ``least``; ``why`` is added to the message.
+
+    Example:
+        >>> check_at_least("n_trials", 0, 1)
+        Traceback (most recent call last):
+        ValueError: Expected `n_trials` to be a whole number of at least 1, got 0.
+    """
+    if type(value) is not int or value < least:
+        raise ValueError(f"Expected `{name}` to be a whole number of at least {least}, got {value!r}.{why}")
+
+
 def check_types(settings: Any) -> None:
     """Refuse a dataclass of which a field is not of its type, as :func:`check_type` does."""
     hints = get_type_hints(type(settings))

@@ -43,10 +43,11 @@ def answers_of(results: Sequence[Scored], ranks: Ranks = ALONE) -> Answers:
         >>> answers_of([score_logits(torch.zeros(1, 2), {"labels": torch.tensor([1])})])
         [tensor([[[0.5000, 0.5000]]])]
     """
-    ours = all(_is_of_choices(scored) for scored in results)
+    chosen = [_choices_of(scored) for scored in results if isinstance(scored, WithLogits) and scored.loss in CHOICES]
+    ours = len(chosen) == len(results) and all(map(_are_choices, chosen))
     if not all(ours for (ours,) in ranks.gather([float(ours)])):
         return None
-    return [_choices_of(scored).softmax(-1) for scored in results]
+    return [choices_WKL.softmax(-1) for choices_WKL in chosen]
 
 
 def divergence_of(scored: Scored, answers_WKL: Tensor) -> Tensor:
@@ -66,9 +67,9 @@ def divergence_of(scored: Scored, answers_WKL: Tensor) -> Tensor:
         >>> divergence_of(scored, answers_of([scored])[0]), divergence_of(scored, torch.tensor([[[0.5, 0.5]]]))
         (tensor([0.]), tensor([0.1201]))
     """
+    assert isinstance(scored, WithLogits)  # as of what has answers
     own_WKL = _choices_of(scored).log_softmax(-1)
     far_WK = functional.kl_div(own_WKL, answers_WKL, reduction="none").sum(-1)
-    assert isinstance(scored, WithLogits)  # it has choices
     if scored.loss is Loss.TOKENS:
         real_WK = scored.labels != IGNORED_LABEL
         far_W = torch.where(real_WK, far_WK, 0).sum(1) / real_WK.sum(1).clamp(min=1)
@@ -77,13 +78,9 @@ def divergence_of(scored: Scored, answers_WKL: Tensor) -> Tensor:
     return far_W if scored.sample_ids is None else per_sample(far_W, scored.sample_ids)
 
 
-def _is_of_choices(scored: Scored) -> bool:
-    if not isinstance(scored, WithLogits) or scored.loss not in CHOICES:
-        return False
-    choices_WKL = _choices_of(scored)
+def _are_choices(choices_WKL: Tensor) -> bool:
     return choices_WKL.shape[-1] > 1 and bool(choices_WKL.isfinite().all())
 
 
-def _choices_of(scored: Scored) -> Tensor:
-    assert isinstance(scored, WithLogits)
+def _choices_of(scored: WithLogits) -> Tensor:
     return CHOICES[scored.loss](scored.logits).float()

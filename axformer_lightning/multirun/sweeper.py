@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from axformer_lightning.basics import write_atomically
+from axformer_lightning.basics import check_at_least, write_atomically
 from axformer_lightning.multirun.jobs import Job, job_of
 from axformer_lightning.multirun.launching import show_page
 from axformer_lightning.multirun.slots import make_slots, usable_cores, visible_devices
@@ -109,11 +109,10 @@ def check_options(options: DictConfig) -> None:
     """
     for name, least in {"n_trials": 1, "n_jobs": 1, "prune_after": 0, "sampler.seed": 0}.items():
         value = OmegaConf.select(options, name)
-        if not (type(value) is int and value >= least) and not (name == "n_jobs" and value is None):
-            more = " It seeds the sampler of each trial, together with the trial's number." if "seed" in name else ""
-            raise ValueError(
-                f"Expected `hydra.sweeper.{name}` to be a whole number of at least {least}, got {value!r}.{more}"
-            )
+        if name == "n_jobs" and value is None:
+            continue
+        why = " It seeds the sampler of each trial, together with the trial's number." if "seed" in name else ""
+        check_at_least(f"hydra.sweeper.{name}", value, least, why)
     prune = options.prune
     if prune is not None and not (type(prune) in (int, float) and 0 < prune <= 1):
         raise ValueError(

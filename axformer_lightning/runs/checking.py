@@ -7,6 +7,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from axformer_lightning.basics import check_at_least
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.runs.configured import RETURNED, corpus_of, returned_names
@@ -32,8 +33,8 @@ OVERRULED = {
 def check_configuration(cfg: DictConfig) -> None:
     """Refuse what could not work, or would be overruled without a word."""
     for name, least in LEAST.items():
-        if (value := OmegaConf.select(cfg, name)) is not None and (type(value) is not int or value < least):
-            raise ValueError(f"Expected `{name}` to be a whole number of at least {least}, got {value!r}.")
+        if (value := OmegaConf.select(cfg, name)) is not None:
+            check_at_least(name, value, least)
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")

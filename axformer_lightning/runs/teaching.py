@@ -10,7 +10,6 @@ from datasets import Dataset
 from filelock import FileLock
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.artifacts import load_pretrained
@@ -116,9 +115,9 @@ def _logits(model: PreTrainedModel, data: TaskData, rows: Dataset, trainer: L.Tr
         model.to(trainer.strategy.root_device)  # type: ignore[arg-type]
         lengths = [len(ids) for ids in rows["input_ids"]]
         longest_first = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)  # next to no padding
-        batches = DataLoader(rows.select(longest_first), data.batch_size, collate_fn=data.collate)
         with trainer.precision_plugin.forward_context(), isolate_rng():
-            said = dict(zip(longest_first, teacher_logits(model, batches), strict=True))
+            logits = teacher_logits(model, data.in_order(rows.select(longest_first)))
+        said = dict(zip(longest_first, logits, strict=True))
         return [said[row] for row in range(len(rows))]
 
     plan = applied_plan(model)

@@ -78,16 +78,14 @@ def _answers(output: Any, module: nn.Module, batch: Mapping[str, Any], config: A
     classes = shape[1] if len(shape) == 3 else getattr(config, "num_labels", None)
     if logits.dim() < 2 or logits.shape[-1] != classes or len(logits) != rows:
         return None
-    if logits.dim() == 2 and kind == "multi_label_classification":
-        return {"labels": (logits > 0).float()}
-    if logits.dim() == 2 and (kind == "regression" or classes == 1):
-        return {"labels": logits.float()}
-    if logits.dim() == 2:
-        return {"labels": logits.argmax(-1)}
-    if classes > 1 and logits.shape[:2] == shape:
+    if logits.dim() > 2:
+        if classes == 1 or logits.shape[:2] != shape:
+            return None
         mask = to_device(batch.get("attention_mask", torch.ones(shape)), logits.device)
         return {"labels": logits.argmax(-1).masked_fill(mask == 0, IGNORED_LABEL)}
-    return None
+    if kind == "multi_label_classification":
+        return {"labels": (logits > 0).float()}
+    return {"labels": logits.float() if kind == "regression" or classes == 1 else logits.argmax(-1)}
 
 
 def _is_unlabelled(batch: Any) -> bool:
