@@ -1,6 +1,7 @@
 """`python -m axformer_lightning.benchmark` on a tiny model and invented rows in GLUE's official layout."""
 
 import json
+import math
 import runpy
 from itertools import islice
 
@@ -238,7 +239,15 @@ def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys
         assert less["encoder_parameters"] == more["encoder_parameters"]
 
 
-def test_engines_are_timed_beside_each_other(artifacts, capsys):
+@pytest.mark.parametrize(("busy", "told"), [(0.0, 0), (math.inf, 2)], ids=["no device has room", "each has"])
+def test_a_device_with_room_for_more_is_told_for_each_engine(artifacts, capsys, monkeypatch, busy, told):
+    monkeypatch.setattr("axformer_lightning.sweeps.latencies.BUSY", busy)
+    options = ["--length", "8", "--batch-sizes", "2", "--threads", "1", "--rounds", "1", "--seconds", "0"]
+    main(["latency", artifacts[0], *options, "--engines", "PyTorch float,PyTorch bfloat16"])
+    assert capsys.readouterr().out.count("The device has room for more") == told
+
+
+def test_engines_are_timed_beside_each_other(artifacts):
     pytest.importorskip("onnxruntime")
     options = ["--length", "8", "--batch-sizes", "2", "--threads", "1", "--rounds", "2", "--seconds", "0"]
     names = ["PyTorch float", "PyTorch bfloat16"]
@@ -248,8 +257,6 @@ def test_engines_are_timed_beside_each_other(artifacts, capsys):
     for one in (results["models"][0], results["models"][2]):
         assert one["of_ideal"] == {"batch2": 1.0}  # the dense model of each engine
     assert results["twice"].keys() == {*names}
-    # Two or four samples of eight tokens are no work for anybody.
-    assert "The device has room for more" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"with\s`--first-token-only` or a GPU, got \['ONNX float'\]"):
         main(["latency", *artifacts, "--engines", "ONNX float", "--first-token-only"])
     with pytest.raises(ValueError, match=r"Expected engines out of \['PyTorch float', .*\], got \['TensorRT'\]"):

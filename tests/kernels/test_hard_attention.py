@@ -88,7 +88,7 @@ def reference(query, key, value, mask, k, scaling, renormalize):
     return (weights @ value.double()).transpose(1, 2), doubtful.transpose(1, 2)
 
 
-@settings(max_examples=30 if INTERPRETED else 200, deadline=None if INTERPRETED else 200)
+@settings(max_examples=30 if INTERPRETED else 200, deadline=None)
 @given(
     sizes=st.tuples(
         st.integers(1, 2),
