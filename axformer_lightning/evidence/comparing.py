@@ -1,5 +1,6 @@
 """A comparison of two settings over seeds, and its verdict in words."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,8 @@ class Comparison:
     def limits(self) -> str:
         """In words: what so many seeds cannot tell."""
         num_seeds = len(self.gains)
+        if math.isnan(self.over_seeds.mean):
+            return "A metric is no number: nothing can be tested. Leave out the run that has diverged, or repeat it."
         if self.p is None:
             seeds = "One seed" if num_seeds == 1 else f"{num_seeds} seeds"
             return f"{seeds} without predictions: nothing can be tested. Keep predictions, or run {ENOUGH_SEEDS} seeds."
@@ -101,6 +104,8 @@ def compared(
     """Return what the gains of seeds, in points, and the mean gain in resamples, as fractions, say together."""
     over_seeds = mean_of(gains)
     low = high = samples_least = samples_p = None
+    if math.isnan(over_seeds.mean):
+        return Comparison(tuple(gains), over_seeds, None, None, None, None)
     if resampled is not None:
         tail = (1 - CONFIDENCE) / 2
         low, samples_least, high = (100 * float(q) for q in np.quantile(resampled, (tail, 2 * tail, 1 - tail)))

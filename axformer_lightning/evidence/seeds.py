@@ -1,5 +1,6 @@
 """Several seeds: a mean with its interval, and what several comparisons ask of each."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ class Mean:
 def mean_of(values: Sequence[float]) -> Mean:
     """Return the mean of values that were drawn independently, with its interval.
 
+    Where one of them is no number, as a metric of a model that has diverged, neither is their mean, and nothing else is
+    known.
+
     Args:
         values: one for each seed.
 
@@ -48,6 +52,8 @@ def mean_of(values: Sequence[float]) -> Mean:
 
     if not values:
         raise ValueError("Expected at least one value, got none. Pass one for each seed.")
+    if not all(map(math.isfinite, values)):
+        return Mean(math.nan)
     mean, degrees = statistics.fmean(values), len(values) - 1
     if not degrees:
         return Mean(mean)
@@ -64,10 +70,15 @@ def holm(ps: Sequence[float]) -> list[float]:
     Args:
         ps: of all comparisons that are looked at together.
 
+    Raises:
+        ValueError: if one is not between 0 and 1.
+
     Example:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
+    if wrong := [p for p in ps if not 0 <= p <= 1]:
+        raise ValueError(f"Expected p-values from 0 to 1, got {wrong}. Leave out what was not tested.")
     corrected, least = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         least = max(least, min(1.0, (len(ps) - rank) * ps[i]))

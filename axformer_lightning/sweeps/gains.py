@@ -1,5 +1,6 @@
 """What rules gain over the dense model, over tasks and seeds."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ Differences = Mapping[str, float | None]  # by what is compared; None where it w
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation, which is None of a single value.
+    """Mean and sample standard deviation, which is None of a single value and where a value is no number.
 
     Example:
         >>> Spread.of([1.0, 2.0, 3.0]), str(Spread.of([1.0]))
@@ -24,9 +25,13 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return the spread of some values."""
+        if not all(map(math.isfinite, values)):  # a model that has diverged
+            return cls(math.nan, None)
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
     def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "no number"
         return f"{self.mean:+z.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 

@@ -13,6 +13,7 @@ from axformer_lightning.evidence import (
     gains_resampled,
     holm,
     mcnemar,
+    mean_of,
 )
 from axformer_lightning.evidence.resampling import draws
 from axformer_lightning.tasks import TASKS
@@ -225,3 +226,26 @@ def test_arrays_of_different_lengths_and_unknown_metrics_are_refused():
         Predictions({"labels": np.zeros(2), "logits": np.zeros((3, 2))})
     with pytest.raises(ValueError, match="'bleu'"):
         said([0, 1], [0, 1]).value("bleu")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("num_seeds", [1, 2, 6])
+def test_a_metric_that_is_no_number_is_neither_better_nor_worse(number, num_seeds):
+    values = [(0.8, 0.9)] * (num_seeds - 1) + [(0.8, number)]
+    random = coins(100, 0.8, seed=0)
+    for found in (compare(values, "accuracy"), compare(values, "accuracy", [(random, random)] * num_seeds)):
+        assert (found.verdict, found.p, found.least) == ("not distinguishable at 95 %", None, None)
+        assert "no number" in found.limits
+    assert mean_of([number, -number]).p is None
+
+
+def test_a_metric_that_is_no_number_leaves_other_comparisons_as_they_are():
+    sure = compare([(0.80, 0.82), (0.80, 0.821), (0.80, 0.819)] * 2, "accuracy")
+    diverged = compare([(0.8, float("nan"))] * 6, "accuracy")
+    assert corrected([diverged, sure])[1] == corrected([sure])[0]
+
+
+@pytest.mark.parametrize("p", [float("nan"), -0.1, 1.5])
+def test_what_is_no_p_value_is_not_corrected(p):
+    with pytest.raises(ValueError, match="Expected p-values from 0 to 1, got"):
+        holm([0.01, p])
