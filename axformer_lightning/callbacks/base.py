@@ -133,8 +133,9 @@ class SearchCallback(ScheduledCallback):
             for other in self._partners(trainer):
                 other.restart_due = False
 
+    # Not in `on_validation_end`, in which a checkpoint may be written before: it would not hold the pending round.
     @override
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         at_work = trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_dry_run(trainer)
         if at_work and self.remaining and trainer.current_epoch >= self.next_epoch:
             self.pending_epoch = trainer.current_epoch

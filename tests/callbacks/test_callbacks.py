@@ -254,6 +254,29 @@ def test_a_resumed_fit_ends_as_one_that_was_not_interrupted(module, fit, search_
         assert torch.equal(expected, actual)
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:You're resuming from a checkpoint")
+@pytest.mark.parametrize(
+    ("step", "when"), [(2, {"val_check_interval": 0.5}), (8, {"check_val_every_n_epoch": 2})], ids=["within", "between"]
+)
+def test_a_checkpoint_that_validation_writes_holds_its_round(module, fit, search_loader, tmp_path, step, when):
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    again = copy.deepcopy(module)
+    callbacks = [AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader) for _ in range(2)]
+
+    def saver():
+        return L.pytorch.callbacks.ModelCheckpoint(tmp_path / "saved", filename="{step}", save_top_k=-1)
+
+    fit(module, [callbacks[0], saver()], enable_checkpointing=True, shuffle=False, **when)
+    path = tmp_path / "saved" / f"step={step}.ckpt"
+    fit(again, [callbacks[1], saver()], enable_checkpointing=True, shuffle=False, ckpt_path=path, **when)
+    assert callbacks[1].rounds_done == 1
+    assert callbacks[1].plan == callbacks[0].plan  # with all losses: no step came between checkpoint and round
+    if step == 8:  # within an epoch Lightning's loader begins anew
+        assert all(torch.equal(one, other) for one, other in zip(module.parameters(), again.parameters(), strict=True))
+
+
 def test_hard_attention_alone_removes_nothing(module, fit, search_loader):
     callback = HardAttentionCallback(k=2, majority=0, tolerance=1.0, search_dataloader=search_loader)
     fit(module, [callback], max_epochs=1)
