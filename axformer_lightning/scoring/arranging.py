@@ -38,7 +38,8 @@ def search_batches(
 
     It is safe if all of these hold:
 
-    - :func:`can_rebatch` holds for every batch, and what follows the tokens can be told from what does not;
+    - :func:`can_rebatch` holds for every batch, all have the same entries, and what follows the tokens can be told from
+      what does not;
     - the module's forward takes a mask, and no number in `sample_ids` stands in several batches;
     - the module has no `axformer_step`, whose losses may depend on which samples share a batch (in-batch negatives), or
       says `axformer_samples_independent`;
@@ -117,7 +118,10 @@ def can_rebatch(batch: Any) -> bool:
         >>> can_rebatch({"input_ids": torch.ones(2, 4, 3), "labels": torch.ones(2)})  # several choices
         False
     """
-    return has_rows(batch) and "input_ids" in batch and batch["input_ids"].dim() == 2
+    if not has_rows(batch) or "input_ids" not in batch or batch["input_ids"].dim() != 2:
+        return False
+    # A mask of pairs of tokens, or of more than the words, is not cut along with them.
+    return "attention_mask" not in batch or batch["attention_mask"].shape == batch["input_ids"].shape
 
 
 def has_rows(batch: Any) -> bool:
@@ -136,6 +140,8 @@ def has_rows(batch: Any) -> bool:
 
 def _can_tell(batches: Sequence[Batch]) -> bool:
     """Tell whether it is known of every entry if it follows the tokens, and of every row which sample it is of."""
+    if len({frozenset(batch) for batch in batches}) > 1:
+        return False  # loaders of several tasks, say
     ids = [set(batch[SAMPLE_IDS].tolist()) for batch in batches if SAMPLE_IDS in batch]
     if len(set().union(*ids)) < sum(map(len, ids)):
         return False  # counted anew in every batch

@@ -169,6 +169,40 @@ def test_nothing_is_cut_or_padded_that_may_not_be_along_the_tokens(model, widths
     assert {batch["features"].shape[1] for batch in found} <= set(others)
 
 
+MASKS = {  # of which key may be seen by all, and by which query
+    "of the keys": lambda mask_NT: mask_NT[:, None, None],
+    "of queries and keys": lambda mask_NT: mask_NT[:, None, None] * mask_NT[:, None, :, None],
+    "without a dimension of heads": lambda mask_NT: mask_NT[:, None].expand(-1, mask_NT.shape[1], -1),
+    "of a prefix, too": lambda mask_NT: torch.cat([torch.ones_like(mask_NT[:, :2]), mask_NT], 1),
+}
+
+
+@pytest.mark.parametrize("form", MASKS)
+def test_masks_of_another_shape_than_the_words_stay_with_them(tiny, form):
+    batches = [tiny.batch((12, 3, 7)), tiny.batch((12, 5, 4), seed=1)]
+    batches = [batch | {"attention_mask": MASKS[form](batch["attention_mask"])} for batch in batches]
+    found = search_batches(TakesAnyMask(tiny.model("bert")), batches, 24)
+    assert all(one is other for one, other in zip(found, batches, strict=True))
+
+
+class TakesAnyMask(nn.Module):
+    """Needs a mask that is as wide as it was."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        assert attention_mask.shape[-1] >= 12
+        return self.model(input_ids).logits
+
+
+def test_entries_that_some_batches_lack_leave_all_as_they_are(model, tiny):
+    batches = [tiny.batch((12, 3, 7)), tiny.batch((5, 4), seed=1)]
+    batches[1]["token_type_ids"] = torch.zeros_like(batches[1]["input_ids"])
+    assert checked_search_batches(model, model, batches) == batches
+
+
 class Takes(nn.Module):
     """Takes features beside the words."""
 
