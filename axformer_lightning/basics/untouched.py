@@ -71,8 +71,8 @@ def _memory_of(root: nn.Module, weights: bool) -> Iterator[Callable[[], object]]
             yield from _contents(value)
             inside = value.values() if isinstance(value, dict) else value
             waiting.extend(inside if len(value) <= MANY else ())
-        elif (random_state := _random_state(value)) is not None:
-            yield random_state
+        elif (restore := random_state(value)) is not None:
+            yield restore
         elif isinstance(value, numpy.ndarray):
             yield _later(numpy.copyto, value, value.copy())
         elif isinstance(value, nn.Module) or has_attributes(value):
@@ -100,7 +100,8 @@ def _flat(value: Any) -> Any:
     return [part for item in value.items() for part in item] if isinstance(value, dict) else value
 
 
-def _random_state(value: Any) -> Callable[[], object] | None:
+def random_state(value: Any) -> Callable[[], object] | None:
+    """Return what brings a source of random numbers back to where it is now, None for anything else."""
     if isinstance(value, torch.Generator):
         return _later(value.set_state, value.get_state())
     if isinstance(value, random.Random):

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
 from axformer_lightning.budgets import Budget
 from axformer_lightning.callbacks.fit import Fit, search_journal
-from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided
+from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided, undrawn
 from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
 from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, plan_of
@@ -118,13 +118,13 @@ def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterat
         loader: the search set, or None for the trainer's validation set.
     """
     if loader is not None and not hasattr(loader, "flattened"):
-        with undivided([loader]):
+        with undivided([loader]), undrawn([loader]):
             for batch in loader:
                 yield _prepared(trainer, batch, 0)
         return
     own: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader if loader is None else loader
     combined = CombinedLoader(own.iterables, own._mode)
-    with undivided(combined.flattened) as was_divided:
+    with undivided(combined.flattened) as was_divided, undrawn(combined.flattened):
         if loader is None:
             combined.limits = [
                 limit * trainer.world_size if divided else limit

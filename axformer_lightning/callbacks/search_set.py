@@ -5,6 +5,7 @@ from itertools import tee
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import Dataset, IterableDataset
 
 SearchSet = Iterable[Any] | Callable[[], Iterable[Any]] | L.LightningDataModule
@@ -49,6 +50,11 @@ def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> 
     Raises:
         TypeError: if ``given`` is none of these.
     """
+    with isolate_rng():  # training draws what it would have drawn
+        return readable_again(_batches_of(trainer, pl_module, given))  # type: ignore[no-any-return]
+
+
+def _batches_of(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> Any:
     if given is None:
         owners = (getattr(trainer, "datamodule", None), pl_module)
         given = next((getattr(owner, METHOD) for owner in owners if hasattr(owner, METHOD)), None)
@@ -64,7 +70,7 @@ def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> 
             f"Expected `{METHOD}` to be batches, for example a torch.utils.data.DataLoader, a function that returns"
             f" some, or a LightningDataModule, got {type(given).__name__}. Put samples into a DataLoader."
         )
-    return readable_again(given)  # type: ignore[no-any-return]
+    return given
 
 
 def _is_dataset(given: Any) -> bool:

@@ -12,6 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
+from axformer_lightning.basics.untouched import random_state
 from axformer_lightning.replay import Ranks
 
 logger = logging.getLogger("axformer_lightning.callbacks")
@@ -53,6 +54,29 @@ def undivided(loaders: Iterable[Any]) -> Iterator[list[bool]]:
         yield [sampler is not None for sampler in samplers]
 
 
+@contextmanager
+def undrawn(loaders: Iterable[Any]) -> Iterator[None]:
+    """Let nothing be drawn from the random generators of loaders, which those of training may share.
+
+    Args:
+        loaders: dataloaders, or anything else that yields batches.
+
+    Example:
+        >>> loader = torch.utils.data.DataLoader(range(9), 3, shuffle=True, generator=torch.Generator())
+        >>> with undrawn([loader]):
+        ...     first = [batch.tolist() for batch in loader]
+        >>> first == [batch.tolist() for batch in loader]
+        True
+    """
+    with ExitStack() as undo:
+        for loader in loaders:
+            for holder in (loader, *_samplers(loader)):
+                for value in getattr(holder, "__dict__", {}).values():
+                    if (restore := random_state(value)) is not None:
+                        undo.callback(restore)
+        yield
+
+
 def read_alike(batches: Iterable[Any], ranks: Ranks) -> bool:
     """Tell whether every process has read the same batches, so that they can be dealt out.
 
@@ -76,8 +100,9 @@ def _contents(batch: Any) -> list[bytes]:
 
 
 def _distributed_sampler(loader: Any) -> "DistributedSampler[Any] | None":
-    for holder in (loader, getattr(loader, "batch_sampler", None)):
-        sampler = getattr(holder, "sampler", None)
-        if isinstance(sampler, DistributedSampler):
-            return sampler
-    return None
+    return next((sampler for sampler in _samplers(loader) if isinstance(sampler, DistributedSampler)), None)
+
+
+def _samplers(loader: Any) -> list[Any]:
+    of_batches = getattr(loader, "batch_sampler", None)
+    return [getattr(loader, "sampler", None), getattr(of_batches, "sampler", None), of_batches]

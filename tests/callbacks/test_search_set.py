@@ -1,5 +1,6 @@
 """The search set comes from where users have it."""
 
+import copy
 import logging
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,50 @@ def test_a_method_of_the_module_is_found(module, tmp_path):
 def test_what_is_no_search_set_is_refused_by_name(given):
     with pytest.raises(TypeError, match=r"Expected `search_dataloader` to be batches.*got "):
         search_set(SimpleNamespace(datamodule=None), None, given)
+
+
+def drawn():
+    """Batches in an order that is drawn whenever they are asked for."""
+    order = torch.randperm(16)
+    return [{name: value[order] for name, value in batch.items()} for batch in loader(16, 2)]
+
+
+class Drawn(L.LightningDataModule):
+    """Draws what it holds out."""
+
+    def setup(self, stage):
+        self.held_out = drawn()
+
+    def val_dataloader(self):
+        return self.held_out
+
+
+DRAWING = {
+    "a loader with the generator of training": lambda own: loader(48, 2, shuffle=True, generator=own),
+    "a function": lambda own: drawn,
+    "a DataModule": lambda own: Drawn(),
+    "the validation set": lambda own: None,
+}
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_what_the_search_set_draws_is_not_drawn_from_training(module, kind):
+    class Order(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append((batch["labels"].tolist(), torch.get_rng_state().sum().item()))
+
+    plain, seen, orders = copy.deepcopy(module), [], []
+    for one, searches in ((plain, False), (module, True)):
+        L.seed_everything(7, verbose=False)
+        own = torch.Generator().manual_seed(1)
+        callback = AccuracyDrivenPruningCallback(majority=0.99, search_dataloader=DRAWING[kind](own))
+        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+        trainer = L.Trainer(max_epochs=3, callbacks=[Order(), *[callback] * searches], **options)
+        trainer.fit(one, loader(64, 0, shuffle=True, generator=own), loader(32, 1, generator=own))
+        orders.append(seen.copy())
+        seen.clear()
+    assert callback.plan.decisions
+    assert orders[0] == orders[1]
 
 
 def test_samples_are_refused_as_they_are_no_batches():
