@@ -25,7 +25,7 @@ class TextData(TaskData):
         copies: rows that training uses, too, while ``train_on_copies`` is set; None for none.
 
     Raises:
-        ValueError: if ``batch_size`` is below 1.
+        ValueError: if ``batch_size`` is below 1, or ``max_length`` leaves no room for a word of each text.
     """
 
     def __init__(
@@ -62,7 +62,17 @@ def tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, **options: Any)
         rows: rows of a task.
         tokenizer: truncates samples that are too long.
         options: options of the tokenizer.
+
+    Raises:
+        ValueError: if `max_length` is one of them and leaves no room for a word of each text.
     """
     texts = [rows[column][:] for column in text_columns(rows)]
+    # A tokenizer that has no room for its special tokens cuts nothing off, without a word.
+    special = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1)
+    if options.get("max_length", least := special + len(texts)) < least:
+        raise ValueError(
+            f"Expected `data.max_length` of at least {least}, for {special} special tokens and one of each text, got"
+            f" {options['max_length']}. Raise it."
+        )
     labels = {"labels": rows["label"][:]} if "label" in rows.column_names else {}
     return {**tokenizer(*texts, truncation=True, **options), **labels}

@@ -23,6 +23,18 @@ def data(rows):
     return TextData(train, search, {"": search}, tokenizer, batch_size=16, max_length=40, seed=3)
 
 
+@pytest.mark.parametrize("max_length", [0, 3, 4])
+def test_a_length_without_room_for_a_word_of_each_text_is_refused(rows, max_length):
+    tokenizer = train_wordpiece(rows["text_a"][:])
+    words = r"`data\.max_length` of at least 5, for 3 special tokens and one of each text, got "
+    with pytest.raises(ValueError, match=f"{words}{max_length}"):
+        TextData(rows, rows, {"": rows}, tokenizer, max_length=max_length)
+    assert TextData(rows, rows, {}, tokenizer, max_length=5).train_rows["input_ids"][0][1] > 4  # a word
+    single = rows.remove_columns("text_b")
+    with pytest.raises(ValueError, match=r"at least 3, for 2 special"):
+        TextData(single, single, {}, tokenizer, max_length=2)
+
+
 def texts(part):
     return list(zip(part["text_a"][:], part["text_b"][:], strict=True))
 
