@@ -54,6 +54,7 @@ from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.halting import halting
 from axformer_lightning.runs.locks import DirectoryInUseError
 from axformer_lightning.runs.logged import log_results
+from axformer_lightning.runs.memory import keep_freed_memory
 from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
@@ -220,6 +221,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # fonts of formulas, which no picture has
     disable_progress_bar()
+    keep_freed_memory()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # lightning 2.6 on torch 2.13
     directory = Path(HydraConfig.get().runtime.output_dir)
     several = HydraConfig.get().mode == RunMode.MULTIRUN  # by a launcher that calls this function
