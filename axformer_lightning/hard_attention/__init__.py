@@ -1,8 +1,7 @@
 """ATTEND: attention that keeps the k largest weights of each query, layer by layer, reversibly."""
 
-from axformer_lightning.hard_attention.attention import TopKDropout, keep_top_k, top_k_attention
+from axformer_lightning.hard_attention.attention import BASES, TopKDropout, keep_top_k, top_k_attention
 from axformer_lightning.hard_attention.switching import (
-    BASES,
     IMPLEMENTATION,
     attending,
     check_can_attend_hard,

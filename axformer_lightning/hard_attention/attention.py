@@ -17,6 +17,28 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
 
+BASES = ("eager", "sdpa")
+
+
+def check_base(name: str) -> None:
+    """Raise unless hard layers may stand among soft ones of an attention implementation.
+
+    The masks are made for that implementation; those of others mean something else, or there are none.
+
+    Raises:
+        ValueError: if it is neither eager nor sdpa.
+
+    Example:
+        >>> check_base("flash_attention_2")
+        Traceback (most recent call last):
+        ValueError: Expected an attention implementation out of ('eager', 'sdpa') for hard attention, got ...
+    """
+    if name not in BASES:
+        raise ValueError(
+            f"Expected an attention implementation out of {BASES} for hard attention, got {name!r}."
+            ' Call `model.set_attn_implementation("sdpa")` first.'
+        )
+
 
 def keep_top_k(weights_BHQK: Tensor, k: int) -> Tensor:
     """Zero all but the ``k`` largest weights of each query; the rest are not rescaled.
@@ -80,7 +102,11 @@ def top_k_attention(
 
     Returns:
         The contexts, shape ``(B, Q, H, D)``, and the weights, shape ``(B, H, Q, K)``, or None where no one needs them.
+
+    Raises:
+        ValueError: if the model's attention implementation has become another than eager and sdpa.
     """
+    check_base(module.axformer_config._attn_implementation)  # type: ignore[union-attr, arg-type]
     settings: HardAttention = module.axformer_hard_attention  # type: ignore[assignment]
     scaling = scaling or query_BHQD.shape[-1] ** -0.5
     by_kernel = _by_kernel(module, query_BHQD, key_BHKD, value_BHKD, dropout, kwargs)

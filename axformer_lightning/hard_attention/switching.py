@@ -17,10 +17,9 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
-from axformer_lightning.hard_attention.attention import TopKDropout, top_k_attention
+from axformer_lightning.hard_attention.attention import TopKDropout, check_base, top_k_attention
 
 IMPLEMENTATION = "axformer_top_k"
-BASES = ("eager", "sdpa")
 
 # Without a mask function of its own: the model's own implementation, which keeps its name, makes the masks.
 AttentionInterface.register(IMPLEMENTATION, top_k_attention)
@@ -32,12 +31,8 @@ def check_can_attend_hard(model: PreTrainedModel, layers: Sequence[LayerPlan]) -
     Raises:
         ValueError: if a layer is to be hard and the attention implementation is neither eager nor sdpa.
     """
-    base = model.config._attn_implementation
-    if base not in BASES and any(layer.hard_attention for layer in layers):
-        raise ValueError(
-            f"Expected an attention implementation out of {BASES} for hard attention, got {base!r}."
-            ' Call `model.set_attn_implementation("sdpa")` first.'
-        )
+    if any(layer.hard_attention for layer in layers):
+        check_base(model.config._attn_implementation)
 
 
 def set_hard_attention_(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> None:

@@ -3,7 +3,7 @@ import itertools
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AttentionInterface, AutoModel
 
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention, LayerPlan
@@ -254,6 +254,19 @@ def test_an_implementation_without_weights_is_refused(model, state, monkeypatch)
         set_hard_attention_(model, hard(2))
     set_hard_attention_(model, DENSE)
     assert state(model) == before
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("k", [3, LONGEST + 1])
+def test_an_implementation_that_comes_later_is_refused_as_well(model, batch, logits, k):
+    AttentionInterface.register("of_a_stranger", lambda *args, **kwargs: pytest.fail("it attends"))
+    set_hard_attention_(model, hard(k))
+    before, expected = model.config._attn_implementation, logits(model, batch)
+    model.set_attn_implementation("of_a_stranger")  # makes no mask, so that padding would be attended to
+    with pytest.raises(ValueError, match=r"got 'of_a_stranger'\. Call `model\.set_attn_implementation"):
+        logits(model, batch)
+    model.set_attn_implementation(before)
+    assert torch.equal(logits(model, batch), expected)
 
 
 @pytest.mark.parametrize(
