@@ -143,6 +143,7 @@ def apply_repair_(model: PreTrainedModel, repair: Repair) -> None:
     with torch.inference_mode(False), torch.no_grad():
         for name, value in repair.values.items():
             parameters[name].copy_(value)
+    torch.clear_autocast_cache()  # which knows parameters as objects, not by their values
 
 
 @contextmanager

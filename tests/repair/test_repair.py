@@ -1,6 +1,7 @@
 """A repaired model, cut or as it would be: every family."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,6 +147,19 @@ def test_a_block_that_is_cut_alike_is_solved_once(bert, measured, monkeypatch):
     again = find_repair(bert, UNITS, moments, solved=solved)
     assert len(solved) == 6
     assert all(torch.equal(again.values[name], value) for name, value in expected.values.items())
+
+
+@pytest.mark.parametrize("family", ["bert"])
+def test_autocast_keeps_nothing_of_what_a_repair_replaces(bert, measured, batch, logits):
+    model, moments = bert.requires_grad_(True), measured(bert)
+    found = find_repair(model, THEN, moments)
+    biases = {name: value for name, value in found.values.items() if name.endswith("bias")}  # which a cut leaves
+    with torch.autocast("cpu", torch.bfloat16):
+        logits(model, batch)
+        apply_repair_(model, replace(found, values=biases))
+        kept = logits(model, batch)
+        torch.clear_autocast_cache()
+        assert torch.equal(kept, logits(model, batch))
 
 
 @pytest.mark.parametrize("family", ["bert"])
