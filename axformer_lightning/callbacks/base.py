@@ -29,6 +29,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.search import Int8, Pruning, SearchSettings
 from axformer_lightning.training import PLANS_KEY
 
+STARTS_KEY = "axformer_starts"  # of a checkpoint: where its fit began, by the model's name
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
 
@@ -114,7 +115,10 @@ class SearchCallback(ScheduledCallback):
             return
         transformer = find_transformer(pl_module, self.model)
         rewinds = self._shared(trainer)["retrain"] == "rewind"
-        fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds)
+        resumed = self._fit.resumed
+        for other in partners:
+            other._fit = Fit()  # as weights that a callback keeps are taken for an average
+        fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds, resumed=resumed)
         for other in partners:
             other._fit = fit
         if self._search_set(trainer, pl_module) is None:
@@ -183,6 +187,18 @@ class SearchCallback(ScheduledCallback):
         self.plan = None if item["plan"] is None else Plan.from_dict(item["plan"])
         for name in PROGRESS:
             setattr(self, name, state_dict[name])
+
+    # Several callbacks share it, so it is the state of none. Without it a resumed fit would rewind to where it goes on.
+    @override
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        partners, start = self._partners(trainer), self._fit.start
+        if start is not None and partners[-1] is self and any(other.remaining for other in partners):
+            kept = start.kept_in_checkpoint(find_transformer(pl_module, self.model))
+            checkpoint.setdefault(STARTS_KEY, {})[self.model or ""] = kept
+
+    @override
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._fit = Fit(resumed=checkpoint.get(STARTS_KEY, {}).get(self.model or ""))
 
     def _let_go(self, trainer: L.Trainer, pl_module: L.LightningModule, *, keeps_journals: bool) -> None:
         unwatch_loading(pl_module)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import lightning as L
@@ -24,11 +25,13 @@ class Fit:
         start: where to rewind to, or None to keep the weights.
         copies: of the transformer, as :func:`~axformer_lightning.training.copies_of` finds them.
         journals: those that were written.
+        resumed: where the fit began that this one resumes, as its checkpoint holds it.
     """
 
     start: StartingPoint | None = None
     copies: Mapping[PreTrainedModel, list[float]] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
+    resumed: Mapping[str, Any] | None = None
 
     def end(self, *, keeps_journals: bool = False) -> None:
         """Remove the files, or all but the journals, by which a fit that broke off goes on."""
@@ -39,7 +42,13 @@ class Fit:
 
 
 def begin_fit(
-    trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel, model: str | None, *, rewinds: bool
+    trainer: L.Trainer,
+    pl_module: L.LightningModule,
+    transformer: PreTrainedModel,
+    model: str | None,
+    *,
+    rewinds: bool,
+    resumed: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Refuse what could not follow a cut, and note down where the fit begins.
 
@@ -49,35 +58,43 @@ def begin_fit(
         transformer: what will be cut.
         model: dotted attribute path of the transformer, where there are several.
         rewinds: whether the weights are written, to rewind to.
+        resumed: as of :class:`Fit`.
 
     Raises:
         ValueError: as :func:`~axformer_lightning.training.check_references`.
     """
     check_references(trainer, pl_module, transformer)
-    start = starting_point(trainer, pl_module, model) if rewinds else None
+    start = starting_point(trainer, pl_module, model, resumed) if rewinds else None
     return Fit(start, copies_of(trainer, pl_module, transformer))
 
 
-def starting_point(trainer: L.Trainer, pl_module: L.LightningModule, model: str | None) -> StartingPoint:
+def starting_point(
+    trainer: L.Trainer, pl_module: L.LightningModule, model: str | None, resumed: Mapping[str, Any] | None = None
+) -> StartingPoint:
     """Save where the fit begins, beside its logs, to rewind to; the file has a name of its own.
 
     Args:
         trainer: holds the optimizers and schedulers.
         pl_module: holds the transformer.
         model: dotted attribute path of the transformer, where there are several.
+        resumed: as of :class:`Fit`; that is then where it begins.
     """
     token: str = trainer.strategy.broadcast(uuid4().hex)
-    transformer = find_transformer(pl_module, model)
-    start = StartingPoint.save(
-        Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}_{token}.safetensors",
-        pl_module,
-        layers_left(transformer),
-        trainer.optimizers,
-        [config.scheduler for config in trainer.lr_scheduler_configs],
-        token=token,
-        writes=trainer.is_global_zero,
-        repaired=plan_of(transformer).repaired,
-    )
+    path = Path(trainer.log_dir or trainer.default_root_dir) / f"axformer_start_{model or 'model'}_{token}.safetensors"
+    if resumed is not None:
+        start = StartingPoint.from_checkpoint(path, resumed, token=token, writes=trainer.is_global_zero)
+    else:
+        transformer = find_transformer(pl_module, model)
+        start = StartingPoint.save(
+            path,
+            pl_module,
+            layers_left(transformer),
+            trainer.optimizers,
+            [config.scheduler for config in trainer.lr_scheduler_configs],
+            token=token,
+            writes=trainer.is_global_zero,
+            repaired=plan_of(transformer).repaired,
+        )
     trainer.strategy.barrier()  # nobody reads what is not written yet
     return start
 

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import LayerPlan
-from axformer_lightning.plan import applied_plan
+from axformer_lightning.plan import Plan, applied_plan, plan_of
 from axformer_lightning.surgery import keep, kept_positions
 
+PLAN = "plan"  # the entry of a checkpoint that says what was left of the layers
 TOKEN = "fit"  # the entry of the file's metadata that tells it from those of other fits
 
 
@@ -70,18 +71,51 @@ class StartingPoint:
         Raises:
             OSError: if the file cannot be written.
         """
-        token = uuid4().hex if token is None else token
-        if writes:
-            # Cloned: safetensors refuses tensors that share memory, as tied weights do.
-            tensors = {name: value.detach().cpu().clone().contiguous() for name, value in _tensors(module).items()}
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                save_file(tensors, path, metadata={TOKEN: token})
-            except (OSError, SafetensorError) as error:
-                raise cannot_write(path, error) from error
         groups = [[_settings(group) for group in optimizer.param_groups] for optimizer in optimizers]
         states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
-        return cls(Path(path), layers, groups, states, token, repaired)
+        start = cls(Path(path), layers, groups, states, uuid4().hex if token is None else token, repaired)
+        if writes:
+            start._write(_tensors(module))
+        return start
+
+    def kept_in_checkpoint(self, transformer: PreTrainedModel) -> dict[str, Any]:
+        """Return all that :meth:`from_checkpoint` needs, as plain types and tensors.
+
+        Args:
+            transformer: whose layers are meant.
+        """
+        plan = replace(plan_of(transformer), layers=self.layers, decisions=(), repaired=self.repaired)
+        return {"weights": self._read(), PLAN: plan.to_dict(), "groups": self.groups, "schedulers": self.schedulers}
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | os.PathLike[str], kept: Mapping[str, Any], *, token: str, writes: bool = True
+    ) -> "StartingPoint":
+        """Return the starting point of the fit that is resumed.
+
+        Args:
+            path: as of :meth:`save`.
+            kept: what :meth:`kept_in_checkpoint` returned there.
+            token: as of :meth:`save`.
+            writes: as of :meth:`save`.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        plan = Plan.from_dict(kept[PLAN])
+        start = cls(Path(path), plan.layers, kept["groups"], kept["schedulers"], token, plan.repaired)
+        if writes:
+            start._write(kept["weights"])
+        return start
+
+    def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        # Cloned: safetensors refuses tensors that share memory, as tied weights do.
+        own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(own, self.path, metadata={TOKEN: self.token})
+        except (OSError, SafetensorError) as error:
+            raise cannot_write(self.path, error) from error
 
     def rewind_(
         self,

@@ -5,9 +5,15 @@ import logging
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
-from axformer_lightning import AccuracyDrivenPruningCallback, Int8Callback, ShrinkCallback, apply_plan_
+from axformer_lightning import (
+    AccuracyDrivenPruningCallback,
+    HardAttentionCallback,
+    Int8Callback,
+    ShrinkCallback,
+    apply_plan_,
+)
 from axformer_lightning.callbacks import base
 
 CALLBACKS = {
@@ -60,3 +66,27 @@ def test_weights_that_an_earlier_fit_repaired_stay_so(module, fit, search_loader
     for retrain in ("continue", "rewind"):
         fit(module, [ShrinkCallback(**options, retrain=retrain)], max_epochs=2)
         assert module.anything.axformer_plan.repaired
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
+@pytest.mark.parametrize(("rounds", "epoch"), [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2)])
+def test_a_resumed_fit_goes_back_to_where_the_first_one_began(module, fit, search_loader, tmp_path, rounds, epoch):
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+
+    def fitted(module, ckpt_path=None):
+        options = {"tolerance": 0.02, "rounds": rounds, "search_dataloader": search_loader}
+        callbacks = [AccuracyDrivenPruningCallback(first_epoch=1, retrain="rewind", **options), HardAttentionCallback()]
+        saver = ModelCheckpoint(tmp_path / "saved", filename="{epoch}", save_top_k=-1)
+        fit(module, [*callbacks, saver], 4, ckpt_path, enable_checkpointing=True, shuffle=False)
+        return callbacks[0].plan
+
+    again = copy.deepcopy(module)
+    plan = fitted(module)
+    saved = torch.load(tmp_path / "saved" / f"epoch={epoch}.ckpt", weights_only=True)
+    assert ("axformer_starts" in saved) == (epoch < rounds + 1)
+    assert fitted(again, tmp_path / "saved" / f"epoch={epoch}.ckpt") == plan
+    assert not plan.removes_nothing
+    assert all(torch.equal(one, other) for one, other in zip(module.parameters(), again.parameters(), strict=True))
+    assert not list(tmp_path.rglob("axformer_start_*"))
