@@ -8,8 +8,10 @@ the number of layers, by which the concrete classes fail. The family is in `axfo
 number of layers stands elsewhere in `config.json`.
 """
 
+import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ ELSEWHERE = (
     "quantization_config",
     "transformers_weights",
 )
+# Arguments of constructors that no config remembers, and the part of a model that is there if they are true.
+PARTS = {"add_pooling_layer": ".pooler.", "use_mask_token": ".embeddings.mask_token"}
+OF_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
 def save_pretrained(
@@ -117,7 +122,8 @@ def load_pretrained(
         first_token_only: whether calls skip what a head that reads the first token only has no use for
             (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
         model_class: the class that was saved, where it is not one of transformers.
-        kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``.
+        kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``; ``revision``, ``token``
+            and the like are of the hub repository, ``subfolder`` is one of the directory.
 
     Returns:
         A model of the class that was saved. On the machine that saved it, its logits are bit-identical
@@ -133,7 +139,8 @@ def load_pretrained(
         Traceback (most recent call last):
         FileNotFoundError: Expected a directory or the id of a hub repository, got 'nowhere/at/all': ...
     """
-    directory = local_directory(directory_or_hub_id)
+    of_hub = {name: kwargs.pop(name) for name in OF_HUB if name in kwargs}
+    directory = local_directory(directory_or_hub_id, **of_hub) / kwargs.pop("subfolder", "")
     for name in FILES:
         if not (directory / name).is_file():
             raise FileNotFoundError(
@@ -159,9 +166,11 @@ def load_pretrained(
             cut_(self, plan)
             let_plan_travel(self, travels=False)  # `from_pretrained` takes all entries for parameters
 
-    Cut.__name__ = architecture.__name__
+    # By these transformers finds out whether it saves weights of a class by other names than the model has.
+    Cut.__name__, Cut.__module__ = architecture.__name__, architecture.__module__
     # Without a directory, as transformers follows what it finds in one: an index of weights, adapters, shards.
-    options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
+    options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    options |= _parts(architecture, weights) | kwargs
     try:
         model, info = Cut.from_pretrained(None, state_dict=weights, **options)
     except ImportError:  # of what the arguments ask for
@@ -185,8 +194,8 @@ def load_pretrained(
     return model  # type: ignore[no-any-return]
 
 
-def local_directory(directory_or_hub_id: str | os.PathLike[str]) -> Path:
-    """Return a directory, or the one that a hub repository is loaded to.
+def local_directory(directory_or_hub_id: str | os.PathLike[str], **of_hub: Any) -> Path:
+    """Return a directory, or the one that a hub repository is loaded to, with these options.
 
     Raises:
         FileNotFoundError: if there is neither.
@@ -195,7 +204,7 @@ def local_directory(directory_or_hub_id: str | os.PathLike[str]) -> Path:
     if directory.is_dir():
         return directory
     try:
-        return Path(snapshot_download(os.fspath(directory_or_hub_id)))
+        return Path(snapshot_download(os.fspath(directory_or_hub_id), **of_hub))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"Expected a directory or the id of a hub repository, got {os.fspath(directory_or_hub_id)!r}:"
@@ -230,6 +239,12 @@ def _architecture(
             f" model class of transformers, or the one that is given as `model_class=`, got {names}."
         )
     return found  # type: ignore[return-value]
+
+
+def _parts(architecture: type[PreTrainedModel], weights: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Return the arguments by which a model gets the parts that were saved, and no others."""
+    taken = inspect.signature(architecture).parameters
+    return {name: any(part in f".{key}" for key in weights) for name, part in PARTS.items() if name in taken}
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

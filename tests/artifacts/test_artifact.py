@@ -97,6 +97,31 @@ def test_every_kind_of_head_comes_back(tiny, family, batch, tmp_path, auto):
         )
 
 
+MADE = [  # arguments that decide what a bare encoder is made of
+    *((name, {"add_pooling_layer": pools}) for name in ("bert", "mpnet", "albert", "vit") for pools in (True, False)),
+    ("vit", {"use_mask_token": True}),
+]
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize(("name", "made"), MADE)
+@pytest.mark.parametrize("layers", ["heads cut", "in int8"])
+def test_a_bare_encoder_comes_back_with_the_parts_that_it_was_made_with(tiny, tmp_path, name, made, layers):
+    config = tiny.model(name, None).config
+    model = cut(type(AutoModel.from_config(config))(config, **made).eval(), layers)
+    save_pretrained(model, tmp_path)
+    loaded = load_pretrained(tmp_path)
+    assert type(loaded) is type(model)
+    assert {name: value.shape for name, value in loaded.state_dict().items()} == {
+        name: value.shape for name, value in model.state_dict().items()
+    }
+    batch = (
+        {"pixel_values": tiny.images()["pixel_values"]} if name == "vit" else {"input_ids": torch.tensor([[5, 6, 7]])}
+    )
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).last_hidden_state, model(**batch).last_hidden_state)
+
+
 def test_transformers_alone_refuses_an_artifact_and_says_why(tiny, family, tmp_path):
     model = cut(tiny.model(family), "hard attention only")
     save_pretrained(model, tmp_path)
@@ -311,3 +336,24 @@ def test_neither_a_directory_nor_a_repository_is_an_error(tmp_path, monkeypatch)
 def test_an_artifact_is_loaded_from_the_hub_by_its_id(artifact, monkeypatch, model):
     monkeypatch.setattr("axformer_lightning.artifacts.loading.snapshot_download", {"me/small": artifact}.__getitem__)
     assert load_pretrained("me/small").axformer_plan == model.axformer_plan
+
+
+@pytest.mark.one_family
+def test_options_of_the_hub_reach_it(artifact, monkeypatch, model):
+    asked = {}
+
+    def download(name, **options):
+        asked.update(options, name=name)
+        return artifact.parent
+
+    monkeypatch.setattr("axformer_lightning.artifacts.loading.snapshot_download", download)
+    options = {"revision": "v1", "token": "secret", "cache_dir": "kept/here", "local_files_only": True}
+    assert load_pretrained("me/small", **options, subfolder=artifact.name).axformer_plan == model.axformer_plan
+    assert asked == {"name": "me/small", **options}
+
+
+@pytest.mark.one_family
+def test_a_subfolder_of_a_directory_is_the_one_that_is_loaded(artifact, model):
+    assert load_pretrained(artifact.parent, subfolder=artifact.name).axformer_plan == model.axformer_plan
+    with pytest.raises(FileNotFoundError, match=r"config\.json.*nowhere"):
+        load_pretrained(artifact, subfolder="nowhere")
