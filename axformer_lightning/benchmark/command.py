@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args.console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if getattr(args, "device", None) == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a GPU that torch can use for `--device cuda`, got none. Use --device cpu.")
+    if getattr(args, "resume", False) and not args.out:
+        raise ValueError("Expected `--out` with `--resume`, got none. Pass the file of the run that is to be resumed.")
     for path in filter(None, (getattr(args, name, None) for name in ("out", "plot", "table"))):
         if not path.parent.is_dir():
             raise ValueError(f"Expected an existing directory for {str(path)!r}, got none. Create it first.")
@@ -68,11 +71,21 @@ def command(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _number(text: str) -> int:
+def _number(text: str, least: int = 1) -> int:
     with suppress(ValueError):
-        if int(text) >= 1:
+        if int(text) >= least:
             return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+
+
+_count = partial(_number, least=0)
+
+
+def _amount(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -132,16 +145,16 @@ def _parser() -> argparse.ArgumentParser:
     growing.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the curves")
     for command in (costs, growing):
         command.add_argument("--random", action="store_true", help="draw rows at random, repeated if necessary")
-        command.add_argument("--cache-memory", type=int, default=2**30, help="bytes for the cache")
+        command.add_argument("--cache-memory", type=_count, default=2**30, help="bytes for the cache")
     for command in (costs, deciding, shrinking):
         command.add_argument("--model", required=True, help="fine-tuned model: directory or hub id")
     deciding.add_argument("--rules", type=_names, default=list(RULES), help=f"some of {','.join(RULES)}")
     deciding.add_argument("--metric", help="metric that rules decide by; by default the first of the task")
-    deciding.add_argument("--retrain-epochs", type=int, default=0, help="epochs of retraining")
+    deciding.add_argument("--retrain-epochs", type=_count, default=0, help="epochs of retraining")
     deciding.add_argument("--resume", action="store_true", help="keep the rules that --out already holds")
     _add_held_out(deciding, shrinking, deploying)
     for command in (deciding, shrinking):
-        command.add_argument("--learning-rate", type=float, default=2e-5, help="learning rate of retraining")
+        command.add_argument("--learning-rate", type=_amount, default=2e-5, help="learning rate of retraining")
     _add_deploying(deploying)
     _add_budget(shrinking)
     summing.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="one file per dense model")
@@ -167,7 +180,7 @@ def _add_held_out(*commands: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--search-fraction", type=float, default=0.15, help="share held out, as in train.py; without --rows"
         )
-        command.add_argument("--seed", type=int, default=0, help="seed of the held-out rows and of the training")
+        command.add_argument("--seed", type=_count, default=0, help="seed of the held-out rows and of the training")
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
@@ -180,12 +193,12 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--train-samples", type=_number, help="most rows of --epochs, as data.max_train_samples in train.py"
     )
-    command.add_argument("--tries", type=int, default=Effort.tries, help="swaps that ours measures in each slice")
+    command.add_argument("--tries", type=_count, default=Effort.tries, help="swaps that ours measures in each slice")
     command.add_argument(
         "--table-samples", type=_number, default=Effort.table_samples, help="samples by which it measures single widths"
     )
     command.add_argument("--bf16", action="store_true", help="ours measures in bfloat16 where that is faster here")
-    command.add_argument("--epochs", type=int, default=0, help="epochs that every model is trained once more")
+    command.add_argument("--epochs", type=_count, default=0, help="epochs that every model is trained once more")
     command.add_argument("--resume", action="store_true", help="keep the methods that --out already holds in full")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="picture of the differences")
 
@@ -208,7 +221,7 @@ def _add_latency(command: argparse.ArgumentParser) -> None:
     command.add_argument("--length", type=_number, default=128, help="tokens of a sample")
     command.add_argument("--batch-sizes", type=_numbers, default=[1, 32], help="samples in a batch, such as 1,32")
     command.add_argument("--rounds", type=_number, default=7, help="how often each model is timed at a batch size")
-    command.add_argument("--seconds", type=float, default=20.0, help="after so many no further round begins")
+    command.add_argument("--seconds", type=_amount, default=20.0, help="after so many no further round begins")
     command.add_argument(
         "--first-token-only", action="store_true", help="all models skip what a head on the first token never reads"
     )
@@ -226,8 +239,8 @@ def _add_prediction(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fitted", type=_number, default=12, help="with --engine, the plans that the line is fitted to"
     )
-    command.add_argument("--seed", type=int, default=0, help="of the plans")
-    command.add_argument("--seconds", type=float, default=20.0, help="of timing the blocks, and again the plans")
+    command.add_argument("--seed", type=_count, default=0, help="of the plans")
+    command.add_argument("--seconds", type=_amount, default=20.0, help="of timing the blocks, and again the plans")
     command.add_argument("--table", type=Path, metavar="FILE.json", help="where the latency table goes")
 
 

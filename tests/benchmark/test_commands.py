@@ -408,3 +408,32 @@ def test_it_is_a_command(monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_module("axformer_lightning.benchmark", run_name="__main__")
     assert "--cache-memory" in capsys.readouterr().out
+
+
+DATA = "--task demo --model nowhere"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"rules {DATA} --retrain-epochs -1", "--retrain-epochs: expected a whole number of at least 0, got '-1'"),
+        (f"rules {DATA} --seed -1", "--seed: expected a whole number of at least 0, got '-1'"),
+        (f"rules {DATA} --learning-rate nan", "--learning-rate: expected a number of at least 0, got 'nan'"),
+        (f"budget {DATA} --epochs -1", "--epochs: expected a whole number of at least 0, got '-1'"),
+        (f"budget {DATA} --tries -1", "--tries: expected a whole number of at least 0, got '-1'"),
+        (f"growth {DATA} --cache-memory -1", "--cache-memory: expected a whole number of at least 0, got '-1'"),
+        ("latency nowhere --seconds -1", "--seconds: expected a number of at least 0, got '-1'"),
+        ("prediction nowhere --seconds nan", "--seconds: expected a number of at least 0, got 'nan'"),
+        ("prediction nowhere --seed 1.5", "--seed: expected a whole number of at least 0, got '1.5'"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_is_read(line, said, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        command(line.split())
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rules", "budget"])
+def test_what_is_to_be_resumed_has_to_be_named(name):
+    with pytest.raises(ValueError, match=r"Expected `--out` with `--resume`, got none"):
+        main([name, *DATA.split(), "--resume"])
