@@ -28,8 +28,8 @@ class Rule:
         criterion: what has to improve, a key of :data:`~axformer_lightning.criteria.CRITERIA`.
 
     Raises:
-        ValueError: if ``majority`` or ``tolerance`` is out of range, the metric has no direction, there is no such
-            vote or criterion, or the criterion uses a metric and there is none.
+        ValueError: if ``majority`` or ``tolerance`` is out of range, the metric is none or has no direction, there is
+            no such vote or criterion, or the criterion uses a metric and there is none.
 
     Example:
         >>> Rule(majority=1)
@@ -80,10 +80,17 @@ class Rule:
             raise ValueError(f"Expected `majority` in [0, 1), where 0 switches the vote off, got {self.majority}.")
         if not 0 <= self.tolerance < math.inf:
             raise ValueError(f"Expected `tolerance` to be a number of at least 0, got {self.tolerance}.")
-        if self.metric is not None and self.metric.higher_is_better is None:
+        if self.metric is not None and not isinstance(self.metric, Metric):
+            kind = self.metric if isinstance(self.metric, type) else type(self.metric)
+            got = f"the class {kind.__name__}" if kind is self.metric else kind.__name__
             raise ValueError(
-                f"Expected a metric that says whether higher is better, got {type(self.metric).__name__} with"
-                " `higher_is_better=None`. Set that attribute."
+                f"Expected `metric` to be a torchmetrics.Metric, got {got}. Pass one, as `torchmetrics.Accuracy(...)`."
+            )
+        if self.metric is not None and self.metric.higher_is_better is None:
+            name = type(self.metric).__name__
+            raise ValueError(
+                f"Expected a metric that says whether higher is better, got {name} with `higher_is_better=None`. Say it"
+                f" in a class of your own: `class Mine({name}): higher_is_better = True`."
             )
         if self.vote not in get_args(Vote):
             raise ValueError(f"Expected `vote` to be 'loss' or 'prediction', got {self.vote!r}.")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import rand, tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.regression import MeanSquaredError
 
@@ -256,8 +256,25 @@ def test_a_tolerance_that_is_no_number_of_at_least_zero_is_refused(tolerance):
 
 
 def test_a_metric_without_a_direction_is_refused():
-    with pytest.raises(ValueError, match="higher is better, got MeanMetric"):
+    remedy = r"`class Mine\(MeanMetric\): higher_is_better = True`"  # an instance does not let it be set
+    with pytest.raises(ValueError, match=f"higher is better, got MeanMetric.*{remedy}"):
         Rule(metric=MeanMetric(), criterion="metric")
+
+
+@pytest.mark.parametrize(
+    ("metric", "got"),
+    [
+        ("accuracy", "str"),
+        (len, "builtin_function_or_method"),
+        (MulticlassAccuracy, "the class MulticlassAccuracy"),
+        (MetricCollection([MulticlassAccuracy(2)]), "MetricCollection"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("criterion", ["loss", "metric"])
+def test_what_is_no_metric_is_refused_by_its_type(metric, got, criterion):
+    with pytest.raises(ValueError, match=rf"Expected `metric` to be a torchmetrics.Metric, got {got}\."):
+        make_rule(criterion, metric)
 
 
 @pytest.mark.parametrize(
