@@ -1,12 +1,13 @@
 """The samples that decide, from where a user has them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import tee
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 SearchSet = Iterable[Any] | Callable[[], Iterable[Any]] | L.LightningDataModule
 METHOD = "search_dataloader"
@@ -44,8 +45,9 @@ def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> 
     Args:
         trainer: whose DataModule may have a method `search_dataloader`.
         pl_module: which may have one.
-        given: batches; what returns them when called; or a DataModule, whose `search_dataloader` or else
-            `val_dataloader` they are. None for the method of the trainer's DataModule, or else of the module.
+        given: batches; loaders, in a list or a dict; what returns them when called; or a DataModule, whose
+            `search_dataloader` or else `val_dataloader` they are. None for the method of the trainer's DataModule, or
+            else of the module.
 
     Raises:
         TypeError: if ``given`` is none of these.
@@ -65,12 +67,24 @@ def _batches_of(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) ->
         given = getattr(given, METHOD, given.val_dataloader)
     if callable(given) and not hasattr(given, "__iter__"):
         given = given()
+    if _are_loaders(given):
+        return CombinedLoader(given, "sequential")  # as Lightning validates on them
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"Expected `{METHOD}` to be batches, got {type(given).__name__}, which is one batch: pass `[batch]`."
+        )
     if given is not None and (not hasattr(given, "__iter__") or _is_dataset(given)):
         raise TypeError(
             f"Expected `{METHOD}` to be batches, for example a torch.utils.data.DataLoader, a function that returns"
             f" some, or a LightningDataModule, got {type(given).__name__}. Put samples into a DataLoader."
         )
     return given
+
+
+def _are_loaders(given: Any) -> bool:
+    """Tell whether it is several loaders, as a `val_dataloader` may return."""
+    parts = list(given.values()) if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else []
+    return bool(parts) and all(isinstance(part, DataLoader) for part in parts)
 
 
 def _is_dataset(given: Any) -> bool:

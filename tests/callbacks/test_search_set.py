@@ -125,6 +125,33 @@ def test_a_method_of_the_module_is_found(module, tmp_path):
     assert run(module, WithSearchSet(), tmp_path, AccuracyDrivenPruningCallback(**OPTIONS)) == 48
 
 
+class WithSeveral(Data):
+    """Has as many validation sets as it is given, under names or not."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def val_dataloader(self):
+        return self.make([loader(16, 1), loader(32, 2)])
+
+
+@pytest.mark.parametrize("make", [list, tuple, lambda loaders: dict(zip("ab", loaders, strict=True))])
+@pytest.mark.parametrize("kind", ["loaders", "a DataModule", "its method"])
+def test_several_loaders_decide_together(module, tmp_path, make, kind):
+    data = WithSeveral(make)
+    given = {"loaders": data.val_dataloader(), "a DataModule": data, "its method": data.val_dataloader}[kind]
+    assert run(module, Data(), tmp_path, AccuracyDrivenPruningCallback(**OPTIONS, search_dataloader=given)) == 48
+
+
+def test_one_batch_is_no_search_set(module):
+    batch = next(iter(loader(16, 1)))
+    with pytest.raises(
+        TypeError, match=r"to be batches, got dict, which is one batch: .*`\[batch\]`"
+    ):
+        search_set(SimpleNamespace(datamodule=None), None, batch)
+
+
 @pytest.mark.parametrize("given", [3, lambda: 3])
 def test_what_is_no_search_set_is_refused_by_name(given):
     with pytest.raises(TypeError, match=r"Expected `search_dataloader` to be batches.*got "):
