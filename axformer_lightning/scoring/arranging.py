@@ -15,6 +15,7 @@ from axformer_lightning.scoring.batches import (
     BATCH_TOKENS,
     Batch,
     batches_by_length,
+    check_several,
     follows_tokens,
     to_device,
 )
@@ -91,8 +92,7 @@ def checked_search_batches(
         ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, or as :func:`search_batches`, or if what
             is given is one batch.
     """
-    if isinstance(batches, Mapping):
-        raise ValueError("Expected a list of batches, got a dict, which is one batch. Pass `[batch]`.")
+    check_several(batches)
     batches, config = list(batches), transformer.config
     on_device = (to_device(batch, transformer.device) for batch in batches)
     check_agreement(module, on_device, getattr(config, "problem_type", None))
@@ -197,6 +197,8 @@ def _change(module: nn.Module, batches: Sequence[Batch], pad_token_id: int, prob
             own = [losses(batch) for batch in marked]
         except Exception:  # the search, which scores them all, says what is wrong
             return None
+        if not all(loss_N.isfinite().all() for _, loss_N in own):
+            return None  # so it does here
         (together,) = batches_by_length(marked, ENDLESS, pad_token_id)
         order, loss_N = losses(together)
     at = {position: row for row, position in enumerate(position for positions, _ in own for position in positions)}

@@ -61,6 +61,16 @@ def batches_by_length(
     return [_pad([row for _, row in chunk], _length(chunk), pad_token_id) for chunk in _chunks(samples, batch_tokens)]
 
 
+def check_several(batches: Any) -> None:
+    """Refuse one batch in the place of several.
+
+    Raises:
+        ValueError: if it is a dict.
+    """
+    if isinstance(batches, Mapping):
+        raise ValueError("Expected a list of batches, got a dict, which is one batch. Pass `[batch]`.")
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return ``batch`` with every tensor in it on ``device``, however deeply nested; the original is unchanged.
 

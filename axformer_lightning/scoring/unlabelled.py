@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.scoring.batches import IGNORED_LABEL, to_device
+from axformer_lightning.scoring.batches import IGNORED_LABEL, check_several, to_device
 from axformer_lightning.scoring.context import as_is
 from axformer_lightning.scoring.forward import run_forward
 from axformer_lightning.scoring.names import LABELS, SPAN
@@ -40,6 +40,9 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
         transformer: the model inside it.
         batches: the search set; unchanged.
 
+    Raises:
+        ValueError: if it is one batch.
+
     Example:
         >>> import torch
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -49,6 +52,7 @@ def with_own_labels(module: nn.Module, transformer: PreTrainedModel, batches: It
         >>> with_own_labels(model, model, [batch])[0]["labels"].shape
         torch.Size([3])
     """
+    check_several(batches)
     batches = list(batches)
     if hasattr(module, "axformer_step") or not batches or not all(map(_is_unlabelled, batches)):
         return batches

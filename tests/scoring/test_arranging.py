@@ -116,6 +116,13 @@ def test_batches_that_stay_for_their_losses_are_named(tiny, caplog):
     assert "losses change by up to" in caplog.text
 
 
+def test_losses_that_are_no_numbers_say_nothing_of_padding(tiny, caplog):
+    model = tiny.model("bert")
+    model.classifier.bias.data[:] = torch.nan
+    assert len(search_batches(model, [bucket(length, mask=True) for length in (4, 9)])) == 1
+    assert not caplog.records
+
+
 def test_the_comparison_leaves_no_trace(tiny, state):
     module = Heeding(tiny.model("bert", auto=AutoModel)).train()
     before, random = state(module.encoder), torch.get_rng_state()

@@ -122,3 +122,8 @@ def test_answers_have_a_start_and_an_end(tiny, texts):
         assert torch.equal(named["start_positions"], output.start_logits.argmax(1))
         assert torch.equal(named["end_positions"], output.end_logits.argmax(1))
         assert "labels" not in named
+
+
+def test_one_batch_is_no_list_of_batches(model, texts):
+    with pytest.raises(ValueError, match=r"got a dict, which is one batch. Pass `\[batch\]`"):
+        with_own_labels(model, model, texts[0])
