@@ -146,9 +146,7 @@ def test_several_loaders_decide_together(module, tmp_path, make, kind):
 
 def test_one_batch_is_no_search_set(module):
     batch = next(iter(loader(16, 1)))
-    with pytest.raises(
-        TypeError, match=r"to be batches, got dict, which is one batch: .*`\[batch\]`"
-    ):
+    with pytest.raises(TypeError, match=r"to be batches, got dict, which is one batch: .*`\[batch\]`"):
         search_set(SimpleNamespace(datamodule=None), None, batch)
 
 
