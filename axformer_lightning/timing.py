@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, HardAttention, LayerPlan, anatomy_of, layers_left
+from axformer_lightning.basics import check_at_least
 from axformer_lightning.costs import Conditions, LatencyTable
 from axformer_lightning.costs.latency_table import Rungs
 from axformer_lightning.costs.measured import uniform_batch
@@ -90,10 +91,14 @@ def times_ms(
         seconds: after so many no further round begins, but at least three are taken.
         timer: returns the seconds of one pass.
 
+    Raises:
+        ValueError: if there is no round.
+
     Example:
         >>> times_ms({"dense": None}, {}, rounds=3, timer=lambda model, batch: 0.25)
         {'dense': [250.0, 250.0, 250.0]}
     """
+    check_at_least("rounds", rounds, 1)
     numbers: dict[K, int] = {}
     for name, model in models.items():
         first = timer(model, batch)  # a warm-up, and for a long pass warm-up enough
@@ -135,7 +140,7 @@ def measure_latency(
         timer: returns the seconds of one pass.
 
     Raises:
-        ValueError: if the model is cut already, has shared weights, or cannot read so many tokens.
+        ValueError: if the model is cut already, has shared weights, or cannot read so many tokens, or `rounds` is 0.
 
     Example:
         >>> from transformers import BertConfig, BertModel

@@ -152,3 +152,9 @@ def test_a_cut_model_is_refused(tiny):
     apply_plan_(model, dataclasses.replace(Plan.dense(anatomy_of(model)), layers=(LayerPlan(heads_removed=(1,)),) * 3))
     with pytest.raises(ValueError, match=r"Expected a model to which no plan was applied.* Measure the dense model"):
         measure_latency(model, timer=clock, **SEEN)
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_round_is_no_measurement(tiny, rounds):
+    with pytest.raises(ValueError, match=rf"Expected `rounds` to be a whole number of at least 1, got {rounds}"):
+        measure_latency(tiny.model("bert"), batch_size=1, tokens=4, rounds=rounds, timer=lambda model, batch: 0.1)
