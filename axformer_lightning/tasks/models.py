@@ -48,12 +48,18 @@ def load_model(
         max_length: tokens of the longest sample.
 
     Raises:
-        ValueError: if neither source is given, the model has fewer positions than ``max_length`` or a fine-tuned head
-            for another number of labels, or the tokenizer is missing or has no pad token.
+        ValueError: if neither source is given, the config names no family, the model has fewer positions than
+            ``max_length`` or a fine-tuned head for another number of labels, or the tokenizer is missing or has no pad
+            token.
         OSError: if ``pretrained`` cannot be found or loaded.
     """
     if pretrained is None and not config:
         raise ValueError("Expected `model.pretrained` (hub id or directory) or `model.config`, got neither.")
+    if pretrained is None and "model_type" not in (config or {}):
+        raise ValueError(
+            f"Expected `model.config` with `model_type`, the family of a model with random weights, got"
+            f" {sorted(config or {})}. Add it, for example `+model.config.model_type=bert`."
+        )
     auto_model, head = head_of(task)
     if pretrained is not None:
         model, tokenizer = _load(pretrained, auto_model, head)

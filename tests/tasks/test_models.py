@@ -166,3 +166,8 @@ def test_a_tokenizer_in_its_original_form_is_loaded(tmp_path):
     assert tokenizer.is_fast
     assert encoded["offset_mapping"][0, -2, 1] == len("a ferry left")
     assert model(encoded["input_ids"]).start_logits.shape == encoded["input_ids"].shape
+
+
+def test_a_config_without_a_family_is_refused():
+    with pytest.raises(ValueError, match=r"Expected `model\.config` with `model_type`, .* got \['hidden_size'\]"):
+        load_model(TASKS["mrpc"], config={"hidden_size": 16}, texts=TEXTS)
