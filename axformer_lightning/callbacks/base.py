@@ -24,12 +24,11 @@ from axformer_lightning.callbacks.monitors import hold_monitors, release_monitor
 from axformer_lightning.callbacks.round import run_round
 from axformer_lightning.callbacks.schedule import ScheduledCallback, check_budgets, check_int8_is_last, check_schedule
 from axformer_lightning.callbacks.search_set import SearchSet, readable_again, search_set
-from axformer_lightning.callbacks.sharing import logger
+from axformer_lightning.callbacks.speaking import warn_of_rounds_left, warn_that_validation_decides
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import Int8, Pruning, SearchSettings
 from axformer_lightning.training import PLANS_KEY
 
-STARTS_KEY = "axformer_starts"  # of a checkpoint: where its fit began, by the model's name
 PROGRESS = ("rounds_done", "next_epoch", "pending_epoch", "restart_due")
 
 
@@ -122,11 +121,7 @@ class SearchCallback(ScheduledCallback):
         for other in partners:
             other._fit = fit
         if self._search_set(trainer, pl_module) is None:
-            logger.warning(
-                "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more."
-                " Pass `search_dataloader=` with samples that are in neither the training nor the validation set.",
-                type(self).__name__,
-            )
+            warn_that_validation_decides(type(self).__name__)
             if trainer.val_dataloaders is not None:
                 check_scores(trainer, pl_module, transformer, None, self._steps(trainer))
 
@@ -160,13 +155,7 @@ class SearchCallback(ScheduledCallback):
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.remaining and not _is_dry_run(trainer):
-            logger.warning(
-                "%s: %d of %d rounds did not run, as the fit ended after %d epochs.",
-                type(self).__name__,
-                self.remaining,
-                self.rounds,
-                trainer.current_epoch,
-            )
+            warn_of_rounds_left(type(self).__name__, self.remaining, self.rounds, trainer.current_epoch)
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -191,14 +180,13 @@ class SearchCallback(ScheduledCallback):
     # Several callbacks share it, so it is the state of none. Without it a resumed fit would rewind to where it goes on.
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        partners, start = self._partners(trainer), self._fit.start
-        if start is not None and partners[-1] is self and any(other.remaining for other in partners):
-            kept = start.kept_in_checkpoint(find_transformer(pl_module, self.model))
-            checkpoint.setdefault(STARTS_KEY, {})[self.model or ""] = kept
+        partners = self._partners(trainer)
+        if partners[-1] is self and any(other.remaining for other in partners):
+            self._fit.keep_start(checkpoint, find_transformer(pl_module, self.model), self.model)
 
     @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._fit = Fit(resumed=checkpoint.get(STARTS_KEY, {}).get(self.model or ""))
+        self._fit = Fit.resuming(checkpoint, self.model)
 
     def _let_go(self, trainer: L.Trainer, pl_module: L.LightningModule, *, keeps_journals: bool) -> None:
         unwatch_loading(pl_module)

@@ -16,6 +16,8 @@ from axformer_lightning.plan import plan_of
 from axformer_lightning.search.journal import own_path
 from axformer_lightning.training import StartingPoint, check_references, copies_of
 
+STARTS_KEY = "axformer_starts"  # of a checkpoint: where its fit began, by the model's name
+
 
 @dataclass
 class Fit:
@@ -32,6 +34,27 @@ class Fit:
     copies: Mapping[PreTrainedModel, list[float]] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
     resumed: Mapping[str, Any] | None = None
+
+    @classmethod
+    def resuming(cls, checkpoint: Mapping[str, Any], model: str | None) -> "Fit":
+        """Return what is known of a fit before it goes on from a checkpoint.
+
+        Args:
+            checkpoint: of Lightning.
+            model: dotted attribute path of the transformer, where there are several.
+        """
+        return cls(resumed=checkpoint.get(STARTS_KEY, {}).get(model or ""))
+
+    def keep_start(self, checkpoint: dict[str, Any], transformer: PreTrainedModel, model: str | None) -> None:
+        """Put where the fit began into a checkpoint, if there is to be rewound.
+
+        Args:
+            checkpoint: of Lightning.
+            transformer: what is cut.
+            model: as of :meth:`resuming`.
+        """
+        if self.start is not None:
+            checkpoint.setdefault(STARTS_KEY, {})[model or ""] = self.start.kept_in_checkpoint(transformer)
 
     def end(self, *, keeps_journals: bool = False) -> None:
         """Remove the files, or all but the journals, by which a fit that broke off goes on."""

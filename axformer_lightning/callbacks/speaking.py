@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from axformer_lightning.anatomy import KINDS, LayerPlan
+from axformer_lightning.callbacks.sharing import logger
 from axformer_lightning.plan import Plan
 from axformer_lightning.search import OnTrial, SearchCounts, Trial
 
@@ -97,14 +98,28 @@ def sentence_of(numbers: dict[str, float]) -> str:
 def speak(trainer: L.Trainer, plan: Plan, numbers: dict[str, float]) -> None:
     """Print the sentence, and hand numbers and the picture of the plan to the loggers, where they take pictures."""
     rank_zero_info(sentence_of(numbers))
-    for logger in trainer.loggers if trainer.is_global_zero else ():
-        logger.log_metrics({f"axformer/{name}": float(value) for name, value in numbers.items()}, trainer.global_step)
+    for one in trainer.loggers if trainer.is_global_zero else ():
+        one.log_metrics({f"axformer/{name}": float(value) for name, value in numbers.items()}, trainer.global_step)
         if _can_draw():
-            _log_picture(logger, plan, trainer.global_step)
+            _log_picture(one, plan, trainer.global_step)
 
 
-def _log_picture(logger: Any, plan: Plan, step: int) -> None:
-    takes_files, experiment = hasattr(logger, "log_image"), getattr(logger, "experiment", None)
+def warn_that_validation_decides(name: str) -> None:
+    """Warn that a callback of this name has no search set of its own."""
+    logger.warning(
+        "%s decides by the validation dataloader, so the validation metrics are no unbiased estimate any more. Pass"
+        " `search_dataloader=` with samples that are in neither the training nor the validation set.",
+        name,
+    )
+
+
+def warn_of_rounds_left(name: str, left: int, rounds: int, epochs: int) -> None:
+    """Warn that a fit of so many epochs was over before all rounds of a callback had run."""
+    logger.warning("%s: %d of %d rounds did not run, as the fit ended after %d epochs.", name, left, rounds, epochs)
+
+
+def _log_picture(to: Any, plan: Plan, step: int) -> None:
+    takes_files, experiment = hasattr(to, "log_image"), getattr(to, "experiment", None)
     if not takes_files and not hasattr(experiment, "add_figure"):
         return
     from axformer_lightning.report.picture import draw_plan, plan_figure
@@ -115,7 +130,7 @@ def _log_picture(logger: Any, plan: Plan, step: int) -> None:
     with TemporaryDirectory() as directory:  # Weights & Biases
         path = Path(directory, "plan.png")
         draw_plan(plan, path)
-        logger.log_image("axformer/plan", [str(path)])
+        to.log_image("axformer/plan", [str(path)])
 
 
 def _can_draw() -> bool:

@@ -31,6 +31,7 @@ from axformer_lightning.search.options import PUBLISHED, SearchOptions, make_set
 from axformer_lightning.search.phases import space_of
 from axformer_lightning.search.round import OnTrial, Round
 from axformer_lightning.search.settings import Pruning, SearchCounts, SearchSettings, Strategy
+from axformer_lightning.surgery import check_can_cut
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def find_plan(
         is there).
 
     Raises:
-        ValueError: if a setting is out of range, the model cannot be searched, the search set is empty or has no
+        ValueError: if a setting is out of range, the model cannot be searched or cut, the search set is empty or has no
             labels, a loss is not finite (the candidate is named), or the model returns another loss than it would be
             scored by (:func:`~axformer_lightning.scoring.check_agreement`).
     """
@@ -86,7 +87,7 @@ def find_plan(
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
     transformer = find_transformer(model)
-    anatomy_of(transformer)  # what cannot be cut need not be scored
+    check_can_cut(transformer, hard_attention, prunes=True)  # what cannot be cut need not be scored
     arranged = checked_search_batches(model, transformer, batches, settings.batch_tokens)
     plan, counts = search_plan(model, transformer, arranged, settings, on_trial=on_trial)
     if not counts.accepted:
@@ -202,13 +203,12 @@ def search(
             "Expected all processes to come to one plan, got several. Give every process the same model and the same"
             " settings."
         )
-    longest = settings.max_length or baseline.longest
     counts = replace(
         first.counts,
         candidates=len(decisions),
         accepted=len(outcome.accepted),
         layer_tokens=sum(tokens for (tokens,) in ranks.gather([baseline.replay.work.layer_tokens])),
-        exhaustive_layer_tokens=float(len(decisions) * baseline.layer_rows * longest),
+        exhaustive_layer_tokens=float(len(decisions) * baseline.layer_rows * (settings.max_length or baseline.longest)),
         kept_bytes=baseline.replay.records.peak,
         seconds=first.counts.seconds + time.perf_counter() - began,
     )

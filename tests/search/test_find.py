@@ -491,6 +491,20 @@ def test_a_model_of_an_unknown_family_is_refused_with_the_hint(search_set):
 
 
 @pytest.mark.one_family
+def test_what_could_not_be_cut_is_refused_before_anything_is_scored(model, search_set, state):
+    attention = model.bert.encoder.layer[1].attention
+    attention.output.dense = nn.Sequential(attention.output.dense)  # as an adapter wraps it
+    before = state(model)
+    unread = iter([search_set])
+    with pytest.raises(
+        ValueError, match=r"plain torch.nn.Linear at 'bert.encoder.layer.1.attention.output.dense'.*PEFT"
+    ):
+        find_plan(model, unread, **SMALL)
+    assert state(model) == before
+    assert next(unread) is search_set
+
+
+@pytest.mark.one_family
 @pytest.mark.parametrize(("field", "value"), [("is_decoder", True), ("pruned_heads", {0: [1]})])
 def test_a_config_that_cannot_be_followed_is_refused(model, search_set, field, value):
     setattr(model.config, field, value)
