@@ -3,8 +3,10 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from axformer_lightning.distillation import Distillation, Logits, mixed_loss
@@ -66,11 +68,21 @@ class FineTuner(L.LightningModule):
         decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
         others = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        # A fused step may unscale gradients by itself, so in mixed precision Lightning refuses to clip them.
-        optimizer = AdamW(groups, lr=self.learning_rate, fused=not self.trainer.precision.endswith("mixed"))
+        # In float16 gradients are scaled: a fused step may take the scale out itself, after they were clipped.
+        optimizer = AdamW(groups, lr=self.learning_rate, fused=self.trainer.precision != "16-mixed")
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients, in mixed bfloat16 as in full precision: nothing is scaled there, as Lightning fears."""
+        if self.trainer.precision != "bf16-mixed":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Cut the model before the checkpoint's weights are loaded."""

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
@@ -41,11 +43,42 @@ def test_every_parameter_is_trained_and_only_matrices_decay(module, loader):
     assert {*decayed["params"], *others["params"]} == set(module.parameters())
 
 
-@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-mixed", False)])
-def test_a_step_is_fused_where_lightning_can_clip_the_gradients(module, loader, precision, fused):
-    trainer = L.Trainer(max_epochs=1, precision=precision, gradient_clip_val=1.0, enable_model_summary=False, **OPTIONS)
+class Gradients(L.Callback):
+    """Sees the gradients by which each step but the last was made."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        if kept := [p.grad.flatten().clone() for p in pl_module.parameters() if p.grad is not None]:
+            self.found.append(torch.cat(kept))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("algorithm", [None, "norm", "value"])
+def test_gradients_are_clipped_before_a_fused_step(module, loader, precision, algorithm):
+    seen, clip = Gradients(), {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    trainer = L.Trainer(
+        max_epochs=1, precision=precision, callbacks=[seen], enable_model_summary=False, **clip, **OPTIONS
+    )
     trainer.fit(module, loader, loader)
-    assert trainer.optimizers[0].defaults["fused"] is fused
+    (gradient,) = seen.found
+    size = gradient.abs().max() if algorithm == "value" else gradient.norm()
+    assert size == pytest.approx(1e-3, rel=1e-3)
+    assert trainer.optimizers[0].defaults["fused"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_left_as_they_are_unless_asked(module, loader, precision):
+    seen = Gradients()
+    trainer = L.Trainer(max_epochs=1, precision=precision, callbacks=[seen], enable_model_summary=False, **OPTIONS)
+    trainer.fit(module, loader, loader)
+    assert seen.found[0].norm() > 0.1
+
+
+def test_no_step_is_fused_where_gradients_are_scaled(module):
+    module._trainer = SimpleNamespace(precision="16-mixed", estimated_stepping_batches=4)
+    assert not module.configure_optimizers()["optimizer"].defaults["fused"]
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing(module, loader):
