@@ -52,4 +52,7 @@ if __name__ == "__main__":
                 ran = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
                 found[way].append(float(ran.stdout.split()[-1]))
         back, kept = (statistics.median(found[way]) for way in WAYS)
-        print(f"{shape}: {back:.3f} s a step with memory given back, {kept:.3f} with it kept, {kept / back:.2f} times", flush=True)
+        print(
+            f"{shape}: {back:.3f} s a step with memory given back, {kept:.3f} with it kept, {kept / back:.2f} times",
+            flush=True,
+        )
