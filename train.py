@@ -60,8 +60,8 @@ from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
 from axformer_lightning.runs.state import DONE, Halted, State, read_state, sigterm_raises, telling
-from axformer_lightning.runs.teaching import Teacher
-from axformer_lightning.tasks import KINDS, TASKS, load_model, reworded, texts_of
+from axformer_lightning.runs.teaching import MORE_TEXTS, Teacher, more_texts
+from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
 from axformer_lightning.vocabulary import trim_vocabulary_
 
@@ -99,7 +99,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     distillation = cfg.distillation if retrains or not budgets else None
     recipe = recipe_of(cfg, how, distillation)
     first = recipe if int8 is None else replace(recipe, on_all=False)  # the search set decides what goes to int8
-    lessons = Distillation(**options_of(distillation, "teacher", "copies", "noise")) if distillation else None
+    lessons = Distillation(**options_of(distillation, "teacher", *MORE_TEXTS)) if distillation else None
     rows, train_rows, search_rows = rows_of(cfg)
     make_data, make_module = KINDS[task.kind]
     model, tokenizer = load_model(
@@ -109,8 +109,7 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         texts = [*texts_of(train_rows), *texts_of(search_rows), *corpus_of(cfg)]
         tokenizer = trim_vocabulary_(model, tokenizer, texts)
     options = options_of(cfg.data, "search_fraction", "max_search_samples", "max_train_samples")
-    if distillation and distillation.copies:
-        options["copies"] = reworded(train_rows, copies=distillation.copies, noise=distillation.noise, seed=cfg.seed)
+    options |= more_texts(distillation, task, train_rows, [search_rows, *rows.dev.values()], cfg.seed)
     make_data = partial(make_data, train_rows, search_rows, seed=cfg.seed, **options)
     data = make_data(rows.dev, tokenizer)
     options = options_of(cfg.task, "name", "headline", "copies")

@@ -13,7 +13,7 @@ from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.runs.configured import RETURNED, corpus_of, returned_names
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.paths import from_where_it_was_given
-from axformer_lightning.tasks import TASKS, teacher_for
+from axformer_lightning.tasks import TASKS, check_texts, teacher_for
 
 LEAST = {
     "finetune_epochs": 0,
@@ -49,6 +49,14 @@ def check_configuration(cfg: DictConfig) -> None:
             "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
             f" {cfg.distillation.copies}. Other words would stand in it."
         )
+    texts = OmegaConf.select(from_where_it_was_given(cfg), "distillation.texts")
+    if texts and cfg.distillation.hidden:
+        raise ValueError(
+            "Expected `distillation.hidden=0` with `distillation.texts`, whose labels are what the teacher has said"
+            f" beforehand, got {cfg.distillation.hidden}. Leave out one of the two."
+        )
+    if texts:
+        check_texts(str(texts), TASKS[cfg.task.name])
     if cfg.corpus and not cfg.trim_vocabulary:
         raise ValueError(
             "Expected `trim_vocabulary=true` with `corpus`, whose word pieces are to stay, got false: all of them stay."

@@ -102,7 +102,7 @@ def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Rec
     """Return how a run trains a model once more after each cut.
 
     Dropout and a low rate keep a model from learning its samples by heart. Where a teacher also answers reworded copies
-    of them, neither is needed, and both cost accuracy (docs/distillation.md).
+    of them, or other texts, neither is needed, and both cost accuracy (docs/distillation.md).
 
     Args:
         cfg: of the run.
@@ -110,7 +110,7 @@ def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Rec
         distillation: of the teacher, None without.
     """
     rate, dropout = cfg.retrain_learning_rate, cfg.retrain_dropout
-    if distillation and distillation.copies:
+    if distillation and (distillation.copies or distillation.texts):
         rate = 2 * cfg.model.learning_rate if rate is None else rate
         dropout = 0.0 if dropout is None else dropout
     return Recipe(

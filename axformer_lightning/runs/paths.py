@@ -6,7 +6,7 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 # What a run reads, and what it shares with others. What loggers write stays where their own settings put it.
-PATHS = ("data_dir", "corpus", "distillation.teacher", "pruning.latency_table", "sweep.dense_dir")
+PATHS = ("data_dir", "corpus", "distillation.teacher", "distillation.texts", "pruning.latency_table", "sweep.dense_dir")
 OR_HUB_ID = "model.pretrained"
 NO_PATHS = {"distillation.teacher": "self"}
 

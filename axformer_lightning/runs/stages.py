@@ -172,8 +172,9 @@ def retrain_model(
 ) -> dict[str, Any]:
     """Train once more, and return which model is kept, with what the search set says of both where it decides."""
     first = ", from the first weights" if recipe.how == "rewind" else ""
-    copies = f" and {len(run.data.copied_rows):,} reworded texts" if run.data.copied_rows is not None else ""
-    told = f", with a teacher{copies}" if teacher else ""
+    copies = run.data.copied_rows
+    more = "" if copies is None else f" and {len(copies):,} texts beside the training set"
+    told = f", with a teacher{more}" if teacher else ""
     logger.info("Retrain: %s%s%s.", _epochs(recipe.epochs), first, told)
     run.module.learning_rate = recipe.learning_rate or run.module.learning_rate
     judge = run.make_trainer("search", 0)

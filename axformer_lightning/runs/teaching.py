@@ -1,12 +1,13 @@
 """The teacher of a run's retraining."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from filelock import FileLock
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -23,9 +24,11 @@ from axformer_lightning.distillation import (
     teacher_logits,
 )
 from axformer_lightning.plan import applied_plan
-from axformer_lightning.tasks import Task, load_teacher, same_tokens, teacher_for
+from axformer_lightning.tasks import Task, load_teacher, read_unlabelled, reworded, same_tokens, teacher_for
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.task_data import TaskData
+
+MORE_TEXTS = ("copies", "noise", "texts")  # the settings of `distillation` that are of data, not of the loss
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,37 @@ class Teacher:
         return load_teacher(self.task, self.directory)
 
 
+def more_texts(
+    settings: Mapping[str, Any] | None, task: Task, train: Dataset, held_out: Sequence[Dataset], seed: int
+) -> dict[str, Dataset]:
+    """Return what a teacher answers beside the training set, as an option of the data: nothing, if there is no teacher.
+
+    Args:
+        settings: those of `distillation`, of which `copies`, `noise` and `texts` count here.
+        task: of the run.
+        train: the training set.
+        held_out: the search set and the dev sets, which the teacher does not answer.
+        seed: of the copies.
+
+    Raises:
+        FileNotFoundError: as :func:`~axformer_lightning.tasks.read_unlabelled`.
+        ValueError: likewise, and as :func:`~axformer_lightning.tasks.reworded`.
+    """
+    parts = []
+    if settings and settings["copies"]:
+        parts.append(reworded(train, copies=settings["copies"], noise=settings["noise"], seed=seed))
+    if settings and settings["texts"]:
+        parts.append(read_unlabelled(settings["texts"], task, train, held_out))
+    return {"copies": concatenate_datasets(parts)} if parts else {}
+
+
 @contextmanager
 def taught(module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Trainer, folder: Path) -> Iterator[None]:
     """Let a teacher take part in the training of ``module`` on ``data``.
 
     What it says of the rows is computed once and kept, so no epoch runs it. Hidden states are too many to keep: where
-    they have a weight, the teacher runs in every step. Reworded copies are trained on, too, if ``data`` has them.
+    they have a weight, the teacher runs in every step. Copies and other texts are trained on,
+    too, if ``data`` has them.
 
     Args:
         module: is trained.

@@ -12,6 +12,7 @@ from axformer_lightning.tasks.split import at_most, draw, split_off
 from axformer_lightning.tasks.table import TASKS
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.teachers import load_teacher, same_tokens, teacher_for
+from axformer_lightning.tasks.unlabelled import check_texts, read_unlabelled
 
 __all__ = [
     "KINDS",
@@ -22,10 +23,12 @@ __all__ = [
     "TextClassifier",
     "TextData",
     "at_most",
+    "check_texts",
     "draw",
     "load_model",
     "load_rows",
     "load_teacher",
+    "read_unlabelled",
     "reworded",
     "same_tokens",
     "split_off",

@@ -8,6 +8,7 @@ from torchmetrics import Metric, MetricCollection
 
 Kind = Literal["classification", "regression", "question_answering"]
 Apart = Literal["rows", "texts", "sentences"]
+UNLABELLED = -1  # in the place of a class or a number, as in GLUE's test sets
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from axformer_lightning.tasks.lengths import LengthGroups
 from axformer_lightning.tasks.random_states import SeededOrder
+from axformer_lightning.tasks.task import UNLABELLED
 
 TEACHER_LOGITS = "teacher_logits"
 RULED_OUT = -1e4  # what a teacher says of padding: not infinite, as infinity times zero is no number
@@ -40,7 +41,7 @@ class TaskData(L.LightningDataModule):
     train_rows: Dataset
     search_rows: Dataset
     dev_rows: dict[str, Dataset]
-    copied_rows: Dataset | None = None  # the training set in other words, for a teacher
+    copied_rows: Dataset | None = None  # for a teacher: the training set in other words, and texts without labels
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
     def __init__(self, batch_size: int, seed: int) -> None:
@@ -105,7 +106,7 @@ class TaskData(L.LightningDataModule):
 
 
 class _Taught(TorchDataset[dict[str, Any]]):
-    """Rows with what a teacher says of them."""
+    """Rows with what a teacher says of them, which is the label of those that have none."""
 
     def __init__(self, rows: Dataset, logits: Sequence[Tensor]) -> None:
         self.rows, self.logits = rows, logits
@@ -115,4 +116,10 @@ class _Taught(TorchDataset[dict[str, Any]]):
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         rows = self.rows.__getitems__(indices)
-        return [{**row, TEACHER_LOGITS: self.logits[i]} for row, i in zip(rows, indices, strict=True)]
+        return [self._taught(row, self.logits[i]) for row, i in zip(rows, indices, strict=True)]
+
+    @staticmethod
+    def _taught(row: dict[str, Any], logits: Tensor) -> dict[str, Any]:
+        if row.get("labels") == UNLABELLED:
+            row["labels"] = int(logits.argmax()) if len(logits) > 1 else float(logits)
+        return {**row, TEACHER_LOGITS: logits}

@@ -92,6 +92,32 @@ def test_a_teacher_also_answers_reworded_copies_and_only_while_it_teaches(go, ca
     assert len(calls) == (0 if "hidden" in str(more) else 2)  # of the training set, and of its copies
 
 
+@QUIET
+@pytest.mark.parametrize("more", [[], ["retrain_dense=true"]])
+def test_a_teacher_also_answers_texts_that_nobody_has_labelled(go, calls, trained_on, tmp_path, more):
+    lines = [f"{i}\t1\t2\tIt rained on day {i}.\tIt poured." for i in range(7)]
+    text = "\n".join(["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", *lines])
+    (tmp_path / "more.tsv").write_text(text, encoding="utf-8")
+    go("texts", *TAUGHT, f"distillation.texts={tmp_path / 'more.tsv'}", *more)
+    finetuned, retrained = trained_on
+    assert retrained == finetuned + 7
+    assert len(calls) == 2  # of the training set, and of the texts
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("task=mrpc distillation.hidden=1", r"`distillation\.hidden=0` with `distillation\.texts`.*got 1"),
+        ("task=squad", "a task of GLUE"),
+        ("task=demo", "a task of GLUE"),
+        ("task=mrpc", "not there"),
+    ],
+)
+def test_texts_that_no_teacher_can_answer_are_refused_before_anything_is_read(words, said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        check_configuration(configuration("distillation=self", "distillation.texts=nowhere.tsv", *words.split()))
+
+
 def test_copies_of_questions_are_refused():
     cfg = configuration("task=squad", "distillation=self", "retrain_epochs=1", "distillation.copies=1")
     with pytest.raises(ValueError, match=r"Expected `distillation\.copies=0` in question answering"):
@@ -251,6 +277,22 @@ def test_a_teacher_with_its_own_tokenizer_answers_copies_in_its_own_tokens(elect
         assert [len(logits) for logits in data.teacher_logits] == [2] * 6
 
 
+@pytest.mark.parametrize(("task", "labels"), [("mrpc", [0, 1]), ("stsb", [0.5, 4.5])])
+def test_what_a_teacher_says_is_the_label_of_a_text_that_has_none(tmp_path, task, labels):
+    texts = {"text_a": ["Who?", "What?"], "text_b": ["What?", "Who?"]}
+    model, tokenizer = load_model(TASKS[task], config=BERT, texts=texts["text_a"])
+    save_pretrained(model, tmp_path / "finetuned")
+    rows, more = (Dataset.from_dict({**texts, "label": given}) for given in (labels, [type(labels[0])(-1)] * 2))
+    data, module = TextData(rows, rows, {}, tokenizer, copies=more), TextClassifier(model, TASKS[task])
+    teacher = teaching.Teacher(tmp_path / "finetuned", TASKS[task], Distillation())
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    with teaching.taught(module, data, teacher, trainer, tmp_path):
+        said = data.teacher_logits[2:]
+        taught = [row["labels"] for row in data.train_dataloader().dataset.__getitems__([0, 1, 2, 3])]
+    assert taught[:2] == labels
+    assert taught[2:] == [int(logits.argmax()) if task == "mrpc" else float(logits) for logits in said]
+
+
 def test_a_teacher_answers_texts_of_about_the_same_length_together(tmp_path, monkeypatch):
     texts = [" ".join(["what"] * (1 + 11 * i % 40)) for i in range(64)]
     model, tokenizer = load_model(TASKS["mrpc"], config=BERT, texts=texts)
@@ -395,4 +437,5 @@ def test_without_a_teacher_what_comes_out_is_kept():
     assert configuration("distillation=self").retrain_keep == "better"
     assert json.loads(json.dumps(configuration_of(configuration("distillation=self"))))["distillation"] == {
         "temperature": 2.0, "alpha": 0.9, "hidden": 0.0, "teacher": "self", "copies": 0, "noise": 0.3,
+        "texts": None,
     }  # fmt: skip

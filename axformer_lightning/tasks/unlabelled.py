@@ -1,0 +1,104 @@
+"""More texts of a task that nobody has labelled: a teacher says what they are."""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets import Dataset
+
+from axformer_lightning.tasks.phrases import wholes_of, words_of
+from axformer_lightning.tasks.rows import text_columns
+from axformer_lightning.tasks.task import UNLABELLED, Apart, Task
+from axformer_lightning.tasks.tsv import read_tsv
+
+SETTING = "distillation.texts"
+logger = logging.getLogger(__name__)
+
+
+def read_unlabelled(
+    path: str | os.PathLike[str], task: Task, train: Dataset, held_out: Iterable[Dataset] = ()
+) -> Dataset:
+    """Return the rows of a file, without their labels, that neither train nor decide nor report.
+
+    A row that is held out would be learned if a teacher answered it. So what the search set shares with no training row
+    (`Task.apart`) it shares with none of these either, and dev likewise.
+
+    Args:
+        path: tab-separated, with a line of names as in the official test files of the task; other columns are not read.
+        task: names its columns.
+        train: rows that train anyway.
+        held_out: the search set and the dev sets.
+
+    Returns:
+        Rows as of ``train``, with -1 for a label.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the task has no such texts, a column or a field is missing, or no row is left.
+    """
+    check_texts(path, task)
+    read = [row | {"label": UNLABELLED} for row in read_tsv(path, task, labelled=False)]
+    rows = Dataset.from_dict({name: [row[name] for row in read] for name in train.features}, features=train.features)
+    kept = apart_from(rows, train, "rows")
+    for others in held_out:
+        kept = apart_from(kept, others, task.apart)
+    if not len(kept):
+        raise ValueError(
+            f"Expected texts in `{SETTING}` that are not in train, search or dev set, got {len(rows)} that are. Give"
+            " others, or leave it out."
+        )
+    if len(kept) < len(rows):
+        also = len(rows) - len(kept)
+        logger.info("%d of %d texts of %r are in train, search or dev set.", also, len(rows), os.fspath(path))
+    return kept
+
+
+def check_texts(path: str | os.PathLike[str], task: Task) -> None:
+    """Raise unless there is a file, and the task has texts that it may hold.
+
+    Raises:
+        FileNotFoundError: as :func:`read_unlabelled`.
+        ValueError: likewise.
+    """
+    if not task.text_columns:
+        raise ValueError(
+            f"Expected a task of GLUE with `{SETTING}`, got one of {task.kind.replace('_', ' ')} that has no files of"
+            " single texts or pairs. Leave it out."
+        )
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"Expected `{SETTING}` to be a file with the columns {list(task.text_columns)}, got {os.fspath(path)!r},"
+            f" which is {'a directory' if Path(path).is_dir() else 'not there'}. Give the path of the file."
+        )
+
+
+def apart_from(rows: Dataset, others: Dataset, apart: Apart) -> Dataset:
+    """Return the rows that have with others no more in common than the parts of a split may have.
+
+    Args:
+        rows: with texts.
+        others: with texts in the same columns.
+        apart: as of :func:`~axformer_lightning.tasks.split_off`: with `"rows"` all texts of a row must not be those of
+            another, with `"texts"` none; with `"sentences"` it must not stand in others alone, either.
+
+    Example:
+        >>> rows = Dataset.from_dict({"text_a": ["good film", "a good film", "Dull", "so sad"]})
+        >>> others = Dataset.from_dict({"text_a": ["a good  film", "dull"]})
+        >>> apart_from(rows, others, "rows")["text_a"][:], apart_from(rows, others, "sentences")["text_a"][:]
+        (['good film', 'so sad'], ['so sad'])
+    """
+    names = text_columns(rows)
+    own = {name: [words_of(text) for text in rows[name][:]] for name in names}
+    held = {name: [words_of(text) for text in others[name][:]] for name in names}
+    if apart == "rows":
+        found = set(zip(*held.values(), strict=True))
+        return rows.select([i for i, row in enumerate(zip(*own.values(), strict=True)) if row not in found])
+    known = {name: set(held[name]) for name in names}
+    wholes = {
+        name: wholes_of([*own[name], *held[name]]) if apart == "sentences" else {text: {text} for text in own[name]}
+        for name in names
+    }
+    return rows.select(
+        [i for i in range(len(rows)) if not any(wholes[name][own[name][i]] <= known[name] for name in names)]
+    )
