@@ -1,6 +1,7 @@
 import platform
 import resource
 import runpy
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,11 @@ from axformer_lightning.runs.memory import keep_freed_memory
 
 FAULTS = """
 import resource
-import runpy
 import torch
 from axformer_lightning.runs.memory import keep_freed_memory
 assert keep_freed_memory({})
 faults = []
-for _ in range(5):
+for _ in range(9):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)  # 64 MiB
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -29,7 +29,7 @@ PAGES = 64 * 2**20 // resource.getpagesize()
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
 def test_pages_that_were_freed_are_not_asked_for_again():
     ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    assert sum(map(int, ran.stdout.split()[2:])) < PAGES / 10, ran.stdout
+    assert statistics.median(map(int, ran.stdout.split())) < PAGES / 10, ran.stdout
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
