@@ -29,7 +29,8 @@ def test_a_length_without_room_for_a_word_of_each_text_is_refused(rows, max_leng
     words = r"`data\.max_length` of at least 5, for 3 special tokens and one of each text, got "
     with pytest.raises(ValueError, match=f"{words}{max_length}"):
         TextData(rows, rows, {"": rows}, tokenizer, max_length=max_length)
-    assert TextData(rows, rows, {}, tokenizer, max_length=5).train_rows["input_ids"][0][1] > 4  # a word
+    few = rows.select(range(2))  # tokenizers also spell all that they cut off
+    assert TextData(few, few, {}, tokenizer, max_length=5).train_rows["input_ids"][0][1] > 4  # a word
     single = rows.remove_columns("text_b")
     with pytest.raises(ValueError, match=r"at least 3, for 2 special"):
         TextData(single, single, {}, tokenizer, max_length=2)
