@@ -49,7 +49,8 @@ def check_configuration(cfg: DictConfig) -> None:
             "Expected `distillation.copies=0` in question answering, where the answer is a place in a text, got"
             f" {cfg.distillation.copies}. Other words would stand in it."
         )
-    texts = OmegaConf.select(from_where_it_was_given(cfg), "distillation.texts")
+    given = from_where_it_was_given(cfg)
+    texts = OmegaConf.select(given, "distillation.texts")
     if texts and cfg.distillation.hidden:
         raise ValueError(
             "Expected `distillation.hidden=0` with `distillation.texts`, whose labels are what the teacher has said"
@@ -62,7 +63,7 @@ def check_configuration(cfg: DictConfig) -> None:
             "Expected `trim_vocabulary=true` with `corpus`, whose word pieces are to stay, got false: all of them stay."
             " Set it, or leave out `corpus`."
         )
-    corpus_of(from_where_it_was_given(cfg))
+    corpus_of(given)
     if cfg.int8 and not cfg.retrain_dense and str(cfg.trainer.precision) in OTHER_WEIGHTS:
         raise ValueError(
             "Expected `int8=none` where weights are not in float32, of which int8 is rounded, got"
@@ -79,11 +80,11 @@ def check_configuration(cfg: DictConfig) -> None:
             " budget once. Give several `pruning.ratios` for several models."
         )
     if "ratios" in (cfg.pruning or ()) and not cfg.retrain_dense:
-        _check_budget(from_where_it_was_given(cfg))
+        _check_budget(given)
     if unknown := {*returned_names(cfg)} - {*RETURNED}:
         raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {sorted(map(str, unknown))}.")
     if cfg.distillation:
-        _check_teacher(from_where_it_was_given(cfg))  # last, as it reads a model
+        _check_teacher(given)  # last, as it reads a model
 
 
 def _check_last_retraining(cfg: DictConfig) -> None:

@@ -111,8 +111,8 @@ def taught(module: FineTuner, data: TaskData, teacher: Teacher, trainer: L.Train
     """Let a teacher take part in the training of ``module`` on ``data``.
 
     What it says of the rows is computed once and kept, so no epoch runs it. Hidden states are too many to keep: where
-    they have a weight, the teacher runs in every step. Copies and other texts are trained on,
-    too, if ``data`` has them.
+    they have a weight, the teacher runs in every step. Copies and other texts are
+    trained on, too, if ``data`` has them.
 
     Args:
         module: is trained.

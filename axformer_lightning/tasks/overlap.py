@@ -1,7 +1,7 @@
 """The search set never holds rows of the dev set."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from datasets import Dataset
 
@@ -35,8 +35,7 @@ def without_dev_rows(search: Dataset, dev: Mapping[str, Dataset]) -> Dataset:
         >>> len(without_dev_rows(search, dev))
         30
     """
-    reported = {digest for rows in dev.values() for digest in _digests(rows)}
-    kept = [i for i, digest in enumerate(_digests(search)) if digest not in reported]
+    kept = without_rows_of(search, dev.values())
     also = len(search) - len(kept)
     if also > MOST * len(search):
         raise ValueError(
@@ -45,7 +44,18 @@ def without_dev_rows(search: Dataset, dev: Mapping[str, Dataset]) -> Dataset:
         )
     if also:
         logger.warning("%d of %d rows of the search set are in dev, too, and are taken out.", also, len(search))
-    return search.select(kept) if also else search
+    return kept if also else search
+
+
+def without_rows_of(rows: Dataset, others: Iterable[Dataset]) -> Dataset:
+    """Return the rows whose texts are not those of any other row, whatever their labels.
+
+    Args:
+        rows: with texts.
+        others: rows with texts in the same columns.
+    """
+    found = {digest for part in others for digest in _digests(part)}
+    return rows.select([i for i, digest in enumerate(_digests(rows)) if digest not in found])
 
 
 def _digests(rows: Dataset) -> Iterator[bytes]:

@@ -1,12 +1,13 @@
 """Parts of a data set, proportional and seeded: the search set is held out from training."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from random import Random
 
 from datasets import ClassLabel, Dataset
 
-from axformer_lightning.tasks.phrases import wholes_of, words_of
+from axformer_lightning.tasks.overlap import without_rows_of
+from axformer_lightning.tasks.phrases import Words, wholes_of, words_of
 from axformer_lightning.tasks.rows import text_columns
 from axformer_lightning.tasks.task import Apart
 
@@ -51,23 +52,62 @@ def split_off(rows: Dataset, part: float | int, seed: int, apart: Apart = "rows"
     return rows.select(sorted(set(range(len(rows))) - set(chosen))), rows.select(chosen)
 
 
+def apart_from(rows: Dataset, others: Iterable[Dataset], apart: Apart) -> Dataset:
+    """Return the rows that have no more in common with others than the two parts of a split may have.
+
+    Args:
+        rows: with texts.
+        others: rows with texts in the same columns.
+        apart: as of :func:`split_off`; with `"rows"` all texts of a row must not be those of another.
+
+    Example:
+        >>> rows = Dataset.from_dict({"text_a": ["good film", "a good film", "Dull", "so sad"]})
+        >>> others = [Dataset.from_dict({"text_a": ["a good  film", "dull"]})]
+        >>> apart_from(rows, others, "rows")["text_a"][:], apart_from(rows, others, "sentences")["text_a"][:]
+        (['good film', 'so sad'], ['so sad'])
+    """
+    if apart == "rows":
+        return without_rows_of(rows, others)
+    texts, held_out = _texts(rows), [_texts(part) for part in others]
+    held = {name: [words for part in held_out for words in part[name]] for name in texts}
+    return rows.select(_unshared(texts, _wholes(texts, apart, held), held))
+
+
 def _split_apart(rows: Dataset, part: float | int, seed: int, apart: Apart) -> tuple[Dataset, Dataset]:
-    names = text_columns(rows)
-    texts = {name: [words_of(text) for text in rows[name][:]] for name in names}
-    wholes = {
-        name: wholes_of(texts[name]) if apart == "sentences" else {text: {text} for text in texts[name]}
-        for name in names
-    }
-    whole = [i for i in range(len(rows)) if all(wholes[name][texts[name][i]] == {texts[name][i]} for name in names)]
+    texts = _texts(rows)
+    wholes = _wholes(texts, apart)
+    whole = [i for i in range(len(rows)) if all(wholes[name][texts[name][i]] == {texts[name][i]} for name in texts)]
     search = split_off(rows.select(whole), part, seed)[1]
-    held_out = {name: {words_of(text) for text in search[name][:]} for name in names}
-    kept = [i for i in range(len(rows)) if not any(wholes[name][texts[name][i]] <= held_out[name] for name in names)]
+    kept = _unshared(texts, wholes, _texts(search))
     if not kept:
         raise ValueError(
             f"Expected rows to train on that share no text with the search set, got none: {len(search)} of {len(rows)}"
             " rows were held out. Lower `data.search_fraction`."
         )
     return rows.select(kept), search
+
+
+Texts = Mapping[str, list[Words]]  # of rows, by column
+
+
+def _texts(rows: Dataset) -> Texts:
+    return {name: [words_of(text) for text in rows[name][:]] for name in text_columns(rows)}
+
+
+def _wholes(texts: Texts, apart: Apart, more: Texts | None = None) -> dict[str, Mapping[Words, Set[Words]]]:
+    """Return by column for each text those that it stands in, of these and more texts: without sentences, itself."""
+    known = {name: [*texts[name], *(more or {}).get(name, ())] for name in texts}
+    return {
+        name: wholes_of(known[name]) if apart == "sentences" else {words: {words} for words in known[name]}
+        for name in texts
+    }
+
+
+def _unshared(texts: Texts, wholes: Mapping[str, Mapping[Words, Set[Words]]], held_out: Texts) -> list[int]:
+    """Return which rows have no text that stands in held-out texts alone."""
+    held = {name: set(held_out[name]) for name in texts}
+    rows = range(len(next(iter(texts.values()))))
+    return [i for i in rows if not any(wholes[name][texts[name][i]] <= held[name] for name in texts)]
 
 
 def draw(rows: Dataset, size: int, seed: int, setting: str = "size") -> Dataset:

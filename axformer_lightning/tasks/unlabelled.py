@@ -7,9 +7,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from axformer_lightning.tasks.phrases import wholes_of, words_of
-from axformer_lightning.tasks.rows import text_columns
-from axformer_lightning.tasks.task import UNLABELLED, Apart, Task
+from axformer_lightning.tasks.overlap import without_rows_of
+from axformer_lightning.tasks.split import apart_from
+from axformer_lightning.tasks.task import UNLABELLED, Task
 from axformer_lightning.tasks.tsv import read_tsv
 
 SETTING = "distillation.texts"
@@ -40,9 +40,7 @@ def read_unlabelled(
     check_texts(path, task)
     read = [row | {"label": UNLABELLED} for row in read_tsv(path, task, labelled=False)]
     rows = Dataset.from_dict({name: [row[name] for row in read] for name in train.features}, features=train.features)
-    kept = apart_from(rows, train, "rows")
-    for others in held_out:
-        kept = apart_from(kept, others, task.apart)
+    kept = apart_from(without_rows_of(rows, [train]), held_out, task.apart)
     if not len(kept):
         raise ValueError(
             f"Expected texts in `{SETTING}` that are not in train, search or dev set, got {len(rows)} that are. Give"
@@ -71,34 +69,3 @@ def check_texts(path: str | os.PathLike[str], task: Task) -> None:
             f"Expected `{SETTING}` to be a file with the columns {list(task.text_columns)}, got {os.fspath(path)!r},"
             f" which is {'a directory' if Path(path).is_dir() else 'not there'}. Give the path of the file."
         )
-
-
-def apart_from(rows: Dataset, others: Dataset, apart: Apart) -> Dataset:
-    """Return the rows that have with others no more in common than the parts of a split may have.
-
-    Args:
-        rows: with texts.
-        others: with texts in the same columns.
-        apart: as of :func:`~axformer_lightning.tasks.split_off`: with `"rows"` all texts of a row must not be those of
-            another, with `"texts"` none; with `"sentences"` it must not stand in others alone, either.
-
-    Example:
-        >>> rows = Dataset.from_dict({"text_a": ["good film", "a good film", "Dull", "so sad"]})
-        >>> others = Dataset.from_dict({"text_a": ["a good  film", "dull"]})
-        >>> apart_from(rows, others, "rows")["text_a"][:], apart_from(rows, others, "sentences")["text_a"][:]
-        (['good film', 'so sad'], ['so sad'])
-    """
-    names = text_columns(rows)
-    own = {name: [words_of(text) for text in rows[name][:]] for name in names}
-    held = {name: [words_of(text) for text in others[name][:]] for name in names}
-    if apart == "rows":
-        found = set(zip(*held.values(), strict=True))
-        return rows.select([i for i, row in enumerate(zip(*own.values(), strict=True)) if row not in found])
-    known = {name: set(held[name]) for name in names}
-    wholes = {
-        name: wholes_of([*own[name], *held[name]]) if apart == "sentences" else {text: {text} for text in own[name]}
-        for name in names
-    }
-    return rows.select(
-        [i for i in range(len(rows)) if not any(wholes[name][own[name][i]] <= known[name] for name in names)]
-    )

@@ -273,7 +273,7 @@ def test_a_checkpoint_that_validation_writes_holds_its_round(module, fit, search
     fit(again, [callbacks[1], saver()], enable_checkpointing=True, shuffle=False, ckpt_path=path, **when)
     assert callbacks[1].rounds_done == 1
     assert callbacks[1].plan == callbacks[0].plan  # with all losses: no step came between checkpoint and round
-    if step == 8:  # within an epoch Lightning's loader begins anew
+    if step == 8:  # the end of an epoch: in its middle Lightning reads the loader from the start
         assert all(torch.equal(one, other) for one, other in zip(module.parameters(), again.parameters(), strict=True))
 
 

@@ -3,7 +3,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from axformer_lightning.tasks import TASKS, read_unlabelled
 from axformer_lightning.tasks.phrases import words_of
-from axformer_lightning.tasks.unlabelled import apart_from
+from axformer_lightning.tasks.split import apart_from
 
 PAIRS = Features({"text_a": Value("string"), "text_b": Value("string"), "label": ClassLabel(names=["no", "yes"])})
 
@@ -59,19 +59,19 @@ def test_numbers_are_no_labels_either(tmp_path):
 )
 def test_what_a_search_set_shares_with_no_training_row_it_shares_with_none_of_these(apart, left):
     rows = pairs("a good film|dull", "a good film|so sad", "good film|so sad", "a film|so sad", "so sad|a good film")
-    kept = apart_from(rows, pairs("A good film|dull"), apart)
+    kept = apart_from(rows, [pairs("A good film|dull")], apart)
     assert [f"{a}|{b}" for a, b in zip(kept["text_a"], kept["text_b"], strict=True)] == left
 
 
 def test_a_phrase_that_stands_elsewhere_too_is_no_phrase_of_a_held_out_sentence():
     rows = texts("good film", "a film", "not a good film")
-    assert apart_from(rows, texts("a good film to see"), "sentences")["text_a"][:] == [
+    assert apart_from(rows, [texts("a good film to see")], "sentences")["text_a"][:] == [
         "good film",
         "a film",
         "not a good film",
     ]
     assert words_of("good film") not in map(
-        words_of, apart_from(texts("good film"), texts("a good film"), "sentences")["text_a"][:]
+        words_of, apart_from(texts("good film"), [texts("a good film")], "sentences")["text_a"][:]
     )
 
 
