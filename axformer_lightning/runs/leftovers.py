@@ -13,6 +13,7 @@ RECORD = "run.json"  # in the folder
 MODELS = ("finetuned", "model")
 FOLDERS = (FOLDER, ".hydra", "logs", "predictions", "report")  # of a run, with files in them
 HALVES = "*.????????.tmp"  # what is written to before it replaces a file
+TAKING_OVER = ".taking_over."  # how the name of a model begins that is taken over from another run; 8 signs follow
 
 
 def remove_halves(directory: Path) -> None:
@@ -21,8 +22,8 @@ def remove_halves(directory: Path) -> None:
     for folder in (directory, *(directory / name for name in FOLDERS), *models):
         for path in folder.glob(HALVES):
             path.unlink()
-    beside = [path for name in MODELS for path in directory.glob(f".{name}*/")]
-    for path in (*beside, *(half for folder in models for half in folder.glob(".saving.*/"))):
+    saving = (half for folder in models for half in folder.glob(".saving.????????/"))
+    for path in (*directory.glob(f"{TAKING_OVER}????????/"), *saving):
         shutil.rmtree(path)
 
 

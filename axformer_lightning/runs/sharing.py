@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from axformer_lightning.basics import replacing
-from axformer_lightning.runs.leftovers import remove_halves
+from axformer_lightning.runs.leftovers import TAKING_OVER, remove_halves
 from axformer_lightning.runs.resume import AFTER_FINE_TUNING, Progress
 from axformer_lightning.runs.stages import Run, fine_tune
 
@@ -65,7 +65,7 @@ def fine_tune_once(run: Run, epochs: int, shared: Path | None) -> dict[str, floa
 def _take_over(source: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}"))
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=TAKING_OVER))
     shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
     temporary.chmod(0o755)
     temporary.rename(target)

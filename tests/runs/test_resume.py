@@ -232,8 +232,9 @@ def test_epochs_of_a_retraining_by_other_settings_are_not_gone_on_from(tmp_path)
 
 def test_files_of_the_user_stay(tmp_path):
     kept = [tmp_path / "mine.tmp", tmp_path / "notes" / "mine.12345678.tmp", tmp_path / ".model.txt"]
-    kept[1].parent.mkdir()
+    kept += [tmp_path / name / "mine" for name in (".model_of_mine", ".finetuned.backup")]
     for path in kept:
+        path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     with claim(tmp_path, {}, resume=False):
         assert all(path.exists() for path in kept)
@@ -245,8 +246,8 @@ def test_what_was_half_written_is_removed(tmp_path):
         halves = [
             tmp_path / "plan.json.abcd_123.tmp",
             tmp_path / ".resume" / "stages.pt.abcd_123.tmp",
-            tmp_path / ".model.x" / "a",
-            tmp_path / "model-2x" / ".saving.x" / "a",
+            tmp_path / ".taking_over.abcd_123" / "a",
+            tmp_path / "model-2x" / ".saving.abcd_123" / "a",
         ]
         for path in halves:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,9 +67,9 @@ def test_a_maker_that_dies_leaves_its_epochs_to_the_next(options, tmp_path, monk
     (shared,) = (tmp_path / "dense").iterdir()
     assert (shared / "finetune.ckpt").exists()
     assert read_state(tmp_path / "a").state == "failed"
-    (shared / ".finetuned-half").mkdir()
+    (shared / "half.json.abcd_123.tmp").touch()
     run(tmp_path / "b", *options)
-    assert not (shared / ".finetuned-half").exists()
+    assert not (shared / "half.json.abcd_123.tmp").exists()
     run(tmp_path / "alone", *options, "sweep.dense_dir=null")
     assert outcome(tmp_path / "b") == outcome(tmp_path / "alone")
 
