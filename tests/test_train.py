@@ -279,6 +279,8 @@ def test_a_headline_that_the_task_has_not_is_refused(run):
         ("++trainer.logger=false", r"`trainer\.logger` to be left .*`logger=none`"),
         ("++trainer.default_root_dir=x", r"`trainer\.default_root_dir` to be left .*`hydra\.run\.dir=`"),
         ("finetune_epochs=-1", "`finetune_epochs` to be a whole number of at least 0, got -1"),
+        ("seed=-1", "`seed` to be a whole number of at least 0, got -1"),
+        ("seed=1.5", r"`seed` to be a whole number of at least 0, got 1\.5"),
         ("finetune_epochs=two", "`finetune_epochs` to be a whole number of at least 0, got 'two'"),
         ("retrain_epochs=0.5", r"`retrain_epochs` to be a whole number of at least 0, got 0\.5"),
         ("int8_retrain_epochs=-1", "`int8_retrain_epochs` to be a whole number of at least 0, got -1"),

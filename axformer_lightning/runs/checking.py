@@ -16,6 +16,7 @@ from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.tasks import TASKS, check_texts, teacher_for
 
 LEAST = {
+    "seed": 0,
     "finetune_epochs": 0,
     "retrain_epochs": 0,
     "int8_retrain_epochs": 0,
