@@ -101,10 +101,15 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return the names and numbers of ``model``, cut or not.
 
     Raises:
-        ValueError: if the family is unknown, its row names modules that the model does not have, the model is a
-            decoder, or its config has ``pruned_heads``, which transformers 5 ignores.
+        ValueError: if the family is unknown, its row names modules that the model does not have, the model is or has a
+            decoder, or its config has ``pruned_heads``, which transformers 5 ignores, or ``chunk_size_feed_forward``.
     """
     config = model.config
+    if config.model_type.endswith("encoder-decoder"):  # two models of other families, held together
+        raise ValueError(
+            f"Expected an encoder, got a {config.model_type!r} model, which has a decoder, too. Name its encoder in a"
+            ' callback, for example `model="net.encoder"`; a function takes `model.encoder` in a module of its own.'
+        )
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise ValueError(
@@ -119,6 +124,12 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         raise ValueError(
             f"Expected a config without `pruned_heads`, got {config.pruned_heads}: transformers 5 ignores it and"
             " runs all heads. Clear it, and remove heads with `apply_plan_`."
+        )
+    if chunk := getattr(config, "chunk_size_feed_forward", 0):  # blocks run for the first token alone, say
+        raise ValueError(
+            f"Expected a config without `chunk_size_feed_forward`, got {chunk}: transformers refuses to run other"
+            " numbers of tokens than its multiples. Load the model with `chunk_size_feed_forward=0`, which computes the"
+            " same."
         )
     prefix = model.base_model_prefix
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""

@@ -105,6 +105,7 @@ def shrink(
     budget = Budget(options, effort)
     small = copied(model)
     transformer = find_transformer(small)
+    check_can_cut(transformer, None, prunes=True)  # what cannot be cut need not be scored
     if options.get("metric_floor") is None:  # what a metric loses is counted against labels
         batches = with_own_labels(small, transformer, batches)
     arranged = checked_search_batches(small, transformer, batches, batch_tokens)

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from transformers import AutoModel, AutoModelForTokenClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    EncoderDecoderModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from axformer_lightning.anatomy import (
     BERT,
@@ -87,11 +94,21 @@ def test_an_unknown_family_is_told_where_its_row_goes():
 
 
 @pytest.mark.one_family
-@pytest.mark.parametrize(("field", "value"), [("is_decoder", True), ("pruned_heads", {0: [1]})])
+@pytest.mark.parametrize(
+    ("field", "value"), [("is_decoder", True), ("pruned_heads", {0: [1]}), ("chunk_size_feed_forward", 2)]
+)
 def test_a_config_that_cannot_be_followed_is_refused(model, field, value):
     setattr(model.config, field, value)
     with pytest.raises(ValueError, match=field):
         anatomy_of(model)
+
+
+def test_of_two_models_held_together_the_encoder_is_asked_for(tiny):
+    parts = {"encoder": tiny.model("bert", auto=AutoModel), "decoder": tiny.model("bert", auto=AutoModelForCausalLM)}
+    both = EncoderDecoderModel(**parts)
+    with pytest.raises(ValueError, match=r"got a 'encoder-decoder' model, which has a decoder, too\. Name its encoder"):
+        anatomy_of(both)
+    assert anatomy_of(both.encoder).num_layers == 3
 
 
 def test_a_registered_family_is_known(tiny, monkeypatch):

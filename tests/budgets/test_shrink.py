@@ -497,3 +497,6 @@ def test_what_could_not_be_cut_or_repaired_is_refused_before_anything_is_measure
     monkeypatch.setattr(sys.modules[shrink_.__module__], "measure_moments", None)
     with pytest.raises(ValueError, match=rf"its own at 'bert.encoder.layer.2.{part}'.*Untie"):
         list(shrink_(model, model, batches, Budget({"encoder_size_ratio": 2}, QUICK)))
+    if own == "weight":  # of the bias a repair alone is refused
+        with pytest.raises(ValueError, match="Untie"):
+            shrink(model, [], encoder_size_ratio=2)
