@@ -231,6 +231,11 @@ def test_an_entry_of_another_type_is_refused_and_changes_nothing(bert, checkpoin
     assert refused(Module(bert), checkpoint, state)
 
 
+def test_a_path_in_the_place_of_a_checkpoint_is_refused(bert):
+    with pytest.raises(TypeError, match=r"Expected a checkpoint .*, a dict, got str\. `load_from_checkpoint`"):
+        apply_checkpoint_plans_(Module(bert), "last.ckpt")
+
+
 @settings(max_examples=250)
 @given(st.data())
 def test_random_values_are_refused_or_are_a_plan(data):

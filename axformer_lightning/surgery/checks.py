@@ -108,7 +108,9 @@ def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Seq
                 if kind is not nn.Linear:
                     raise ValueError(
                         f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
-                        " what wraps it first (PEFT: `model = model.merge_and_unload()`; cut before quantizing)."
+                        " what wraps it first (PEFT: `model = model.merge_and_unload()`; parametrizations:"
+                        ' `torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`; quantization: cut'
+                        " before it)."
                     )
                 own = {name for name, _ in linear.named_parameters(recurse=False)}
                 if "weight" not in own or own > {"weight", "bias"}:

@@ -51,6 +51,7 @@ def apply_plan_(model: M, plan: Plan) -> M:
     Raises:
         ValueError: if the plan was made for another model, or would bring back what is cut. The model is
             then unchanged.
+        TypeError: if what is given is no plan.
 
     Example:
         >>> from axformer_lightning.anatomy import LayerPlan
@@ -62,6 +63,8 @@ def apply_plan_(model: M, plan: Plan) -> M:
         >>> layer.attention.self.query, layer.output.dense
         (Linear(in_features=8, out_features=4, bias=True), Linear(in_features=4, out_features=8, bias=True))
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"Expected a Plan, got {type(plan).__name__}. `Plan.load(path)` reads one from a file.")
     transformer = find_transformer(model)
     if plan.repaired and layers_left(transformer) != plan.layers:
         logger.warning(

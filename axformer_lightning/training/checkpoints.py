@@ -36,6 +36,7 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
 
     Raises:
         ValueError: if a plan does not fit; the module is then unchanged.
+        TypeError: if what is given is no checkpoint.
 
     Example:
         >>> class Module(L.LightningModule):
@@ -43,6 +44,11 @@ def apply_checkpoint_plans_(module: nn.Module, checkpoint: Mapping[str, Any]) ->
         ...         apply_checkpoint_plans_(self, checkpoint)
         >>> Module().on_load_checkpoint({"state_dict": {}})  # holds no plan, so nothing is to be cut
     """
+    if not isinstance(checkpoint, Mapping):
+        raise TypeError(
+            f"Expected a checkpoint as Lightning reads it, a dict, got {type(checkpoint).__name__}."
+            " `load_from_checkpoint` takes the path of its file."
+        )
     plans = {find_transformer(module, name): plan for name, plan in _plans(checkpoint).items()}
     for name, plan in _plans_beside_weights(checkpoint).items():
         transformer = find_transformer(module, name)

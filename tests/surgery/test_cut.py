@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 from axformer_lightning.anatomy import HardAttention, LayerPlan, layer_modules
 from axformer_lightning.gates import Removed
 from axformer_lightning.plan import Plan
+from axformer_lightning.search import find_plan
 from axformer_lightning.surgery import apply_plan_, cut_, keep
 
 pytestmark = pytest.mark.one_implementation
@@ -294,6 +295,26 @@ def test_anything_but_a_plain_linear_layer_is_refused_and_named(
     before = state(model)
     with pytest.raises(ValueError, match=f"(?s)Linear at '{name}.*{wrapper.__name__}.*merge_and_unload"):
         apply_plan_(model, plan(DENSE, UNITS, UNITS))
+    assert state(model) == before
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("change", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])
+def test_what_undoes_a_parametrization_is_named_and_does(model, plan, part, batch, logits, change):
+    linear, expected = part(model, 1, "feed_forward"), logits(model, batch)
+    change(linear)
+    with pytest.raises(ValueError, match=r"utils\.parametrize\.remove_parametrizations\(layer, \"weight\"\)"):
+        find_plan(model, [batch])
+    nn.utils.parametrize.remove_parametrizations(linear, "weight")
+    assert logits(apply_plan_(model, plan(DENSE, UNITS)), batch).shape == expected.shape
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("given", ["plan.json", None, {"layers": []}])
+def test_what_is_no_plan_is_refused_and_nothing_changes(model, state, given):
+    before = state(model)
+    with pytest.raises(TypeError, match=rf"Expected a Plan, got {type(given).__name__}\. `Plan\.load\(path\)`"):
+        apply_plan_(model, given)
     assert state(model) == before
 
 
