@@ -29,7 +29,7 @@ from axformer_lightning.search import (
     search,
     spelled_out,
 )
-from axformer_lightning.surgery import Edit, cut_, joined
+from axformer_lightning.surgery import Edit, check_can_cut, cut_, joined
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -134,6 +134,7 @@ def quantize(
     small = copied(model)
     transformer = find_transformer(small)
     settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings, static))
+    check_can_cut(transformer, None, prunes=False, rounds=True)  # what cannot be rounded need not be scored
     arranged = checked_search_batches(small, transformer, batches, settings.batch_tokens)
     search_and_cut_(small, transformer, arranged, settings)
     return small

@@ -142,6 +142,12 @@ def test_static_ranges_are_those_of_what_is_read_on_the_search_set(tiny):
         )
 
 
+@pytest.mark.one_family
+def test_what_could_not_be_rounded_is_refused_before_anything_is_scored(model):
+    with pytest.raises(ValueError, match=r"Expected weights in float32 .*Call `model\.float\(\)` first"):
+        quantize(model.bfloat16(), [])
+
+
 @pytest.mark.parametrize("static", [True, False])
 def test_what_else_is_in_a_batch_moves_predictions_in_dynamic_int8_alone(tiny, logits, static):
     model, batch = tiny.model("bert", "eager"), tiny.batch((9,) * 6)
