@@ -175,7 +175,7 @@ class _Sums:
             raise ValueError(
                 "Expected the encoder to be called with an `attention_mask` of shape (batch, tokens), which tells"
                 f" padding from text, got {shape}. Call it with one, or with none where every token is real;"
-                " `AccuracyDrivenPruningCallback(repair=False)` also goes without."
+                " a search without repair (`find_plan`, or `repair=False` of a callback) does with any."
             )
         self.mask_BT = mask
 
@@ -230,5 +230,6 @@ def _check(sums_MM: Tensor, name: BlockName, linear: nn.Linear) -> None:
     if tokens <= linear.in_features:
         raise ValueError(
             f"Expected at least {linear.in_features + 1} tokens to tell the {linear.in_features} inputs of {what}"
-            f" apart, got {tokens:.0f}. Pass more samples; `AccuracyDrivenPruningCallback(repair=False)` goes without."
+            f" apart, got {tokens:.0f}. Pass more samples; a search without repair (`find_plan`, or `repair=False` of a"
+            " callback) does with fewer."
         )
