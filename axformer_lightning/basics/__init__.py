@@ -1,6 +1,6 @@
 """Small tools over torch and files; imports nothing of ours."""
 
-from axformer_lightning.basics.checking import check_at_least, check_type, check_types
+from axformer_lightning.basics.checking import check_at_least, check_is_file, check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically, write_json
 from axformer_lightning.basics.mappings import flattened
 from axformer_lightning.basics.marks import MARKS
@@ -12,6 +12,7 @@ __all__ = [
     "MARKS",
     "bf16_pays",
     "check_at_least",
+    "check_is_file",
     "check_type",
     "check_types",
     "copied",

@@ -1,7 +1,9 @@
-"""Settings of the wrong type, refused where they are made."""
+"""Settings of the wrong type, and paths that lead to no file, refused where they are given."""
 
+import os
 from dataclasses import fields
 from numbers import Integral, Real
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -44,6 +46,23 @@ def check_at_least(name: str, value: Any, least: int, why: str = "") -> None:
     """
     if type(value) is not int or value < least:
         raise ValueError(f"Expected `{name}` to be a whole number of at least {least}, got {value!r}.{why}")
+
+
+def check_is_file(name: str, path: str | os.PathLike[str], content: str) -> None:
+    """Refuse a setting that may be left out, and is to be the path of a file with that content, where there is none.
+
+    Example:
+        >>> check_is_file("corpus", "nowhere", "texts")
+        Traceback (most recent call last):
+        FileNotFoundError: Expected `corpus` to be a file with texts, got 'nowhere', which is not there. Give the path
+        of the file, or leave out `corpus`.
+    """
+    if not Path(path).is_file():
+        found = "a directory" if Path(path).is_dir() else "not there"
+        raise FileNotFoundError(
+            f"Expected `{name}` to be a file with {content}, got {os.fspath(path)!r}, which is {found}. Give the path"
+            f" of the file, or leave out `{name}`."
+        )
 
 
 def check_types(settings: Any) -> None:

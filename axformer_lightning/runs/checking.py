@@ -13,7 +13,7 @@ from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.runs.configured import RETURNED, corpus_of, returned_names
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.paths import from_where_it_was_given
-from axformer_lightning.tasks import TASKS, check_texts, teacher_for
+from axformer_lightning.tasks import TASKS, check_noise, check_texts, teacher_for
 
 LEAST = {
     "seed": 0,
@@ -115,11 +115,8 @@ def _is_above_1(ratio: Any) -> bool:
 def _check_teacher(cfg: DictConfig) -> None:
     """Refuse a teacher that cannot be read or knows another task; tokens and sizes are compared with the model's."""
     teacher, noise = (OmegaConf.select(cfg, f"distillation.{name}") for name in ("teacher", "noise"))
-    if cfg.distillation.copies and not (type(noise) in (int, float) and 0 < noise <= 1):
-        raise ValueError(
-            "Expected `distillation.noise`, the share of words that give way in a copy, above 0 and up to 1, got"
-            f" {noise!r}. Without copies: `distillation.copies=0`."
-        )
+    if cfg.distillation.copies:
+        check_noise("distillation.noise", noise, " Without copies: `distillation.copies=0`.")
     if teacher is None:
         raise ValueError(
             "Expected `distillation.teacher=DIR` with `distillation=directory`, a fine-tuned model and its tokenizer,"

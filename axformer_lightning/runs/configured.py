@@ -14,7 +14,7 @@ from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from axformer_lightning.basics import bf16_pays, digest_of, write_atomically
+from axformer_lightning.basics import bf16_pays, check_is_file, digest_of, write_atomically
 from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
@@ -206,11 +206,7 @@ def corpus_of(cfg: DictConfig) -> list[str]:
     if not cfg.corpus:
         return []
     path = Path(str(cfg.corpus))
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected `corpus` to be a file of texts, one per line, got {str(path)!r}, which is"
-            f" {'a directory' if path.is_dir() else 'not there'}. Give the path of the file, or leave out `corpus`."
-        )
+    check_is_file("corpus", path, "texts, one per line")
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from axformer_lightning.tasks.models import load_model
 from axformer_lightning.tasks.module import FineTuner, TextClassifier
 from axformer_lightning.tasks.overlap import without_dev_rows
 from axformer_lightning.tasks.predictions import write_predictions
-from axformer_lightning.tasks.rewording import reworded
+from axformer_lightning.tasks.rewording import check_noise, reworded
 from axformer_lightning.tasks.rows import Rows, load_rows, texts_of
 from axformer_lightning.tasks.split import at_most, draw, split_off
 from axformer_lightning.tasks.table import TASKS
@@ -23,6 +23,7 @@ __all__ = [
     "TextClassifier",
     "TextData",
     "at_most",
+    "check_noise",
     "check_texts",
     "draw",
     "load_model",

@@ -2,6 +2,8 @@
 
 import random
 import re
+from numbers import Real
+from typing import Any
 
 from datasets import Dataset
 
@@ -40,8 +42,7 @@ def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
     """
     if copies < 1:
         raise ValueError(f"Expected at least 1 copy, got {copies}.")
-    if not 0 < noise <= 1:
-        raise ValueError(f"Expected `noise`, the share of words that give way, above 0 and up to 1, got {noise}.")
+    check_noise("noise", noise)
     columns = text_columns(rows)
     if "text_a" not in columns:
         raise ValueError(f"Expected rows with the column 'text_a', got {rows.column_names}.")
@@ -64,3 +65,17 @@ def reworded(rows: Dataset, *, copies: int, noise: float, seed: int) -> Dataset:
     pairs = [again(*pair) for _ in range(copies) for pair in zip(*texts.values(), strict=True)]
     copied.update(zip(columns, map(list, zip(*pairs, strict=True)), strict=False))
     return Dataset.from_dict(copied, features=rows.features)
+
+
+def check_noise(name: str, noise: Any, why: str = "") -> None:
+    """Refuse what is no share of words that can give way; ``why`` is added to the message.
+
+    Example:
+        >>> check_noise("noise", 30)
+        Traceback (most recent call last):
+        ValueError: Expected `noise`, the share of words that give way in a copy, above 0 and up to 1, got 30.
+    """
+    if not isinstance(noise, Real) or noise is True or not 0 < noise <= 1:
+        raise ValueError(
+            f"Expected `{name}`, the share of words that give way in a copy, above 0 and up to 1, got {noise!r}.{why}"
+        )

@@ -3,10 +3,10 @@
 import logging
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from datasets import Dataset
 
+from axformer_lightning.basics import check_is_file
 from axformer_lightning.tasks.overlap import without_rows_of
 from axformer_lightning.tasks.split import apart_from
 from axformer_lightning.tasks.task import UNLABELLED, Task
@@ -64,8 +64,4 @@ def check_texts(path: str | os.PathLike[str], task: Task) -> None:
             f"Expected a task of GLUE with `{SETTING}`, got one of {task.kind.replace('_', ' ')} that has no files of"
             " single texts or pairs. Leave it out."
         )
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"Expected `{SETTING}` to be a file with the columns {list(task.text_columns)}, got {os.fspath(path)!r},"
-            f" which is {'a directory' if Path(path).is_dir() else 'not there'}. Give the path of the file."
-        )
+    check_is_file(SETTING, path, f"the columns {list(task.text_columns)}")

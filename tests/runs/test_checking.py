@@ -159,8 +159,8 @@ def test_a_corpus_that_nothing_reads_is_refused(tmp_path):
 def test_a_corpus_that_cannot_be_read_is_refused_before_anything(tmp_path):
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
     for name, kind, said in (
-        ("nowhere", FileNotFoundError, r"a file of texts, one per line, got '.*/nowhere', which is not there\. Give"),
-        ("", FileNotFoundError, r"a file of texts, one per line, got '.*', which is a directory\. Give"),
+        ("nowhere", FileNotFoundError, r"a file with texts, one per line, got '.*/nowhere', which is not there\. Give"),
+        ("", FileNotFoundError, r"a file with texts, one per line, got '.*', which is a directory\. Give"),
         ("latin", ValueError, r"`corpus` in UTF-8, got other bytes in '.*/latin': .* Save"),
     ):
         with pytest.raises(kind, match=said):

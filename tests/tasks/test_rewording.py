@@ -65,7 +65,9 @@ def test_a_seed_says_what_copies_are_and_no_two_copies_are_alike():
     assert copied["text_a"][:20] != copied["text_a"][20:]
 
 
-@pytest.mark.parametrize("options", [{"copies": 0}, {"noise": 0.0}, {"noise": 1.5}, {"noise": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"copies": 0}, {"noise": 0.0}, {"noise": 1.5}, {"noise": float("nan")}, {"noise": "some"}]
+)
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ValueError, match=r"Expected (at least 1 copy|`noise`)"):
         reworded(dataset(["a b"]), **{"copies": 1, "noise": 0.5, "seed": 0, **options})
