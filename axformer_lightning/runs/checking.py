@@ -103,9 +103,16 @@ def _checked_ratios(cfg: DictConfig) -> list[float] | None:
     """Return `pruning.ratios`, None without."""
     ratios: Any = OmegaConf.select(cfg, "pruning.ratios")
     ratios = OmegaConf.to_container(ratios, resolve=True) if OmegaConf.is_config(ratios) else ratios
-    if ratios is None or (isinstance(ratios, list) and all(_is_above_1(ratio) for ratio in ratios)):
-        return ratios
-    raise ValueError(f"Expected `pruning.ratios` to be a list of numbers above 1, such as [2,3.2], got {ratios!r}.")
+    if ratios is None:
+        return None
+    if not isinstance(ratios, list) or not all(_is_above_1(ratio) for ratio in ratios):
+        raise ValueError(f"Expected `pruning.ratios` to be a list of numbers above 1, such as [2,3.2], got {ratios!r}.")
+    if len({f"{ratio:g}" for ratio in ratios}) < len({*ratios}):  # as `shrink_to_budget` names them
+        raise ValueError(
+            f"Expected `pruning.ratios` that differ in their first six digits, by which models are named, got {ratios}."
+            " Leave out those that are nearly the same."
+        )
+    return ratios
 
 
 def _is_above_1(ratio: Any) -> bool:

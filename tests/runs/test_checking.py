@@ -51,6 +51,13 @@ def test_ratios_that_are_no_list_of_numbers_above_1_are_refused(ratios, got, den
         check_configuration(cfg)
 
 
+def test_ratios_whose_models_would_have_one_name_are_refused():
+    words = "task=mrpc", "pruning=budget"
+    with pytest.raises(ValueError, match=r"differ in their first six digits, .* got \[2\.0000001, 2\]\. Leave out"):
+        check_configuration(configuration(*words, "pruning.ratios=[2.0000001,2]"))
+    check_configuration(configuration(*words, "pruning.ratios=[2,2.0,2.00001]"))  # the same number twice is one model
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
