@@ -16,7 +16,6 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
@@ -59,7 +58,7 @@ from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
-from axformer_lightning.runs.state import DONE, Halted, State, read_state, sigterm_raises, telling
+from axformer_lightning.runs.state import DONE, Halted, State, read_state, signal_of, sigterm_raises, telling
 from axformer_lightning.runs.teaching import MORE_TEXTS, Teacher, more_texts
 from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
@@ -234,9 +233,9 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     except Halted as halt:
         Console(markup=False, emoji=False).print(str(halt))
         return None
-    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:  # Lightning makes the second of the first
-        signum = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
-        if several and signum == signal.SIGINT:
+    except (KeyboardInterrupt, SystemExit) as error:
+        signum = signal_of(error)
+        if signum is None or (several and signum == signal.SIGINT):
             raise
         sys.stderr.write(f"Interrupted. The same command with {words_to_resume(directory)} goes on.\n")
         sys.exit(128 + signum)

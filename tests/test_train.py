@@ -349,13 +349,26 @@ def stopped_by(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [(SIGTERMException(), 143), (KeyboardInterrupt(), 130), (SystemExit(1), 130)],  # what a fit of Lightning ends with
-)
+@pytest.mark.parametrize(("error", "status"), [(SIGTERMException(), 143), (KeyboardInterrupt(), 130)])
 def test_a_stopped_run_says_how_to_go_on_and_fails(stopped_by, tmp_path, capsys, error, status):
     assert stopped_by(error, tmp_path) == status
     assert "Interrupted. The same command with hydra.run.dir=" in capsys.readouterr().err
+
+
+class Pressed(L.LightningModule):
+    def test_step(self, batch):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_loop_of_lightning_is_told_from_an_exit_of_the_users(stopped_by, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would let this process ignore Ctrl-C from then on
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(SystemExit) as ended:
+        trainer.test(Pressed(), [0])
+    assert stopped_by(ended.value, tmp_path) == 130
+    assert "Interrupted." in capsys.readouterr().err
+    assert stopped_by(SystemExit(3), tmp_path) == 3
+    assert not capsys.readouterr().err
 
 
 def test_what_stops_a_run_among_others_of_its_process_stops_them_all(stopped_by, tmp_path):

@@ -99,17 +99,30 @@ def telling(directory: Path) -> Iterator[Callable[[str], None]]:
     tell("")
     try:
         yield tell
-    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:  # Lightning makes the second of the first
-        stopped = "Stopped by SIGTERM." if isinstance(error, SIGTERMException) else "Stopped by the keyboard."
-        end(INTERRUPTED, stopped)
-        raise
     except Halted as halt:
         end(HALTED, str(halt))
         raise
     except BaseException as error:
-        end(FAILED, last_line("".join(traceback.format_exception_only(error))))
+        signum = signal_of(error)
+        if signum is None:
+            end(FAILED, last_line("".join(traceback.format_exception_only(error))))
+        else:
+            end(INTERRUPTED, "Stopped by SIGTERM." if signum == signal.SIGTERM else "Stopped by the keyboard.")
         raise
     end(DONE)
+
+
+def signal_of(error: BaseException) -> int | None:
+    """Return the signal that what is raised comes of; None where it comes of none, as where code of the user's exits.
+
+    Example:
+        >>> signal_of(KeyboardInterrupt()) == signal.SIGINT, signal_of(SystemExit(3))
+        (True, None)
+    """
+    if isinstance(error, SIGTERMException):
+        return signal.SIGTERM
+    cause = error.__context__ if isinstance(error, SystemExit) else error  # Lightning exits where Ctrl-C is pressed
+    return signal.SIGINT if isinstance(cause, KeyboardInterrupt) else None
 
 
 def last_line(text: str) -> str:

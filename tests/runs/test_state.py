@@ -28,7 +28,7 @@ def test_it_runs_in_a_stage_and_is_done(tmp_path):
         (ValueError("first line\nlast line"), "failed", "last line"),
         (KeyError("a"), "failed", "KeyError: 'a'"),
         (KeyboardInterrupt(), "interrupted", "Stopped by the keyboard."),
-        (SystemExit(1), "interrupted", "Stopped by the keyboard."),
+        (SystemExit(3), "failed", "SystemExit: 3"),
         (SIGTERMException(1), "interrupted", "Stopped by SIGTERM."),
     ],
 )
