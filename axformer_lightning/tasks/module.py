@@ -1,8 +1,10 @@
 """LightningModules that fine-tune: a base for all tasks, and classification and regression of texts."""
 
+import math
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
@@ -109,9 +111,11 @@ class TextClassifier(FineTuner):
         return self._evaluate(batch, self.dev_metrics, "")
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Return the class number of each sample, or its score."""
+        """Return the class number of each sample, or its score; NaN where the logits are no numbers."""
         logits: Tensor = self(**batch).logits
-        return logits.flatten() if self.task.kind == "regression" else logits.argmax(-1)
+        if self.task.kind == "regression":
+            return logits.flatten()
+        return torch.where(logits.isnan().any(-1), math.nan, logits.argmax(-1))  # which takes NaN for the largest
 
     def _evaluate(self, batch: dict[str, Tensor], metrics: Any, prefix: str) -> dict[str, Tensor]:
         scored = score_logits(self(**batch).logits, batch, self.model.config.problem_type)

@@ -1,5 +1,6 @@
 """Predictions for a test set, in the format of the GLUE server."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ def write_predictions(path: Path, task: Task, predictions: Sequence[float]) -> N
         task: says how its official files write a label.
         predictions: class numbers, or scores, in the order of the test set.
 
+    Raises:
+        ValueError: if one is NaN; nothing is written.
+
     Example:
         >>> import tempfile
         >>> from axformer_lightning.tasks import TASKS
@@ -23,6 +27,11 @@ def write_predictions(path: Path, task: Task, predictions: Sequence[float]) -> N
         ...     Path(folder, "RTE.tsv").read_text()
         'index\tprediction\n0\tnot_entailment\n1\tentailment\n'
     """
+    if lost := sum(map(math.isnan, predictions)):
+        raise ValueError(
+            f"Expected a prediction for each sample, got none for {lost} of {len(predictions)}: what the model says is"
+            " no number, so it has diverged. Train it again with a lower `model.learning_rate`."
+        )
     lines = [f"{i}\t{_written(value, task)}\n" for i, value in enumerate(predictions)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(["index\tprediction\n", *lines]))

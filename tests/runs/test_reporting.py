@@ -1,7 +1,25 @@
 """The end of a run."""
 
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+
 from axformer_lightning.artifacts.files import PLAN_FILE
 from axformer_lightning.runs import reporting
+from axformer_lightning.tasks import TASKS, TextData
+
+
+@pytest.mark.parametrize("task", ["stsb", "rte"])
+def test_a_model_that_has_diverged_leaves_no_predictions(tmp_path, task, caplog):
+    path = tmp_path / "predictions" / "test.tsv"
+    run = SimpleNamespace(directory=tmp_path, module=SimpleNamespace(task=TASKS[task]), data=Mock(spec=TextData))
+    for said, is_written in (([1.0, 0.0], True), ([1.0, torch.nan], False)):
+        trainer = Mock(**{"predict.return_value": [torch.tensor(said)]})
+        reporting.predict_test(run, trainer, {"test": None})
+        assert path.exists() == is_written
+    assert "'test.tsv' is not written. Expected a prediction for each sample, got none for 1 of 2" in caplog.text
 
 
 def test_models_of_ratios_that_were_not_made_go_and_those_of_the_user_stay(tmp_path):
