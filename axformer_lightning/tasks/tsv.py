@@ -42,10 +42,12 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
             raise ValueError(f"Expected the columns {missing} in {where!r}, got {header}.")
         columns = [header.index(column) for column in wanted]
         for number, fields in lines:
-            if len(fields) != len(header):
+            if len(fields) != len(header) or fields == [""]:
                 if not (labelled and task.skips_ragged):
+                    got = "a blank line" if fields == [""] else len(fields)
                     raise ValueError(
-                        f"Expected {len(header)} tab-separated fields in {where!r}, line {number}, got {len(fields)}."
+                        f"Expected {len(header)} tab-separated fields in {where!r}, line {number}, got {got}. Give each"
+                        " row a line of its own, with no blank ones between them and no tabs or line breaks within texts."
                     )
                 ragged.append(number)
                 continue

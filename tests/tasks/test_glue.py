@@ -7,6 +7,7 @@ import pytest
 
 from axformer_lightning.evidence import Predictions
 from axformer_lightning.tasks import TASKS, load_rows, rows
+from axformer_lightning.tasks.tsv import read_tsv
 from tests.runs.runs import QUIET, run
 
 GLUE = [name for name, task in TASKS.items() if task.test]
@@ -128,6 +129,13 @@ def test_a_ragged_row_is_named(task, change, write_glue):
     damaged(folder / TASKS[task].folder, "train.tsv", damage)
     with pytest.raises(ValueError, match=r"tab-separated fields in '.*train\.tsv', line 7, got"):
         load_rows(task, folder)
+
+
+@pytest.mark.parametrize("header", ["sentence", "index\tsentence"])
+def test_a_blank_line_is_named(header, tmp_path):
+    (tmp_path / "more.tsv").write_text(f"{header}\n\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tab-separated fields in '.*', line 2, got a blank line\. Give each row"):
+        list(read_tsv(tmp_path / "more.tsv", TASKS["sst2"], labelled=False))
 
 
 def broken_in_two(lines):
