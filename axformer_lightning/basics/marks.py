@@ -10,6 +10,6 @@ MARKS = {
     "axformer_heads": "on an attention module: the original numbers of the heads that are left, for a bias per head",
     "axformer_hard_attention": "on an attention module: its settings, where it attends hard",
     "axformer_config": "on an attention module that attends hard: the config that it shares with the other layers",
-    "axformer_all_queries": "on a config: the attention implementation that the first-token rule replaces for a time",
+    "axformer_all_queries": "on an attention module: the config that the first-token rule replaces for a time",
     "axformer_follows_workers": "on a LightningModule: it is cut when processes hand back what they have trained",
 }

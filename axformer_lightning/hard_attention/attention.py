@@ -94,8 +94,8 @@ def top_k_attention(
         query_BHQD: queries.
         key_BHKD: keys.
         value_BHKD: values.
-        attention_mask: additive floats, or booleans that are True where a key may be attended to; broadcasts
-            to ``(B, H, Q, K)``.
+        attention_mask: additive floats, or booleans that are True where a key may be attended to, which eager models
+            add as 0 and 1 all the same; broadcasts to ``(B, H, Q, K)``.
         scaling: factor of the scores; ``D ** -0.5`` by default.
         dropout: probability with which a weight is dropped, before the k largest are chosen (as the authors do).
         kwargs: passed on where attention is soft.
@@ -107,8 +107,7 @@ def top_k_attention(
         ValueError: if the model's attention implementation has become another than eager and sdpa.
     """
     base: str = module.axformer_config._attn_implementation  # type: ignore[union-attr, assignment]
-    if not base.startswith("axformer_"):  # which the first-token rule puts in its place for a time
-        check_base(base)
+    check_base(base)
     settings: HardAttention = module.axformer_hard_attention  # type: ignore[assignment]
     scaling = scaling or query_BHQD.shape[-1] ** -0.5
     by_kernel = _by_kernel(module, query_BHQD, key_BHKD, value_BHKD, dropout, kwargs)
@@ -126,7 +125,8 @@ def top_k_attention(
     in_place = not scores_BHQK.requires_grad and not _is_recorded()
     scores_BHQK = scores_BHQK.mul_(scaling) if in_place else scores_BHQK * scaling
     lowest = torch.finfo(scores_BHQK.dtype).min
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
+    # Eager models of transformers add booleans, too, if a caller makes some; a hard layer does as the soft ones do.
+    if attention_mask is not None and attention_mask.dtype == torch.bool and base != "eager":
         scores_BHQK = scores_BHQK.masked_fill(~attention_mask, lowest)
     elif attention_mask is not None:
         add = Tensor.add_ if in_place and attention_mask.dtype == scores_BHQK.dtype else Tensor.add

@@ -12,8 +12,10 @@ A hard layer has a :class:`TopKDropout` in its place.
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of
@@ -68,18 +70,33 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Run ``model`` with eager attention in every layer, so that soft and hard layers share their kernels.
 
     Hard attention has to compute its weights. If soft layers ran sdpa, a hard layer that changes nothing would differ
-    from them by rounding, and rounding would decide a strict comparison of losses.
+    from them by rounding, and rounding would decide a strict comparison of losses. Masks of booleans that a caller has
+    made for sdpa keep their meaning: eager attention would add them as 0 and 1.
     """
     before = model.config._attn_implementation
+    adding = model.base_model.register_forward_pre_hook(_add_booleans, with_kwargs=True) if before == "sdpa" else None
     model.set_attn_implementation("eager")
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+        if adding is not None:
+            adding.remove()
+
+
+def _add_booleans(model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    def added(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dtype == torch.bool and value.dim() == 4:
+            lowest = torch.finfo(model.dtype).min
+            return torch.zeros_like(value, dtype=model.dtype).masked_fill(~value, lowest)
+        return value
+
+    return tuple(map(added, args)), {name: added(value) for name, value in kwargs.items()}
 
 
 def _set_hard(attention: nn.Module, settings: HardAttention | None) -> None:
-    shared = getattr(attention, "axformer_config", attention.config)
+    # The first-token rule, which may be in force here, has put another config in the place of the shared one.
+    shared = getattr(attention, "axformer_config", getattr(attention, "axformer_all_queries", attention.config))
     if settings is None:
         attention.config = shared
         for name in ("axformer_config", "axformer_hard_attention"):

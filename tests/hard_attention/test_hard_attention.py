@@ -117,6 +117,37 @@ def test_a_sample_alone_equals_the_sample_in_a_padded_batch(model, batch, logits
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def pairs(batch):
+    """The batch with a mask of pairs of tokens in booleans, which transformers hands on as it is."""
+    mask = batch["attention_mask"].bool()[:, None, None, :].expand(-1, -1, LONGEST, -1)
+    return {"input_ids": batch["input_ids"], "attention_mask": mask}
+
+
+@pytest.mark.parametrize("family", INTERFACE, indirect=True)
+@pytest.mark.parametrize("k", [3, LONGEST])
+def test_a_mask_of_booleans_means_to_hard_layers_what_it_means_to_soft_ones(tiny, family, pairs, weights, k):
+    model = tiny.model(family, "eager")
+    soft = weights(model, pairs)[0]
+    set_hard_attention_(model, hard(k, layers=(0,)))
+    kept = weights(model, pairs)[0]
+    torch.testing.assert_close(kept, torch.where(kept > 0, soft, 0))
+
+
+@pytest.mark.parametrize("family", INTERFACE, indirect=True)
+@pytest.mark.parametrize("layers", [DENSE, hard(3)], ids=["soft", "hard"])
+def test_a_mask_of_booleans_made_for_sdpa_keeps_its_meaning_where_a_search_runs_eager(
+    tiny, family, pairs, logits, layers
+):
+    model = tiny.model(family, "sdpa")
+    set_hard_attention_(model, layers)
+    expected = logits(model, pairs)
+    with eager_attention(model), torch.no_grad():
+        torch.testing.assert_close(logits(model, pairs), expected, rtol=1e-4, atol=1e-4)
+        by_place = model(pairs["input_ids"], pairs["attention_mask"]).logits
+    torch.testing.assert_close(by_place, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", INTERFACE, indirect=True)
 def test_both_implementations_attend_alike(tiny, family, batch, logits, renormalize):
     results = []
