@@ -168,7 +168,7 @@ def test_what_cannot_be_measured_is_refused_and_named_and_leaves_no_trace(bert, 
     before = state(bert)
     with pytest.raises(ValueError, match="at least one token that reaches the attention block of layer 0, got none"):
         measure_moments(bert, bert, [])
-    with pytest.raises(ValueError, match="at least 33 tokens .* inputs of the attention .* got 12.*; a search without"):
+    with pytest.raises(ValueError, match=r"at least 33 tokens .* inputs of the attention .* got 12.*a search without"):
         measure_moments(bert, bert, [rows(batch, 0, 1)])
     with pytest.raises(ValueError, match=r"blocks that the model has, got \[\(7, 'attention'\)\]"):
         measured(bert, blocks=[(7, "attention")])
