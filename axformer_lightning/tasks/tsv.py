@@ -47,7 +47,7 @@ def read_tsv(path: str | os.PathLike[str], task: Task, *, labelled: bool = True)
                     got = "a blank line" if fields == [""] else len(fields)
                     raise ValueError(
                         f"Expected {len(header)} tab-separated fields in {where!r}, line {number}, got {got}. Give each"
-                        " row a line of its own, with no blank ones between them and no tabs or line breaks within texts."
+                        " row a line of its own: no blank lines between rows, no tabs or line breaks within texts."
                     )
                 ragged.append(number)
                 continue
