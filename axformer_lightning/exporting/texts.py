@@ -74,7 +74,7 @@ class Predictor:
         truncate: whether texts that are too long are cut; otherwise they are refused.
 
     Raises:
-        ValueError: if the model has no tokenizer or neither labels nor spans to give.
+        ValueError: if the model has no tokenizer or neither labels nor spans to give, or labels of the same name.
     """
 
     def __init__(self, exported: Exported, *, truncate: bool = False) -> None:
@@ -90,6 +90,11 @@ class Predictor:
             raise ValueError(
                 f"Expected a model for classification, regression or answers, got a {notes.architecture} that gives"
                 f" {[*notes.outputs]}. Run it yourself: `read_exported(path)(arrays)`."
+            )
+        if "logits" in notes.outputs and len({*notes.labels}) < len(notes.labels):  # by which probabilities are named
+            raise ValueError(
+                f"Expected labels that differ, got {[*notes.labels]}. Name them in `model.config.id2label`, and save or"
+                " export the model again."
             )
         self.exported = exported
         self.finds_spans = "start_logits" in notes.outputs

@@ -54,6 +54,7 @@ def test_probabilities_are_those_of_the_model_also_from_a_file(saved, tokenizer,
         assert [line["label"] for line in lines] == [model.config.id2label[i] for i in expected.argmax(1).tolist()]
 
 
+@pytest.mark.slow
 def test_a_config_that_asks_for_tuples_changes_nothing(saved, tokenizer, tmp_path, capsys):
     model, directory = saved
     expected = said(capsys, directory, "w1 w2")
@@ -115,6 +116,7 @@ def test_numbers_of_threads_and_samples_are_positive(option, value, capsys):
     assert f"expected a positive whole number, got '{value}'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_threads_are_those_of_torch_for_its_files_too(saved, tmp_path):
     path, before = export_model(saved[1], tmp_path / "model.pt2"), torch.get_num_threads()
     try:
@@ -125,6 +127,7 @@ def test_threads_are_those_of_torch_for_its_files_too(saved, tmp_path):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_file_holds_a_tokenizer_that_cuts_nothing_whatever_it_did_before(saved, tokenizer, tmp_path):
     tokenizer("w1 " * 30, truncation=True, max_length=8, padding="max_length")
     path = export_model(saved[0], tmp_path / "model.pt2", tokenizer=tokenizer)
@@ -133,6 +136,7 @@ def test_a_file_holds_a_tokenizer_that_cuts_nothing_whatever_it_did_before(saved
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 8
 
 
+@pytest.mark.slow
 def test_the_tokenizer_of_an_artifact_on_the_hub_is_in_the_file(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("axformer_lightning.artifacts.loading.snapshot_download", lambda name: str(saved[1]))
     path = export_model("someone/small", tmp_path / "model.pt2")
@@ -156,6 +160,13 @@ def test_one_label_gives_a_number_and_several_at_once_their_own_probabilities(ti
         save_pretrained(tiny.model("bert", "eager", **settings), tmp_path / "artifact", tokenizer=tokenizer)
         (line,) = said(capsys, tmp_path / "artifact", "w1 w2")
         assert [*line] == keys
+
+
+def test_labels_of_the_same_name_are_refused(tiny, tokenizer, tmp_path):
+    model = tiny.model("bert", "eager", id2label={0: "no", 1: "yes", 2: "no"})
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    message = "Expected labels that differ, got ['no', 'yes', 'no']. Name them in `model.config.id2label`"
+    assert predict.main([str(tmp_path / "artifact"), "w1"]).startswith(message)
 
 
 def test_an_answer_is_the_best_span_over_all_windows(tiny, tokenizer, tmp_path, capsys):
