@@ -1,10 +1,11 @@
 """What rules gain over the dense model, over tasks and seeds."""
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from axformer_lightning.evidence import mean_of
 
 ALL_TASKS = "all tasks"
 Differences = Mapping[str, float | None]  # by what is compared; None where it was not measured
@@ -25,9 +26,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return the spread of some values."""
-        if not all(map(math.isfinite, values)):  # a model that has diverged
-            return cls(math.nan, None)
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        found = mean_of(values)
+        return cls(found.mean, found.deviation)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
