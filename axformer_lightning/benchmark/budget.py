@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from axformer_lightning.benchmark.rules import run_in, split_of
+from axformer_lightning.benchmark.rules import mark_of, run_in, split_of
 from axformer_lightning.benchmark.table import circumstances, keep, percent, provenance, row, show_head
 from axformer_lightning.budgets import Effort
 from axformer_lightning.runs import train_again
@@ -47,8 +47,9 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     results: dict[str, Any] = {
         **circumstances(args), **provenance(args), "seed": args.seed, "metric": metric, "samples": len(held_out),
-        "epochs": args.epochs, "train_samples": len(train), "learning_rate": args.learning_rate, "tries": args.tries,
-        "table_samples": args.table_samples, "bf16": args.bf16, "ratios": ratios, "results": [],
+        "rows": mark_of(train, held_out, rows.dev[""]), "epochs": args.epochs, "train_samples": len(train),
+        "learning_rate": args.learning_rate, "tries": args.tries, "table_samples": args.table_samples,
+        "bf16": args.bf16, "ratios": ratios, "results": [],
     }  # fmt: skip
     known = _known(args, results)
     search, dev = (batches_of(part, tokenizer, args.max_length, args.batch_tokens) for part in (held_out, rows.dev[""]))

@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 from omegaconf import OmegaConf
 
+from axformer_lightning.basics import digest_of
 from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
 from axformer_lightning.runs import train_again
 from axformer_lightning.sweeps import (
@@ -62,6 +63,7 @@ def rules(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "metric": metric,
         "samples": len(held_out),
+        "rows": mark_of(train, held_out, rows.dev[""]),
         "retrain_epochs": args.retrain_epochs,
         "learning_rate": args.learning_rate,
         "rules": [],
@@ -134,6 +136,11 @@ def _cells(report: Report | None, metric: str) -> Sequence[str]:
     if report is None:
         return ["-"] * 3
     return percent(report.metrics[metric]), f"{report.loss:.4f}", percent(report.calibration_error)
+
+
+def mark_of(*parts: Dataset) -> str:
+    """Return what tells rows from others, however many there are."""
+    return digest_of(repr(part.to_dict()).encode() for part in parts).hex()[:16]
 
 
 def split_of(args: argparse.Namespace, rows: Rows) -> tuple[Dataset, Dataset]:

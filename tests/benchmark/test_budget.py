@@ -92,7 +92,7 @@ def test_a_comparison_goes_on_where_it_was_killed(budget, tmp_path, monkeypatch)
     only = budget(*options, "top_layers")
     assert only["results"] == first["results"][:-2]
     assert json.loads(out.read_text())["results"] == whole["results"]  # what was not asked for again is not lost
-    with pytest.raises(ValueError, match=r"of the same run with --resume, got another one: it differs in \['seed'\]"):
+    with pytest.raises(ValueError, match=r"same run with --resume, got another one: it differs in \['rows', 'seed'\]"):
         budget(*options, "top_layers", "--seed", 3)
 
 

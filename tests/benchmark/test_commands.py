@@ -180,7 +180,7 @@ def test_a_comparison_of_rules_goes_on_where_it_was_killed(run, directory, tmp_p
     assert json.loads(out.read_text()) == whole
     assert run(*options, "published")["rules"] == whole["rules"][:2]
     assert json.loads(out.read_text()) == whole  # what was not asked for again is not lost
-    with pytest.raises(ValueError, match=r"of the same run with --resume, got another one: it differs in \['seed'\]"):
+    with pytest.raises(ValueError, match=r"same run with --resume, got another one: it differs in \['seed', 'rows'\]"):
         run(*options, "published", "--seed", 3)
     assert json.loads(out.read_text()) == whole
 
@@ -196,10 +196,14 @@ def test_only_files_of_rules_are_summed_up(tmp_path, content):
 def test_rules_decide_by_the_rows_of_a_file(run, directory, tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(list(range(12))))
-    results = run("rules", "--model", directory / "model", "--rows", path, "--rules", "loss")
+    options = ("--model", directory / "model", "--rows", path, "--rules", "loss", "--out", tmp_path / "rules.json")
+    results = run("rules", *options)
     assert results["samples"] == 12
     assert [result["retrained"] for result in results["rules"]] == [None, None]
 
+    path.write_text(json.dumps(list(range(12, 24))))
+    with pytest.raises(ValueError, match=r"got another one: it differs in \['rows'\]"):
+        run("rules", *options, "--resume")
 
 def test_rules_and_metrics_that_are_not_there_are_named(run, directory):
     with pytest.raises(ValueError, match=r"Expected `--rules` out of \['published', .*\], got \['nothing'\]"):
