@@ -2,7 +2,7 @@
 
 from axformer_lightning.basics.checking import check_at_least, check_is_file, check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically, write_json
-from axformer_lightning.basics.mappings import flattened
+from axformer_lightning.basics.mappings import flattened, number_of
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import copied, dropping, eval_mode, replaced
 from axformer_lightning.basics.precision import bf16_pays
@@ -20,6 +20,7 @@ __all__ = [
     "dropping",
     "eval_mode",
     "flattened",
+    "number_of",
     "replaced",
     "replacing",
     "untouched",

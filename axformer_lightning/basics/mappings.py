@@ -22,6 +22,16 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def number_of(value: float | None) -> float:
+    """Return a number as :func:`finite` was given it, or NaN for all that are not finite.
+
+    Example:
+        >>> number_of(0.5), number_of(None)
+        (0.5, nan)
+    """
+    return math.nan if value is None else float(value)
+
+
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by their dotted names.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from axformer_lightning.basics import flattened
+from axformer_lightning.basics import flattened, number_of
 from axformer_lightning.report.records import Model, Record
 
 # Options that tell no setting from another: what cells are made by, where things are, and what is shown.
@@ -84,13 +84,13 @@ class Cell:
 
     @property
     def values(self) -> list[float]:
-        """The metric of each model, as fractions."""
-        return [float(outcome.model.metrics[self.headline]) for outcome in self.outcomes]
+        """The metric of each model, as fractions; NaN of one that has diverged."""
+        return [number_of(outcome.model.metrics[self.headline]) for outcome in self.outcomes]
 
     @property
     def dense_values(self) -> list[float]:
         """The metric of the dense model that each was cut from."""
-        return [float(outcome.record.results["baseline"]["metrics"][self.headline]) for outcome in self.outcomes]
+        return [number_of(outcome.record.results["baseline"]["metrics"][self.headline]) for outcome in self.outcomes]
 
 
 def cells_of(records: Sequence[Record]) -> tuple[list[Cell], list[str]]:

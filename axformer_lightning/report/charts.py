@@ -44,7 +44,8 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     for panel, ((name, label), ax) in enumerate(zip(panels, axes, strict=True)):
         points = []
         for i, (cell, one) in enumerate(shown):
-            if (x := getattr(one, name)) is None or one.points is None:
+            x = getattr(one, name)
+            if not x or not one.points:
                 continue
             gid = f"front-{panel}-{i}"
             style = {**_mark_of(i), "s": 52, "zorder": 3}
@@ -138,7 +139,7 @@ def reliability(found: Sequence[tuple[str, Calibration]]) -> Picture:
 
 def _dense_lines(ax: Any, values: Mapping[str, Spread | None], *, with_labels: bool) -> None:
     for (name, value), line in zip(values.items(), itertools.cycle(DENSE_LINES)):
-        if value is not None:
+        if value:
             ax.axhline(value.mean, color=INK, linestyle=line, linewidth=1.2, zorder=2)
             label = _label(name) if with_labels else None
             ax.plot([1], [value.mean], "*", color=INK, linestyle=line, markersize=10, label=label, zorder=3)

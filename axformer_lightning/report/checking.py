@@ -28,7 +28,7 @@ def check_results(data: Any) -> None:
         read_count(results["seed"], "seed")
     for side in ("baseline", "axformer"):
         part = _mapping(results.get(side), side)
-        _numbers(part.get("metrics"), f"{side}.metrics")
+        _metrics(part.get("metrics"), f"{side}.metrics")
         _numbers({name: part[name] for name in COSTS if part.get(name) is not None}, side, above=0)
         _numbers(_given(part, "latency_ms", {}), f"{side}.latency_ms", above=0)
     names, others = (sorted(results[side]["metrics"]) for side in ("baseline", "axformer"))
@@ -48,7 +48,7 @@ def check_points(data: Any) -> None:
             read_typed(point["artifact"], str, f"points[{i}].artifact")
             sizes = {name: point.get(name) for name in ("encoder_size", "file_size")}
             _numbers(sizes, f"points[{i}]", above=0)
-            _numbers(point.get("metrics"), f"points[{i}].metrics")
+            _metrics(point.get("metrics"), f"points[{i}].metrics")
 
 
 def check_damage(data: Any) -> None:
@@ -119,6 +119,11 @@ def _given(data: Mapping[str, Any], name: str, default: Any) -> Any:
 
 def _mapping(data: Any, where: str) -> Any:
     return read_typed(data, dict, where)
+
+
+def _metrics(data: Any, where: str) -> None:
+    """Raise unless these are metrics: numbers, and null where a model has diverged."""
+    _numbers({name: value for name, value in _mapping(data, where).items() if value is not None}, where)
 
 
 def _numbers(data: Any, where: str, *, above: float | None = None) -> None:

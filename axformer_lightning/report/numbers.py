@@ -1,16 +1,17 @@
 """Numbers of a cell: means and standard deviations over its finished runs."""
 
-import statistics
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from axformer_lightning.evidence import mean_of
 from axformer_lightning.report.cells import Cell, Outcome
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of some runs.
+    """Mean and sample standard deviation of some runs; it is false where a run has diverged and neither is a number.
 
     Args:
         mean: of the values.
@@ -20,6 +21,9 @@ class Spread:
     Example:
         >>> str(Spread.of([80.0, 81.0])), str(Spread.of([80.0])), Spread.of([])
         ('80.50 ± 0.71', '80.00', None)
+        >>> nothing = Spread.of([80.0, float("nan")])
+        >>> str(nothing), bool(nothing)
+        ('no number', False)
     """
 
     mean: float
@@ -33,10 +37,15 @@ class Spread:
         if not known or None in known:
             return None
         numbers = [float(value) for value in known if value is not None]
-        deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
-        return cls(statistics.fmean(numbers), deviation, len(numbers))
+        found = mean_of(numbers)
+        return cls(found.mean, found.deviation, len(numbers))
+
+    def __bool__(self) -> bool:
+        return not math.isnan(self.mean)
 
     def __str__(self) -> str:
+        if not self:
+            return "no number"
         return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 

@@ -1,5 +1,6 @@
 """The parts of a report, as words, tables and pictures that HTML and Markdown show alike."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
         listed.append(
             (
                 row.title, row.setting, row.baseline, SIGNS.get(one.verdict, "") + one.verdict, str(len(one.gains)),
-                f"{one.over_seeds.mean:+z.2f}", _interval(one.over_seeds.low, one.over_seeds.high),
+                _gain(row), _interval(one.over_seeds.low, one.over_seeds.high),
                 _interval(one.low, one.high), NONE if p is None else f"{p:.2g}", least,
                 *([_mcnemar(one.test)] if tests else []), *([] if floor is None else [within]),
             )
@@ -159,9 +160,9 @@ def evidence(rows: Sequence[Row], floor: float | None = None) -> Section | None:
         words.append("No baseline of the same recipe is here. `retrain_dense=true` with the same options makes it.")
     if tests:
         words.append("McNemar: how many samples the cut model alone gets right, and how many the dense one alone.")
-    figure, said = charts.intervals(rows)
-    image = Image("gains", "Points gained over the dense models, with 95 % intervals", figure, said)
-    return Section("Evidence", tuple(words), (Table(header, tuple(listed), words=4),), (image,))
+    title, drawn = "Points gained over the dense models, with 95 % intervals", [r for r in rows if not _is_lost(r)]
+    images = (Image("gains", title, *charts.intervals(drawn)),) if drawn else ()
+    return Section("Evidence", tuple(words), (Table(header, tuple(listed), words=4),), images)
 
 
 def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
@@ -182,8 +183,17 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
 def _sentence(title: str, verdict: str, baseline: str, rows: Sequence[Row]) -> str:
     than = {NEITHER: "from"}.get(verdict, "than")
     against = "the dense models that were cut" if baseline == PLAIN else "dense models of the same recipe"
-    listed = ", ".join(f"{row.setting} ({row.comparison.over_seeds.mean:+z.2f} points)" for row in rows)
+    listed = ", ".join(f"{row.setting} ({_gain(row)}{'' if _is_lost(row) else ' points'})" for row in rows)
     return f"{title}: {verdict} {than} {against}: {listed}."
+
+
+def _is_lost(row: Row) -> bool:
+    """Tell whether a model has diverged, so that nothing can be said of the others either."""
+    return math.isnan(row.comparison.over_seeds.mean)
+
+
+def _gain(row: Row) -> str:
+    return "no number" if _is_lost(row) else f"{row.comparison.over_seeds.mean:+z.2f}"
 
 
 def _shown(spread: Spread | None) -> str:

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from axformer_lightning.basics import bf16_pays, check_is_file, digest_of, write_atomically
+from axformer_lightning.basics import bf16_pays, check_is_file, digest_of, number_of, write_atomically
 from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tuning_of
@@ -184,16 +183,12 @@ def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple
     """
     dense, cut = results["baseline"], results["axformer"]
     found: dict[str, Callable[[], float]] = {
-        "headline": lambda: _number((cut.get("search_metrics") or cut["metrics"])[cfg.task.headline]),
+        "headline": lambda: number_of((cut.get("search_metrics") or cut["metrics"])[cfg.task.headline]),
         "removed": lambda: 1 - cut["encoder_parameters"] / dense["encoder_parameters"],
         "latency": lambda: float(cut["latency_ms"]["batch1"]),
     }
     values = tuple(found[name]() for name in returned_names(cfg))
     return values[0] if len(values) == 1 else values
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def corpus_of(cfg: DictConfig) -> list[str]:
