@@ -138,6 +138,11 @@ class Budget:
         return settings
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether a model's own answers may not stand for labels: what a metric loses is counted against those."""
+        return self.options.get("metric_floor") is not None
+
+    @property
     def needs_latencies(self) -> bool:
         """Whether a target is a time."""
         return any(name in self.asked for name in TIMES)

@@ -17,7 +17,8 @@ class ShrinkCallback(SearchCallback):
     """Make the model as much smaller or faster as asked for, repair what is left, and let training go on.
 
     Runs after the end of a validation epoch, once its checkpoints are written, and mutates the LightningModule: weights
-    get smaller, optimizers and schedulers follow. Ratios are to the model as it then is.
+    get smaller, optimizers and schedulers follow. Ratios are to the model as it then is. The samples that decide need
+    labels only where those of :func:`~axformer_lightning.shrink` do, or where another callback searches by them, too.
 
     Args:
         table_samples: samples by which single widths are measured.

@@ -17,7 +17,7 @@ from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.budgets.targets import check_can_measure
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.scoring import ADVICE, check_agreement, check_metric, step_of
+from axformer_lightning.scoring import ADVICE, check_agreement, check_metric, step_of, to_device, with_own_labels
 from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.phases import space_of
 from axformer_lightning.surgery import check_can_cut, check_unshared
@@ -191,6 +191,9 @@ def check_scores(
         TypeError: if the module puts out nothing that can be scored.
     """
     batches, problem_type = prepared_batches(trainer, loader), getattr(transformer.config, "problem_type", None)
+    if all(isinstance(step, Budget) and not step.needs_labels for step in steps):
+        answered = (one for batch in batches for one in with_own_labels(pl_module, transformer, [batch]))
+        batches = (to_device(batch, transformer.device) for batch in answered)
     try:
         with isolate_rng(), trainer.precision_plugin.forward_context():
             found = check_agreement(pl_module, batches, problem_type)

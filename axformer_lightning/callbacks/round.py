@@ -19,7 +19,7 @@ from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, plan_of
 from axformer_lightning.replay import Ranks
 from axformer_lightning.rounds import search_and_cut_, shrink_to_
-from axformer_lightning.scoring import BATCH_TOKENS, search_batches
+from axformer_lightning.scoring import BATCH_TOKENS, search_batches, with_own_labels
 from axformer_lightning.search import SearchSettings, count_wholes
 from axformer_lightning.surgery import cut_
 from axformer_lightning.training import (
@@ -69,7 +69,10 @@ def run_round(
     with isolate_rng(), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
-        batches = _share(list(prepared_batches(trainer, loader)), pl_module, transformer, ranks, tokens)
+        batches = list(prepared_batches(trainer, loader))
+        if isinstance(settings, Budget) and not settings.needs_labels:
+            batches = with_own_labels(pl_module, transformer, batches)
+        batches = _share(batches, pl_module, transformer, ranks, tokens)
         if isinstance(settings, Budget):
             cut = shrink_to_(pl_module, transformer, batches, settings, ranks=ranks)
         else:

@@ -51,6 +51,16 @@ def test_in_a_fit_it_leaves_what_shrink_leaves(module, fit, search_loader):
         assert torch.equal(value, module.anything.state_dict()[name]), name
 
 
+def test_it_needs_no_labels_where_shrink_needs_none(module, fit, search_loader):
+    unlabelled = [{name: value for name, value in batch.items() if name != "labels"} for batch in search_loader]
+    watch, callback = Watch(), ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=unlabelled, **QUICK)
+    with pytest.raises(ValueError, match="search set with labels"):
+        fit(copy.deepcopy(module), [callback, HardAttentionCallback(2)])
+    fit(module, [watch, callback], max_epochs=1, num_sanity_val_steps=0)
+    alone = shrink(watch.before[-1], unlabelled, encoder_size_ratio=2.0, effort=Effort(**QUICK))
+    assert callback.plan == alone.axformer_plan == module.anything.axformer_plan
+
+
 def test_training_goes_on_with_all_that_is_left(module, fit, search_loader):
     watch = Watch()
     callback = ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
