@@ -75,7 +75,7 @@ def check_noise(name: str, noise: Any, why: str = "") -> None:
         Traceback (most recent call last):
         ValueError: Expected `noise`, the share of words that give way in a copy, above 0 and up to 1, got 30.
     """
-    if not isinstance(noise, Real) or noise is True or not 0 < noise <= 1:
+    if not isinstance(noise, Real) or noise is True or not 0 < float(noise) <= 1:
         raise ValueError(
             f"Expected `{name}`, the share of words that give way in a copy, above 0 and up to 1, got {noise!r}.{why}"
         )
