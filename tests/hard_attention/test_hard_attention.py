@@ -117,6 +117,18 @@ def test_a_sample_alone_equals_the_sample_in_a_padded_batch(model, batch, logits
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["deberta-v2", "modernbert"], indirect=True)  # whose positions are relative
+def test_padding_on_the_left_changes_no_word(tiny, family, implementation, batch, renormalize):
+    model = tiny.model(family, implementation, AutoModel, position_biased_input=False)
+    set_hard_attention_(model, hard(2, renormalize))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    lengths = mask.sum(1).tolist()
+    left, there = (torch.stack([row.roll(-n) for row, n in zip(one, lengths, strict=True)]) for one in (ids, mask))
+    with torch.no_grad():
+        words, moved = (model(a, b).last_hidden_state[b == 1] for a, b in ((ids, mask), (left, there)))
+    torch.testing.assert_close(moved, words, rtol=1e-4, atol=1e-4)
+
+
 @pytest.fixture
 def pairs(batch):
     """The batch with a mask of pairs of tokens in booleans, which transformers hands on as it is."""
