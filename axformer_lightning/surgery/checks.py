@@ -109,8 +109,8 @@ def _check_plain(model: PreTrainedModel, before: Sequence[LayerPlan], after: Seq
                     raise ValueError(
                         f"Expected a plain torch.nn.Linear at {name!r}, got {kind.__module__}.{kind.__name__}. Undo"
                         " what wraps it first (PEFT: `model = model.merge_and_unload()`; parametrizations:"
-                        ' `torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`; quantization: cut'
-                        " before it)."
+                        ' `torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`; cut before'
+                        " quantizing)."
                     )
                 own = {name for name, _ in linear.named_parameters(recurse=False)}
                 if "weight" not in own or own > {"weight", "bias"}:
