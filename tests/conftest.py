@@ -14,6 +14,7 @@ LAYOUTS = ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
 SAME_LAYOUT = ("roberta", "xlm-roberta", "camembert", "electra")
 IMPLEMENTATIONS = ("sdpa", "eager")  # the first that a family offers stands for both where it makes no difference
 EAGER_ONLY = ("mpnet", "deberta-v2")
+SLOW_FIXTURES = {"subprocesses", "workers", "served", "site"}  # two ranks, a service, the site of the docs
 
 
 def pytest_configure(config):
@@ -26,13 +27,19 @@ def pytest_addoption(parser):
     parser.addoption("--all-families", action="store_true", help="multiply every test over all families it could take")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at marks
 def pytest_collection_modifyitems(config, items):
-    """Drop what transformers does not offer, and what says nothing new (docs/testing.md)."""
+    """Drop what transformers does not offer, and what says nothing new, and find what is slow (docs/testing.md)."""
     everything = config.getoption("--all-families")
     asked = {name_of(item) for item in items}
     items[:] = [item for item in items if is_offered(item) and (everything or is_needed(item))]
     if lost := asked - {name_of(item) for item in items}:
         raise pytest.UsageError(f"No case is left of {sorted(lost)}; --all-families takes more")
+    seen = set()
+    for item in items:
+        if is_slow(item, name_of(item) not in seen):
+            item.add_marker("slow")
+        seen.add(name_of(item))
 
 
 def pytest_collection_finish():
@@ -66,6 +73,11 @@ def is_needed(item):
         return False
     once = alone or item.get_closest_marker("one_implementation")
     return not once or implementation in (None, implementations_of(family)[0])
+
+
+def is_slow(item, first):
+    costly = item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
+    return costly or (item.get_closest_marker("slow_but_first") and not first)
 
 
 def chosen(item):

@@ -3,10 +3,14 @@
 import subprocess
 import sys
 
+import pytest
+
 # Not rich, matplotlib and scipy, which Lightning and torchmetrics import where they are there.
 APP = ("datasets", "hydra", "jinja2", "omegaconf", "sentencepiece")
 SCRIPT = f"""
 import sys
+
+import pytest
 for name in {APP!r}:
     sys.modules[name] = None  # importing it fails
 import torch
@@ -22,6 +26,7 @@ print(len(find_plan(model, [batch], hard_attention_k=2, tolerance=9.0).decisions
 """
 
 
+@pytest.mark.slow
 def test_the_core_prunes_without_the_packages_of_the_app():
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -35,6 +35,7 @@ CHOSEN = {  # experiment -> what it chooses whatever the task does, and settings
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_fits_every_task_and_no_task_overrules_it(experiment):
     choices, settings = CHOSEN[experiment]
@@ -54,6 +55,7 @@ def test_an_experiment_fits_every_task_and_no_task_overrules_it(experiment):
             Recipe(cfg.retrain_epochs, on_all=cfg.retrain_on_all, keep=cfg.retrain_keep, headline=cfg.task.headline)
 
 
+@pytest.mark.slow
 def test_what_the_experiments_are_about_comes_through():
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         of = {name: compose("config", overrides=[f"experiment={name}", "task=mrpc"]) for name in EXPERIMENTS}
@@ -64,6 +66,7 @@ def test_what_the_experiments_are_about_comes_through():
     assert (of["paper"].pruning.retrain, of["paper"].retrain_epochs) == ("rewind", of["paper"].finetune_epochs)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("task", ["demo", "mrpc", "squad"])
 def test_a_way_to_prune_brings_its_hard_attention_whatever_the_task(task):
     def choices(*words):
@@ -76,6 +79,7 @@ def test_a_way_to_prune_brings_its_hard_attention_whatever_the_task(task):
     assert choices("pruning=budget", "hard_attention=default", "distillation=none") == ["budget", "default", "none"]
 
 
+@pytest.mark.slow
 def test_help_names_tasks_models_groups_and_settings(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config-path", str(ROOT / "conf"), "--help"])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # what Hydra sets there goes with this test

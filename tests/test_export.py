@@ -53,6 +53,7 @@ def hard(request, tiny):
     return Logits(apply_plan_(model, replace(plan_of(model), layers=(layer, layer, LayerPlan()))))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("hard", "make", "example"),
     [("bert", trace, 4), ("bert", trace, 12), ("bert", export, 4), ("bert", export, 12), ("deberta-v2", trace, 4)],

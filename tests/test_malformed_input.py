@@ -121,7 +121,8 @@ def refused(module, checkpoint, state):
     return False
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.exhaustive)])
 def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     assert outcome() == "same"
@@ -137,7 +138,7 @@ def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome
     assert found.count("refused") > count / 3
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_a_truncated_checkpoint_is_refused_wherever_it_ends(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
     content, generator = path.read_bytes(), random.Random(0)

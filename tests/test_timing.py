@@ -36,6 +36,7 @@ def random_layer(draw, hard=None):
     return dataclasses.replace(layer, hard_attention=draw.choice([None, hard]))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert"])
 def test_what_is_a_sum_of_lines_is_predicted_exactly(tiny, family):
     hard = HardAttention(3)

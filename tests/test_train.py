@@ -157,6 +157,7 @@ def test_the_published_rule_is_a_choice():
     assert settings.rule == settings.hard_rule == Rule()
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_leaves_what_was_promised(run):
     results, directory = run("pruning.majority=0", "pruning.tolerance=0.5", "data.max_search_samples=4")
@@ -187,6 +188,7 @@ def test_a_run_leaves_what_was_promised(run):
     assert not (directory / "start.safetensors").exists()
 
 
+@pytest.mark.slow
 @QUIET
 def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
     _, directory = run("retrain_epochs=0", "pruning=none", "hard_attention.k=4", name="run [x] :fire:")
@@ -211,6 +213,7 @@ def test_what_came_of_a_run_is_shown(run, tmp_path, monkeypatch, capsys):
     assert "encoder parameters" in shown
 
 
+@pytest.mark.slow
 @QUIET
 def test_the_same_seed_gives_the_same_model(run):
     _, first = run("pruning.majority=0", "pruning.tolerance=0.5", "pruning.rounds=2", name="first")
@@ -220,6 +223,7 @@ def test_the_same_seed_gives_the_same_model(run):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.slow
 @QUIET
 def test_rewinding_and_the_whole_training_set_run_through(run):
     results, directory = run(
@@ -237,6 +241,7 @@ def test_nothing_to_search_for_is_plain_fine_tuning(run):
     assert Plan.load(directory / "plan.json").decisions == ()
 
 
+@pytest.mark.slow
 @QUIET
 def test_word_pieces_that_nothing_uses_are_left_out(run, glue, tmp_path, monkeypatch):
     (tmp_path / "corpus").write_text("a zyzzyva\na quokka\n")
@@ -257,6 +262,7 @@ def test_word_pieces_that_nothing_uses_are_left_out(run, glue, tmp_path, monkeyp
     assert load_pretrained(directory / "model").config.vocab_size == len(tokenizer) < size
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("task", TASKS)
 def test_the_headline_decides_and_is_one_of_the_metrics(task):
     cfg = configuration(f"task={task}", "pruning.criterion=metric")
@@ -272,6 +278,7 @@ def test_a_headline_that_the_task_has_not_is_refused(run):
         run("task.headline=pearson")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -150,6 +150,7 @@ def test_transformers_alone_loads_a_model_of_which_nothing_was_removed(model, ba
     assert load_pretrained(tmp_path).axformer_plan.decisions == DECISIONS * planned
 
 
+@pytest.mark.slow_but_first
 def test_a_loaded_model_can_be_saved_cut_further_and_loaded_again(artifact, batch, logits, tmp_path):
     first = load_pretrained(artifact)
     save_pretrained(first, tmp_path / "again")

@@ -22,7 +22,7 @@ def change(path, **fields):
 
 
 @pytest.mark.parametrize("name", [*FILES, SUMS])
-@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.exhaustive)])
 def test_a_flipped_bit_is_noticed_wherever_it_is(sealed, outcome, name, count):
     content, generator = (sealed / name).read_bytes(), random.Random(name)
     for _ in range(count):
@@ -34,7 +34,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(sealed, outcome, name, count):
 
 
 @pytest.mark.parametrize("name", [*FILES, SUMS])
-@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.exhaustive)])
 def test_a_truncated_file_is_noticed_wherever_it_ends(sealed, outcome, name, count):
     content, generator = (sealed / name).read_bytes(), random.Random(name)
     for length in (0, len(content) - 2, *(generator.randrange(len(content) - 1) for _ in range(count))):
@@ -72,8 +72,9 @@ def test_a_save_that_dies_half_way_is_noticed(tiny, sealed, outcome, monkeypatch
         assert outcome(sealed) == "other"
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("count", [50, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [50, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_without_sums_a_damaged_file_is_refused_or_leaves_a_model_that_runs(unsealed, outcome, name, count):
     content, generator = (unsealed / name).read_bytes(), random.Random(name)
     found = []

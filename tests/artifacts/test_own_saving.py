@@ -201,6 +201,7 @@ class Module(L.LightningModule):
         return self.inner(**batch)
 
 
+@pytest.mark.slow_but_first
 def test_weights_alone_say_which_model_they_are_of(tiny, family, batch, logits, tmp_path, kind):
     module = Module(cut(tiny.model(family), kind))
     weights = {name: value.clone() for name, value in module.state_dict().items()}

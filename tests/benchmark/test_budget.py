@@ -20,6 +20,7 @@ def budget(run, directory):
     return lambda *options: run("budget", "--model", directory / "model", "--search-fraction", 0.4, *options)
 
 
+@pytest.mark.slow
 def test_every_method_is_compared_and_runs_are_summed_up(budget, tmp_path, capsys):
     options = ("--ratios", "1.9", "--tries", 0, "--table-samples", 4)
     out, plot = tmp_path / "0.json", tmp_path / "0.png"
@@ -73,6 +74,7 @@ def test_the_rows_that_decide_are_those_that_train_py_holds_out(budget, director
     assert len(seen["rows"][2]) == ROWS * 0.4
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_was_killed(budget, tmp_path, monkeypatch):
     out = tmp_path / "budget.json"
     options = (*CHEAP[2:], "--epochs", 1, "--out", out, "--resume", "--methods")

@@ -38,6 +38,7 @@ def growth(run, directory):
     return lambda *options: run("growth", "--model", directory / "model", *options)
 
 
+@pytest.mark.slow
 def test_a_search_is_measured_step_by_step(search, tmp_path, capsys):
     options = ["--samples", 12, "--batch-tokens", 120, "--out", tmp_path / "search.json"]
     results = search(*options)
@@ -200,10 +201,10 @@ def test_rules_decide_by_the_rows_of_a_file(run, directory, tmp_path):
     results = run("rules", *options)
     assert results["samples"] == 12
     assert [result["retrained"] for result in results["rules"]] == [None, None]
-
     path.write_text(json.dumps(list(range(12, 24))))
     with pytest.raises(ValueError, match=r"got another one: it differs in \['rows'\]"):
         run("rules", *options, "--resume")
+
 
 def test_rules_and_metrics_that_are_not_there_are_named(run, directory):
     with pytest.raises(ValueError, match=r"Expected `--rules` out of \['published', .*\], got \['nothing'\]"):
@@ -300,7 +301,8 @@ def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("engine", "kept"), [("PyTorch float", "torch"), pytest.param("ONNX float", "ONNX float", marks=pytest.mark.slow)]
+    ("engine", "kept"),
+    [("PyTorch float", "torch"), pytest.param("ONNX float", "ONNX float", marks=pytest.mark.exhaustive)],
 )
 def test_the_line_of_an_engine_predicts_other_plans(directory, tmp_path, capsys, engine, kept):
     """Only that it does: how well is no matter of a test. Of ONNX it takes an export for each plan."""

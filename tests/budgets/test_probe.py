@@ -55,6 +55,7 @@ def logits_and_labels(model, batches):
     return torch.cat([one.logits for one in scored]).double(), torch.cat([one.target for one in scored])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation  # all is scored by eager attention
 @pytest.mark.parametrize("repairs", [True, pytest.param(False, marks=pytest.mark.one_family)])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
@@ -79,6 +80,7 @@ def test_the_damage_is_that_of_the_model_once_it_is_cut_and_repaired(model, batc
     assert damage.samples == len(LENGTHS)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_what_is_looked_up_changes_no_bit(probe, model):
@@ -89,6 +91,7 @@ def test_what_is_looked_up_changes_no_bit(probe, model):
                 assert helped.measure(layers, like=like) == alone.measure(layers)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["bert"])
 @pytest.mark.parametrize("like", [None, (HALF, LayerPlan(), LayerPlan())], ids=["as it is", "after a cut"])
 def test_layers_below_the_first_that_differs_are_not_run_again(probe, model, like):

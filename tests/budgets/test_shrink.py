@@ -80,6 +80,7 @@ def mean_loss(model, batches):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).mean().item()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("ratio", [pytest.param(1.3, marks=pytest.mark.one_family), 3])
 def test_the_copy_is_that_many_times_smaller_and_the_model_is_unchanged(model, batches, state, ratio):
@@ -110,6 +111,7 @@ def test_a_module_that_learns_by_another_loss_is_refused_as_by_a_search(model, b
         shrink(Smoothed(), batches, encoder_size_ratio=1.5, effort=QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_modes_of_torch_around_a_call_change_nothing(model, batches):
@@ -127,6 +129,7 @@ def test_modes_of_torch_around_a_call_change_nothing(model, batches):
     assert same(small(torch.autocast(**halves)), small(torch.autocast(**halves, cache_enabled=False)))
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_the_same_call_gives_the_same_model_and_its_artifact_too(model, batches, tmp_path):
@@ -139,6 +142,7 @@ def test_the_same_call_gives_the_same_model_and_its_artifact_too(model, batches,
     assert loaded.axformer_plan == small.axformer_plan
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_slice_leaves_the_model_that_it_measured(model, batches):
@@ -167,6 +171,7 @@ def chooser(model, batches):
         yield Chooser(probe, table, orders, budget, objective)
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_every_proposal_is_within_the_budget_and_the_best_is_taken(chooser):
@@ -180,6 +185,7 @@ def test_every_proposal_is_within_the_budget_and_the_best_is_taken(chooser):
     assert chooser.cost(swapped.choice) <= chooser.budget
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_what_the_table_says_of_a_narrow_block_and_of_none_is_measured(chooser):
@@ -196,6 +202,7 @@ def options_of(chooser: Chooser, tried: Tried):
     return [chooser.table[name][at] for name, at in tried.choice.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_of_several_targets_all_are_reached(model, batches):
@@ -211,6 +218,7 @@ def test_of_several_targets_all_are_reached(model, batches):
     assert latency_table(model).predict_ms(small.axformer_plan.layers) <= 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_floor_ends_it_before_more_is_lost_than_allowed(model, batches, monkeypatch):
@@ -292,6 +300,7 @@ def test_a_metric_that_cannot_tell_the_floor_is_refused_before_anything_is_cut(
         shrink(model, batches * 3, effort=QUICK, metric_floor=0.5, metric=metric)
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_step_that_is_reported_was_tried(model, batches, monkeypatch, caplog):
@@ -305,6 +314,7 @@ def test_a_step_that_is_reported_was_tried(model, batches, monkeypatch, caplog):
     assert f"with a model {tried[-1]:.2f} times smaller up to 1.0000" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_losses_that_are_no_numbers_are_the_worst_and_never_left(model, batches):
@@ -384,6 +394,7 @@ def in_two_processes(work, monkeypatch):
         return list(pool.map(run, (0, 1)))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 @pytest.mark.parametrize("target", ["encoder_size_ratio", "speedup"])
@@ -450,6 +461,7 @@ def of_choices(tiny, batches, head):
     return model, texts, [{**text, **labels(i)} for i, text in enumerate(texts)]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 @pytest.mark.parametrize("head", HEADS)
@@ -469,6 +481,7 @@ def test_a_floor_asks_for_labels(model, batches):
         shrink(model, texts, effort=QUICK, metric_floor=0.5, metric=MulticlassAccuracy(3))
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_samples_without_a_label_do_not_count(model, batches):

@@ -61,6 +61,7 @@ def test_it_needs_no_labels_where_shrink_needs_none(module, fit, search_loader):
     assert callback.plan == alone.axformer_plan == module.anything.axformer_plan
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_all_that_is_left(module, fit, search_loader):
     watch = Watch()
     callback = ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
@@ -117,6 +118,7 @@ def test_a_search_comes_first_and_a_rewind_last(module, fit, search_loader):
             assert (value - start[name]).abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_is_cut_as_the_checkpoint_says(module, fit, search_loader, tmp_path):
     def callback():
         return ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=search_loader, **QUICK)
@@ -158,6 +160,7 @@ class Reached(L.Callback):
         raise AssertionError("trains")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("late", [False, True], ids=["setup", "after the module's own setup"])
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside pruning"])
 @pytest.mark.parametrize(

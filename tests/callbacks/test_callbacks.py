@@ -43,6 +43,7 @@ def rounds_seen(monkeypatch):
     return seen
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("settings", "trainer", "steps"),
     [
@@ -76,6 +77,7 @@ def test_nothing_happens_in_validate(module, rounds_seen, search_loader):
     assert callback.pending_epoch is None
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("reverse", [False, True])
 def test_one_round_serves_both_callbacks_whatever_their_order(module, fit, rounds_seen, reverse):
     callbacks = [HardAttentionCallback(k=4), AccuracyDrivenPruningCallback(majority=0.25)]
@@ -84,6 +86,7 @@ def test_one_round_serves_both_callbacks_whatever_their_order(module, fit, round
     assert (hard_attention, pruning) == (callbacks[0].settings, callbacks[1].settings)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, search_loader, reverse):
     hard = HardAttentionCallback(k=4)
@@ -109,6 +112,7 @@ def test_weights_get_smaller_during_fit_and_the_remaining_ones_train_on(module, 
     assert held == set(module.parameters())
 
 
+@pytest.mark.slow
 def test_later_rounds_build_on_the_plan(module, fit, search_loader):
     callback = AccuracyDrivenPruningCallback(
         4, majority=0, tolerance=0.05, rounds=2, every_n_epochs=1, search_dataloader=search_loader
@@ -145,6 +149,7 @@ def test_rewind_goes_back_to_the_weights_at_the_start_of_fit(module, fit, search
     assert not list(tmp_path.rglob("axformer_start_*"))
 
 
+@pytest.mark.slow
 def test_a_search_that_accepts_nothing_leaves_training_as_it_would_have_been(module, fit, search_loader):
     plain, searched = module, copy.deepcopy(module)
     fit(plain, [])
@@ -174,6 +179,7 @@ def test_a_metric_can_decide(module, fit, search_loader):
     assert callback.plan == expected
 
 
+@pytest.mark.slow
 def test_the_scorer_of_the_module_is_what_decides(module, fit, search_loader):
     asked = []
 
@@ -218,6 +224,7 @@ def saver(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_checkpoints_pair_weights_with_their_own_metric(module, fit, search_loader, tiny, saver, tmp_path):
     callback = AccuracyDrivenPruningCallback(**LENIENT, first_epoch=1, search_dataloader=search_loader)
     trainer = fit(module, [callback, saver], max_epochs=3, enable_checkpointing=True)
@@ -233,6 +240,7 @@ def test_checkpoints_pair_weights_with_their_own_metric(module, fit, search_load
         assert values["test_loss"] == pytest.approx(float(path.stem.split("val_loss=")[1]), abs=1e-5)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_resumed_fit_ends_as_one_that_was_not_interrupted(module, fit, search_loader, saver, tmp_path, epoch):
@@ -254,6 +262,7 @@ def test_a_resumed_fit_ends_as_one_that_was_not_interrupted(module, fit, search_
         assert torch.equal(expected, actual)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:You're resuming from a checkpoint")
 @pytest.mark.parametrize(
     ("step", "when"), [(2, {"val_check_interval": 0.5}), (8, {"check_val_every_n_epoch": 2})], ids=["within", "between"]
@@ -298,6 +307,7 @@ def test_the_model_is_named_where_there_are_several(module, fit, search_loader):
     assert not hasattr(module.teacher, "axformer_plan")
 
 
+@pytest.mark.slow
 def test_the_validation_set_decides_only_with_a_word(module, fit, search_loader, caplog):
     callbacks = [HardAttentionCallback(k=4), AccuracyDrivenPruningCallback()]
     with caplog.at_level(logging.WARNING):
@@ -337,6 +347,7 @@ def test_callbacks_that_contradict_each_other_are_refused(module, fit):
         fit(module, [HardAttentionCallback(retrain="rewind"), AccuracyDrivenPruningCallback()])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("alone", [False, True], ids=["with pruning", "alone"])
 def test_by_default_the_loss_has_to_fall_and_no_label_may_be_lost(module, fit, search_loader, alone):
     hard = HardAttentionCallback(k=2, search_dataloader=search_loader)
@@ -397,6 +408,7 @@ def test_the_state_of_a_callback_is_plain_and_comes_back(module, fit, search_loa
     assert (again.plan, again.rounds_done, again.next_epoch) == (callback.plan, 1, 1)
 
 
+@pytest.mark.slow
 def test_modules_of_the_older_package_work_too(tiny, search_loader, tmp_path):
     import pytorch_lightning
 

@@ -70,6 +70,7 @@ def test_an_error_of_the_module_itself_says_what_asked_for_it(module, fit, searc
     assert any("before any training" in note and "axformer_step" in note for note in error.value.__notes__)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("with_loader", [True, False])
 def test_one_batch_is_scored_for_both_callbacks(module, fit, search_loader, trace, with_loader):
     asked = []
@@ -158,6 +159,7 @@ def late(module, request):
     return module
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("late", [["setup"], ["configure_model"]], indirect=True)
 @pytest.mark.parametrize("model", [None, "anything"])
 def test_a_model_made_in_a_hook_of_the_module_is_searched(late, fit, search_loader, model):
@@ -202,6 +204,7 @@ def validation_step(self, batch, batch_idx):
     self.log("val_loss", training_step(self, batch, batch_idx))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("options", [{"barebones": True}, {"overfit_batches": 2}], ids=str)
 @pytest.mark.parametrize("by_validation", [True, False])
@@ -224,6 +227,7 @@ def compiled_in_place(module):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("compile_", "stance"),
     [

@@ -241,7 +241,7 @@ def test_processes_that_disagree_are_an_error(tiny, metric, message):
 
 
 @pytest.mark.xdist_group("ddp")
-@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.exhaustive)])
 def test_the_module_of_the_main_process_follows_its_workers(workers, start):
     first, second, main = workers(start).values()
     assert_same(first["end"], second["end"])

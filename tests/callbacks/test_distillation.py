@@ -51,6 +51,7 @@ def test_what_is_taught_is_learnt_and_no_trace_is_left(module, teacher, fit, sea
     assert hooks(module) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_a_fit_in_which_a_taught_model_is_cut_is_resumed(module, teacher, fit, search_loader, tmp_path):
     resumed, names = copy.deepcopy(module), module.state_dict().keys()

@@ -23,6 +23,7 @@ def saver(tmp_path):
     return ModelCheckpoint(tmp_path / "saved", monitor="val_loss", save_top_k=-1)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 @pytest.mark.parametrize("retrain", ["continue", "rewind"])
 def test_after_an_exception_the_next_fit_saves_and_loads_as_ever(module, fit, search_loader, saver, tmp_path, retrain):

@@ -87,6 +87,7 @@ AVERAGES = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", AVERAGES.values(), ids=AVERAGES)
 def test_averages_follow_the_cut(tiny, fit, pruning, make):
     module = Unscheduled(tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=2).train())
@@ -136,6 +137,7 @@ def test_an_average_that_is_not_updated_any_more_is_rewound_too(module, fit, pru
             assert torch.equal(value, start[name]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_average_ends_as_one_that_was_not_interrupted(still, fit, pruning, tmp_path):
     twin = copy.deepcopy(still)
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
@@ -171,6 +173,7 @@ def test_early_stopping_compares_a_cut_model_with_itself(falling, fit, pruning):
     assert stopping.best_score.item() == pytest.approx(6.2)
 
 
+@pytest.mark.slow
 def test_a_round_that_removes_nothing_does_not_start_a_new_comparison(falling, fit, search_loader):
     never = AccuracyDrivenPruningCallback(majority=0.99, search_dataloader=search_loader, first_epoch=1)
     stopping = EarlyStopping("val_loss", patience=2)
@@ -179,6 +182,7 @@ def test_a_round_that_removes_nothing_does_not_start_a_new_comparison(falling, f
     assert stopping.best_score.item() == pytest.approx(1.0)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_the_best_checkpoint_is_one_of_the_last_shape(falling, fit, pruning, tmp_path, mode):
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", monitor="val_loss", mode=mode)
@@ -207,6 +211,7 @@ def test_no_monitored_checkpoint_is_written_between_a_cut_and_the_next_validatio
     assert len(list((tmp_path / "all").glob("*.ckpt"))) == 12
 
 
+@pytest.mark.slow
 def test_a_resume_between_a_cut_and_the_next_validation_still_compares_anew(falling, fit, pruning, tmp_path):
     saver = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     twin = copy.deepcopy(falling)
@@ -227,6 +232,7 @@ def test_a_resume_between_a_cut_and_the_next_validation_still_compares_anew(fall
 # Checkpoints of another shape
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_a_checkpoint_from_before_the_cut_is_loaded_into_a_cut_module(module, fit, pruning, tmp_path, stage, tiny):
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
@@ -244,6 +250,7 @@ def test_a_checkpoint_from_before_the_cut_is_loaded_into_a_cut_module(module, fi
         assert torch.equal(module.eval()(**batch).logits, fresh.eval()(**batch).logits)
 
 
+@pytest.mark.slow
 def test_fit_goes_on_from_before_the_cut_in_a_module_that_is_cut(still, fit, pruning, tmp_path):
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
     options = {"enable_checkpointing": True, "shuffle": False}
@@ -257,6 +264,7 @@ def test_fit_goes_on_from_before_the_cut_in_a_module_that_is_cut(still, fit, pru
 # Precision, accumulation and the like
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
 def test_other_precisions(module, fit, pruning, precision):
     before = size(module)
@@ -267,6 +275,7 @@ def test_other_precisions(module, fit, pruning, precision):
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # where the first steps are left out
 @pytest.mark.parametrize("scale", [128.0, 2.0**60], ids=["finite", "overflowing"])
 def test_scaled_float16(module, fit, pruning, scale):
@@ -299,6 +308,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options_of_the_trainer(module, fit, pruning, options):
     before = size(module)
@@ -310,6 +320,7 @@ def test_options_of_the_trainer(module, fit, pruning, options):
     assert [name for name in still if "position_embeddings" not in name and "key.bias" not in name] == []
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("limit", "samples"), [(1, 16), (0.5, 16), (1.0, 32)])
 def test_no_more_validation_batches_decide_than_the_trainer_reads(module, fit, pruning, limit, samples):
     callback = pruning(search_dataloader=None)
@@ -317,6 +328,7 @@ def test_no_more_validation_batches_decide_than_the_trainer_reads(module, fit, p
     assert max(decision.samples_seen for decision in callback.plan.decisions) == samples
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing(module, fit, pruning):
     twin = copy.deepcopy(module)
     module.anything.activation_checkpointing_enable()
@@ -355,6 +367,7 @@ class Words(Classifier):
         return loss.mean(1), logits.argmax(-1), batch["input_ids"]
 
 
+@pytest.mark.slow
 def test_tied_weights_stay_tied(tiny, fit, pruning):
     module = Words(tiny.model("bert", "sdpa", AutoModelForMaskedLM).train())
     fit(module, [pruning()])
@@ -428,6 +441,7 @@ def test_a_second_fit_goes_on_with_the_cut_module_and_its_rounds(module, fit, pr
     assert layers_left(module.anything) == callback.plan.layers
 
 
+@pytest.mark.slow
 def test_a_fit_of_another_module_begins_anew(module, fit, pruning, tiny):
     callback = pruning()
     fit(module, [callback], max_epochs=2)
@@ -437,6 +451,7 @@ def test_a_fit_of_another_module_begins_anew(module, fit, pruning, tiny):
     assert callback.plan == other.anything.axformer_plan != module.anything.axformer_plan
 
 
+@pytest.mark.slow
 def test_a_module_that_was_cut_before_the_fit_keeps_its_plan_in_checkpoints(module, fit, pruning, tmp_path, tiny):
     fit(module, [pruning()], max_epochs=2)
     saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)

@@ -59,6 +59,7 @@ def shapes(parameters):
     return {name: value.shape for name, value in parameters}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("retrain", ["continue", "rewind"])
 def test_a_copy_that_the_module_averages_into_is_cut_along(net, fit, search_loader, retrain):
     module = KeepsCopy(net)
@@ -155,6 +156,7 @@ def test_one_model_under_two_names_is_no_other(net, fit, search_loader):
     assert not callback.plan.removes_nothing
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("weights_only", [True, False])
 def test_a_checkpoint_of_weights_alone_is_the_model_that_was_saved(tiny, net, fit, pruning, tmp_path, weights_only):
     module, saver = Classifier(net), ModelCheckpoint(tmp_path / "saved", save_weights_only=weights_only)

@@ -83,6 +83,7 @@ def test_callbacks_of_one_epoch_share_a_round_in_which_int8_goes_last_and_has_a_
     assert not all(decision.accepted for decision in decisions)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("first_epoch", [0, 1], ids=["the same epoch", "the next epoch"])
 @pytest.mark.parametrize(
     "cutting",
@@ -106,6 +107,7 @@ def test_what_is_repaired_goes_to_int_8_after_it(module, fit, search_loader, cut
     assert held == set(module.parameters())
 
 
+@pytest.mark.slow
 def test_a_second_fit_after_all_rounds_trains_on_in_int8(module, fit, search_loader):
     callbacks = [
         AccuracyDrivenPruningCallback(tolerance=0.0, search_dataloader=search_loader),
@@ -137,6 +139,7 @@ def test_rounds_that_would_cut_after_one_of_int8_are_refused_in_setup(module, fi
     assert not hasattr(module.anything, "axformer_plan")
 
 
+@pytest.mark.slow
 def test_rounds_that_end_before_int8_or_with_it_are_not_refused(module, fit, search_loader):
     pruning = AccuracyDrivenPruningCallback(rounds=2, tolerance=0.0, search_dataloader=search_loader)
     int8 = Int8Callback(tolerance=9.0, first_epoch=1)

@@ -68,6 +68,7 @@ def train(module, fit, search_loader, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds", "dies_at"), [(1, 1), (2, 17)])
 def test_a_resumed_fit_repeats_no_candidate_and_ends_alike(train, evaluated, tmp_path, rounds, dies_at):
     whole, plan = train("whole", rounds)
@@ -88,6 +89,7 @@ def test_a_resumed_fit_repeats_no_candidate_and_ends_alike(train, evaluated, tmp
     assert not journal.exists()
 
 
+@pytest.mark.slow
 def test_the_journal_of_another_job_in_the_directory_is_left_alone(train, tmp_path, monkeypatch):
     names, unlink = [], Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda self, **options: names.append(self.name) or unlink(self, **options))
@@ -99,6 +101,7 @@ def test_the_journal_of_another_job_in_the_directory_is_left_alone(train, tmp_pa
     assert [path.read_text() for path in tmp_path.glob("axformer_search*")] == ["of another job"]
 
 
+@pytest.mark.slow
 def test_a_fit_that_dies_after_the_cut_does_not_search_again(train, evaluated, tmp_path, monkeypatch):
     _, plan = train("whole")
     with monkeypatch.context() as patch:

@@ -42,6 +42,7 @@ def rewound(monkeypatch):
     return found
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", CALLBACKS.values(), ids=CALLBACKS)
 def test_repairs_go_with_the_weights_and_the_plan_says_so(module, fit, search_loader, rewound, caplog, make):
     alone = copy.deepcopy(module.anything)
@@ -61,6 +62,7 @@ def test_repairs_go_with_the_weights_and_the_plan_says_so(module, fit, search_lo
         assert torch.equal(value, rewound[-1][name]), name
 
 
+@pytest.mark.slow
 def test_weights_that_an_earlier_fit_repaired_stay_so(module, fit, search_loader):
     options = {"encoder_size_ratio": 1.5, "table_samples": 16, "tries": 2, "search_dataloader": search_loader}
     for retrain in ("continue", "rewind"):
@@ -68,6 +70,7 @@ def test_weights_that_an_earlier_fit_repaired_stay_so(module, fit, search_loader
         assert module.anything.axformer_plan.repaired
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
 @pytest.mark.parametrize(("rounds", "epoch"), [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2)])
 def test_a_resumed_fit_goes_back_to_where_the_first_one_began(module, fit, search_loader, tmp_path, rounds, epoch):

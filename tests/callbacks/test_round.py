@@ -75,6 +75,7 @@ class Pairs(Classifier):
         return nn.functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(-1), labels
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("given", [False, True])

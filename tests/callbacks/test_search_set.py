@@ -62,6 +62,7 @@ def ready(data):
     return data
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
 def test_what_is_given_decides(module, fit, make, caplog):
     callback = AccuracyDrivenPruningCallback(**OPTIONS, rounds=2, search_dataloader=make())
@@ -73,6 +74,7 @@ def test_what_is_given_decides(module, fit, make, caplog):
     assert "decides by the validation dataloader" not in caplog.text
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("given", "rounds"), [(lambda: generate, 1), (generate, 1), (generate, 2)])
 def test_what_is_read_once_serves_every_step_of_every_round(module, fit, given, rounds):
     pruning = AccuracyDrivenPruningCallback(repair=True, full_scores=True, rounds=rounds, search_dataloader=given())
@@ -83,6 +85,7 @@ def test_what_is_read_once_serves_every_step_of_every_round(module, fit, given, 
     assert later.plan.decisions[-1].round >= rounds
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
 def test_there_is_one_search_set_for_all_callbacks_of_a_model(module, fit, make):
     given, others = make(), [list(loader(16, 3)), loader(16, 3), generate(), partial(loader, 16, 3), Data()]
@@ -110,6 +113,7 @@ def run(module, data, tmp_path, callback):
     return callback.plan.decisions[0].samples_seen
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("data", "seen"), [(WithSearchSet, 48), (Data, 16)])
 def test_a_method_of_the_datamodule_is_found(module, tmp_path, data, seen):
     assert run(module, data(), tmp_path, AccuracyDrivenPruningCallback(**OPTIONS, full_scores=True)) == seen
@@ -119,6 +123,7 @@ def test_a_datamodule_without_that_method_gives_its_validation_set(module, tmp_p
     assert run(module, Data(), tmp_path, AccuracyDrivenPruningCallback(**OPTIONS, search_dataloader=Data())) == 16
 
 
+@pytest.mark.slow
 def test_a_method_of_the_module_is_found(module, tmp_path):
     module.search_dataloader = partial(loader, 48, 2)
     assert run(module, Data(), tmp_path, AccuracyDrivenPruningCallback(**OPTIONS)) == 48
@@ -136,6 +141,7 @@ class WithSeveral(Data):
         return self.make([loader(16, 1), loader(32, 2)])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", [list, tuple, lambda loaders: dict(zip("ab", loaders, strict=True))])
 @pytest.mark.parametrize("kind", ["loaders", "a DataModule", "its method"])
 def test_several_loaders_decide_together(module, tmp_path, make, kind):
@@ -180,6 +186,7 @@ DRAWING = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", DRAWING)
 def test_what_the_search_set_draws_is_not_drawn_from_training(module, kind):
     class Order(L.Callback):
@@ -236,6 +243,7 @@ def settings(name=None, of_lightning=True):
     return config
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "seen"), [(None, 48), ("tests.callbacks.test_search_set.named_loader", 32)])
 def test_the_yaml_of_the_page_runs(tmp_path, monkeypatch, name, seen):

@@ -109,6 +109,7 @@ def test_tensorboard_gets_a_figure(module, search_loader, tmp_path):
     assert list(figures) == ["axformer/plan"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("bar", "line"),
     [(None, None), (TQDMProgressBar, "Search: "), (lambda: RichProgressBar(leave=True), " accepted, loss")],

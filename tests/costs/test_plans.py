@@ -87,6 +87,7 @@ HARD = st.sampled_from([None, HardAttention(3)])
 LAYERS = st.builds(lambda a, f, hard: LayerPlan(**a, **f, hard_attention=hard), ATTENTION, FEED_FORWARD, HARD)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("variant", VARIANTS)
 @settings(max_examples=4)
 @given(data=st.data())

@@ -55,7 +55,7 @@ def evaluated(population, shift, batch_size, clustered, seed):
 
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize(("batch_size", "clustered"), [(32, 0.0), (32, 0.3), (128, 0.0)])
-@pytest.mark.parametrize("times", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [200, pytest.param(2000, marks=pytest.mark.exhaustive)])
 def test_what_would_be_accepted_is_given_up_no_more_often_than_stated(population, batch_size, clustered, times):
     # It would be accepted but for a tie, the hardest case.
     lost = sum(evaluated(population, 0.0, batch_size, clustered, seed) < 1 for seed in range(times))

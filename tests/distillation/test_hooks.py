@@ -147,6 +147,7 @@ def test_a_teacher_may_have_its_inputs_in_another_order(tiny):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_taught_too(tiny):
     student, teacher = pair(tiny, num_hidden_layers=1)
     compiled = torch.compile(student, backend="eager")

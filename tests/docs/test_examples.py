@@ -22,6 +22,7 @@ def load(name):
     return module
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.filterwarnings("ignore:Starting from v1.9.0")
 @pytest.mark.parametrize(
     ("name", "settings"),

@@ -25,6 +25,7 @@ def refused(error, match, model, path, **options):
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_file_that_exists_stays_unless_it_may_be_replaced(model, tmp_path):
     path = tmp_path / "model.pt2"
     path.write_bytes(b"mine")
@@ -47,6 +48,7 @@ def test_a_file_that_belongs_beside_another_stays_too(model, tmp_path):
     refused(FileExistsError, r"model\.bin", model, tmp_path / "model.xml")
 
 
+@pytest.mark.slow
 def test_an_opset_that_the_exporter_does_not_know_is_refused(model, tmp_path):
     pytest.importorskip("onnx")
     refused(ValueError, "got 99, for which it writes 18", model, tmp_path / "model.onnx", opset=99)
@@ -66,6 +68,7 @@ def test_unknown_formats_old_opsets_and_names_are_told_what_there_is(model, tmp_
     refused(ValueError, r"format out of \['onnx', 'openvino'\]", model, tmp_path / "model.pt2", int8=True)
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(model, tmp_path, monkeypatch):
     monkeypatch.setattr("axformer_lightning.exporting.formats.find_spec", lambda name: None)
     refused(ModuleNotFoundError, r"pip install 'axformer-lightning\[export\]'", model, tmp_path / "model.onnx")
@@ -102,6 +105,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         Notes.from_text({}, "other.onnx")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_and_says_errors_in_a_line(model, tmp_path, capsys):
     save_pretrained(model, tmp_path / "artifact")
     path = tmp_path / "out" / "model.pt2"
@@ -111,6 +115,7 @@ def test_the_command_writes_a_file_and_says_errors_in_a_line(model, tmp_path, ca
     assert "no such directory" in export.main([str(tmp_path / "nothing"), str(tmp_path / "other.pt2")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.pt2", "model[1].pt2", "a model.pt2"])
 def test_the_command_says_the_bytes_of_its_own_files_and_a_command_that_can_be_pasted(model, tmp_path, capsys, name):
     save_pretrained(model, tmp_path / "artifact")

@@ -75,10 +75,11 @@ def cases():
     for name in FORMATS:
         for family in TINY:
             for plan in PLANS:
-                marks = () if (name, family, plan) in default else pytest.mark.slow
+                marks = () if (name, family, plan) in default else pytest.mark.exhaustive
                 yield pytest.param(name, family, plan, id=f"{name}-{family}-{plan}", marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "family", "plan"), [*cases()])
 def test_exported_logits_are_those_of_the_model(tiny, tmp_path, name, family, plan):
     if name != "torch":
@@ -91,12 +92,13 @@ def test_exported_logits_are_those_of_the_model(tiny, tmp_path, name, family, pl
 def int8_cases():
     yield pytest.param("bert", "onnx", INT8, id="bert-some")
     for family in (*LAYOUTS, "vit"):
-        yield pytest.param(family, "onnx", (EVERYTHING,) * 3, id=f"{family}-all", marks=pytest.mark.slow)
-    yield pytest.param("bert", "onnx", STATIC, id="bert-static", marks=pytest.mark.slow)
-    yield pytest.param("bert", "openvino", INT8, id="bert-openvino", marks=pytest.mark.slow)
-    yield pytest.param("bert", "openvino", STATIC, id="bert-openvino-static", marks=pytest.mark.slow)
+        yield pytest.param(family, "onnx", (EVERYTHING,) * 3, id=f"{family}-all", marks=pytest.mark.exhaustive)
+    yield pytest.param("bert", "onnx", STATIC, id="bert-static", marks=pytest.mark.exhaustive)
+    yield pytest.param("bert", "openvino", INT8, id="bert-openvino", marks=pytest.mark.exhaustive)
+    yield pytest.param("bert", "openvino", STATIC, id="bert-openvino-static", marks=pytest.mark.exhaustive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "name", "layers"), [*int8_cases()])
 def test_int8_logits_are_those_of_the_model_in_int8(tiny, tmp_path, family, name, layers):
     """A value that lies between two steps may fall to either side: hence a bound beside what int8 itself changes."""
@@ -112,7 +114,7 @@ def check_int8(model, path, family):
     assert by_engine < by_rounding / 5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("family", "config"), [("albert", {"num_hidden_groups": 1}), ("deberta-v2", {"share_att_key": True})]
 )
@@ -135,6 +137,7 @@ def test_true_puts_all_blocks_and_the_embeddings_in_int8_unless_the_plan_says_wh
     assert int8_names(model, True) == int8_names(model, None) != ()
 
 
+@pytest.mark.slow
 def test_names_say_what_is_in_int8(tiny, tmp_path):
     wanted = ["bert.encoder.layer.0.attention.self.key", "classifier", "bert.embeddings.word_embeddings"]
     model = tiny.model("bert", "sdpa", num_hidden_layers=1)

@@ -71,6 +71,7 @@ def by_torch(linear, x, range_=None):
     return rounded.detach()
 
 
+@pytest.mark.slow
 def test_layers_that_read_the_same_have_ranges_of_their_own(x, tmp_path):
     module = Two()
     _, given = in_onnx(module, x, tmp_path / "two.onnx", RANGES)
@@ -78,6 +79,7 @@ def test_layers_that_read_the_same_have_ranges_of_their_own(x, tmp_path):
         np.testing.assert_allclose(found, by_torch(linear, x, RANGES[name]).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("range_", [None, (-4.0, 4.0)])
 def test_a_layer_may_be_applied_several_times(x, tmp_path, range_):
     module, path = Again(), tmp_path / "again.onnx"
@@ -93,6 +95,7 @@ def test_a_layer_may_be_applied_several_times(x, tmp_path, range_):
     assert stored == ["linear.weight_int8"]
 
 
+@pytest.mark.slow
 def test_the_last_layer_may_have_a_bias_of_zeros_and_outputs_keep_their_names(x, tmp_path):
     module = Outputs()
     exported = torch.onnx.export(module.eval(), (x,), dynamo=True, verbose=False).model

@@ -12,7 +12,7 @@ from axformer_lightning import export_model
 from tests.exporting.test_predict import saved, tokenizer  # noqa: F401
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_program_in_the_readme_runs_with_onnxruntime_and_tokenizers_alone(saved, tmp_path):  # noqa: F811
     model, directory = saved
     export_model(directory, tmp_path / "model.onnx")

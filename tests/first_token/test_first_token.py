@@ -350,6 +350,7 @@ def test_logits_that_are_not_numbers_tell_nothing(bert, words):
     assert not reads_first_token_only(bert, words)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*compile.*")
 def test_a_compiled_model_is_probed_eagerly(tiny, words, probed):
     model = tiny.model("bert", auto=AutoModelForTokenClassification)
@@ -449,6 +450,7 @@ def test_loading_does_not_set_it_where_the_head_reads_more(tiny, tmp_path):
         load_pretrained(tmp_path, first_token_only=True)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["bert", "modernbert"])
 def test_an_exported_program_takes_the_shorter_way(make, words, run, macs, name):
     model = make(name, "sdpa")
@@ -462,6 +464,7 @@ def test_an_exported_program_takes_the_shorter_way(make, words, run, macs, name)
     assert work.get_total_flops() // 2 < macs(whole, words)
 
 
+@pytest.mark.slow
 def test_compiled_calls_are_whole(bert, words, run):
     expected = run(bert, words)
     set_first_token_(bert)

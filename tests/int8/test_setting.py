@@ -80,6 +80,7 @@ def test_every_linear_layer_of_a_block_that_is_left_is_in_int8_and_no_other(mode
     assert {name for name, module in model.named_modules() if type(module) is nn.Linear} == before
 
 
+@pytest.mark.slow_but_first
 def test_the_search_puts_in_int8_what_the_loss_allows(model, batch, family):
     small = quantize(model, [batch], tolerance=9.0)
     layers = small.axformer_plan.layers
@@ -100,6 +101,7 @@ def test_what_the_rule_rejects_stays_in_floats(tiny):
         assert decision.accepted == (decision.kind.removeprefix("int8_") in plan.layers[decision.layer].int8)
 
 
+@pytest.mark.slow_but_first
 def test_the_score_of_the_search_is_that_of_the_model_it_leaves(model, batch):
     small = quantize(model, [batch], tolerance=9.0)
     last = small.axformer_plan.decisions[-1]
@@ -110,6 +112,7 @@ def test_the_score_of_the_search_is_that_of_the_model_it_leaves(model, batch):
     assert loss.item() == pytest.approx(last.loss, rel=2e-2)
 
 
+@pytest.mark.slow_but_first
 def test_embeddings_are_in_int8_in_the_file_and_the_model_comes_back_to_the_bit(model, batch, logits, tmp_path):
     small = quantize(model, [batch], tolerance=9.0)
     save_pretrained(small, tmp_path)

@@ -195,7 +195,7 @@ def test_a_user_without_a_home_is_told_what_to_do(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_says_where_the_library_is_or_what_is_missing(cache):
     command = [sys.executable, "-W", "ignore", "-m", "axformer_lightning.kernels", "build"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)

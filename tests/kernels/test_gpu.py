@@ -24,7 +24,7 @@ needs_gpu = pytest.mark.skipif(
 
 
 @needs_triton
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_in_the_interpreter_it_has_the_properties_of_the_one_in_cpp():
     command = [
         sys.executable,
@@ -77,7 +77,7 @@ def compiled(tmp_path, monkeypatch):
 
 
 @needs_triton
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="nothing is compiled for the interpreter")
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(

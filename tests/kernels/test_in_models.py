@@ -82,6 +82,7 @@ def test_it_is_used_only_where_it_can_be(hard, batch, calls, monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
 @pytest.mark.parametrize("implementation", ["sdpa"])
 def test_an_exported_model_runs_at_lengths_on_both_sides_of_k(hard):
@@ -107,6 +108,7 @@ def test_an_exported_model_runs_at_lengths_on_both_sides_of_k(hard):
             torch.testing.assert_close(exported.module()(*args), Logits()(*args), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
 @pytest.mark.parametrize("implementation", ["sdpa"])
 def test_torch_compile_takes_it_as_a_whole(hard):

@@ -120,6 +120,7 @@ def test_gradients_are_those_of_torchs_operators(masked, renormalize):
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_it_is_an_operator_as_torch_wants_it():
     for x in (torch.randn(2, 5, 9), torch.randn(2, 5, 9, requires_grad=True), torch.randn(4, 9, dtype=torch.float16)):
         torch.library.opcheck(kernels.keep_largest, (x, 3, 0.0))
@@ -210,6 +211,7 @@ def test_so_do_models_in_half_precision(tiny, family, batch, calls, dtype):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.one_family
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
 def test_it_is_compiled_and_neither_exported_nor_traced(tiny, family):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.multirun.sweeping import jobs, outcomes, processes_of, start, sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 STUDY = [
     "hydra/sweeper=optuna", "data.max_search_samples=range(8,33)", "returned=[headline,latency]",
     "hydra.sweeper.n_trials=4", "hydra.sweeper.prune=0.01", "hydra.sweeper.prune_after=1", "sweep.jobs=2",

@@ -5,7 +5,7 @@ import pytest
 from tests.multirun.killing import compare
 from tests.multirun.sweeping import states, sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 
 def test_a_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path):

@@ -54,6 +54,7 @@ def run_as(logits, model, batch, *repair_of):
         return logits(model, batch)
 
 
+@pytest.mark.slow_but_first
 def test_a_model_run_as_repaired_equals_the_cut_and_repaired_one(model, batch, logits, measured, plan_of):
     moments = measured(model)
     for name, layers in LAYERS.items():

@@ -37,7 +37,7 @@ def settings(full_scores=True, factor=2.0, **options):
     return SearchSettings(HardAttention(4), Pruning(3, factor), Rule(majority=0), full_scores=full_scores, **options)
 
 
-@pytest.fixture(params=["eager", pytest.param("sdpa", marks=pytest.mark.slow)])
+@pytest.fixture(params=["eager", pytest.param("sdpa", marks=pytest.mark.exhaustive)])
 def implementation(request):
     """One is enough by default: a search runs every layer eagerly, and test_finding.py compares the two."""
     return request.param
@@ -66,6 +66,7 @@ def losses(plan):
     return [(d.kind, d.layer, d.index, d.loss, d.share_not_worse, d.accepted) for d in plan.decisions]
 
 
+@pytest.mark.slow_but_first
 def test_no_bit_depends_on_what_is_kept(model, batches, rounds):
     assert_no_bit_depends_on_what_is_kept(model, batches, rounds, share=True, first_token=True)
 
@@ -107,6 +108,7 @@ def test_embeddings_are_computed_once_where_they_are_kept(model, batches):
     assert calls(0) >= probed + 9 * len(batches)  # for three times hard attention, and six blocks
 
 
+@pytest.mark.slow_but_first
 def test_the_first_token_is_enough_where_nothing_else_is_read(model, batches, rounds, family):
     whole, _ = search_plan(model, model, batches, settings(cache_memory=0, shortcuts=NOTHING))
     quick, _ = search_plan(model, model, batches, settings())
@@ -116,6 +118,7 @@ def test_the_first_token_is_enough_where_nothing_else_is_read(model, batches, ro
         assert one.loss == pytest.approx(other.loss, abs=1e-4)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
 def test_what_does_nothing_ties_and_is_rejected(model, batches, part, kind):
     writer = part(model, 1, kind)
@@ -140,6 +143,7 @@ def test_scores_are_those_of_the_cut_model(model, batches):
     assert loss_N.mean().item() == pytest.approx(best, abs=1e-4)
 
 
+@pytest.mark.slow_but_first
 def test_parts_of_a_cut_block_score_as_in_the_model_that_is_cut_further(model, batches):
     sizes, space = (model.config.model_type, 3, 4, 48), SearchSpace(4, neuron_groups(48, 3))
     cut = (LayerPlan(heads_removed=(0, 2)), LayerPlan("kept", (1,), "kept", ((8, 40),)), LayerPlan("removed"))
@@ -177,7 +181,7 @@ WORK_OF += [
     (family, *EVERYTHING_AT_ONCE) for family in ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
 ]
 WORK_OF += [
-    pytest.param(family, options, cut, marks=pytest.mark.slow)
+    pytest.param(family, options, cut, marks=pytest.mark.exhaustive)
     for family in ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
     for options in WORK
     for cut in (False, True)
@@ -185,6 +189,7 @@ WORK_OF += [
 ]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("family", "options", "cut"), WORK_OF, indirect=["family"])
 def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monkeypatch, options, cut):
     """Of all layers, by the count of torch itself."""
@@ -206,6 +211,7 @@ def test_the_work_that_is_counted_is_the_work_that_is_done(model, batches, monke
     assert 2 * sum(counted) == done
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["bert", "albert"], indirect=True)
 def test_every_shortcut_saves_work(model, batches, family):
     batches = batches_by_length(batches, 24)  # of which the last are not always needed
@@ -221,6 +227,7 @@ def test_every_shortcut_saves_work(model, batches, family):
     assert everything > stopped
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["albert"])
 @pytest.mark.parametrize(("layers", "groups", "inner"), [(6, 3, 1), (4, 1, 1), (2, 1, 2)])
 def test_layers_that_are_applied_several_times_are_all_run(tiny, batches, rounds, layers, groups, inner):
@@ -275,6 +282,7 @@ class Stranger(nn.Module):
         return self.head(hidden)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["bert"])
 @pytest.mark.parametrize(
     ("reads", "expected"),

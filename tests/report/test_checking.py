@@ -63,6 +63,7 @@ def runs(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 @pytest.mark.parametrize("name", FILES)
 def test_one_broken_entry_never_stops_the_report_of_the_others(name, runs, undrawn):

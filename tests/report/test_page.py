@@ -375,6 +375,7 @@ def test_a_finished_run_without_its_configuration_has_a_row_for_each_model_and_n
     assert notes == []
 
 
+@pytest.mark.slow
 @drawn_once
 def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
     text = (reported / "report.html").read_text()
@@ -392,6 +393,7 @@ def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
     assert len(text) < 1_000_000
 
 
+@pytest.mark.slow
 @drawn_once
 def test_mcnemars_test_stands_beside_what_it_is_of(reported):
     lines = (reported / "report.md").read_text().splitlines()
@@ -418,6 +420,7 @@ def test_the_page_says_what_is_known_and_what_is_not(reported):
     assert "<title>Layer 0, attention, removed: damage +0.5000</title>" in text
 
 
+@pytest.mark.slow
 @drawn_once
 def test_pictures_can_be_opened_and_markdown_names_them(reported):
     folder = reported / "report"
@@ -435,6 +438,7 @@ def test_markdown_finds_the_pictures_of_a_model_with_blanks_in_its_name(tmp_path
     assert "front-mrpc-a%20%28new%29%20model.png" in named
 
 
+@pytest.mark.slow
 def test_interpolations_in_a_setting_are_no_formulas(tmp_path):
     for setting in ("retrain_epochs=${finetune_epochs}${x_y_z}", r"tolerance=$\bad$"):
         write_run(tmp_path / str(len(setting)), setting)
@@ -461,6 +465,7 @@ def test_a_model_that_says_what_is_no_number_has_no_calibration_and_does_not_sto
     assert "## Calibration" not in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_single_run_has_the_same_page_in_detail(tmp_path):
     write_run(tmp_path / "0", "tolerance=0")
     text = write_report(tmp_path / "0").read_text()

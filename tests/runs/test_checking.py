@@ -138,6 +138,7 @@ def test_a_teacher_with_too_few_positions_is_refused_before_anything(teacher):
         check_configuration(taught_by(directory, "data.max_length=65"))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("noise", ["0", "1.5", "nan", "some", "true", "null"])
 def test_a_noise_that_is_no_share_is_refused(noise):
     words = "task=mrpc", "distillation=self", "distillation.copies=1", f"distillation.noise={noise}"
@@ -146,6 +147,7 @@ def test_a_noise_that_is_no_share_is_refused(noise):
     check_configuration(configuration(*words, "distillation.copies=0"))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true", "64"])
 def test_int8_of_other_weights_than_float32_is_refused_before_anything(precision):
     words = "int8=default", f"trainer.precision={precision}"

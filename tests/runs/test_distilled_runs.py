@@ -83,6 +83,7 @@ def trained_on(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("more", [[], ["distillation.hidden=0.1"], ["retrain_dense=true"]])
 def test_a_teacher_also_answers_reworded_copies_and_only_while_it_teaches(go, calls, trained_on, more):
@@ -92,6 +93,7 @@ def test_a_teacher_also_answers_reworded_copies_and_only_while_it_teaches(go, ca
     assert len(calls) == (0 if "hidden" in str(more) else 2)  # of the training set, and of its copies
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("more", [[], ["retrain_dense=true"]])
 def test_a_teacher_also_answers_texts_that_nobody_has_labelled(go, calls, trained_on, tmp_path, more):
@@ -124,6 +126,7 @@ def test_copies_of_questions_are_refused():
         check_configuration(cfg)
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_is_taught_from_what_its_teacher_has_said_once(go, calls):
     results, directory = go("taught", *TAUGHT)
@@ -135,6 +138,7 @@ def test_a_run_is_taught_from_what_its_teacher_has_said_once(go, calls):
     assert not list(directory.glob("**/teacher*"))  # a run that has ended needs it no more
 
 
+@pytest.mark.slow
 @QUIET
 def test_runs_of_a_sweep_ask_a_teacher_once(go, calls, tmp_path):
     together = f"sweep.dense_dir={tmp_path / 'dense'}"
@@ -147,6 +151,7 @@ def test_runs_of_a_sweep_ask_a_teacher_once(go, calls, tmp_path):
     assert alone["retraining"] == one["retraining"] == again["retraining"]
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("trains_in", ["bf16-mixed", "32-true"])
 def test_a_teacher_answers_in_the_precision_of_training(go, monkeypatch, trains_in):
@@ -162,6 +167,7 @@ def test_a_teacher_answers_in_the_precision_of_training(go, monkeypatch, trains_
     assert seen == [trains_in]
 
 
+@pytest.mark.slow
 @QUIET
 def test_retraining_that_does_harm_is_undone(go, calls):
     options = [*TAUGHT, "retrain_learning_rate=10", "distillation.hidden=1", "retrain_dense=true", "pruning.rounds=2"]
@@ -173,6 +179,7 @@ def test_retraining_that_does_harm_is_undone(go, calls):
     assert not calls  # a teacher of hidden states runs in every step
 
 
+@pytest.mark.slow
 @QUIET
 def test_dropouts_drop_what_is_asked_for_in_retraining_alone(go, monkeypatch):
     shares, fit = [], L.Trainer.fit
@@ -186,6 +193,7 @@ def test_dropouts_drop_what_is_asked_for_in_retraining_alone(go, monkeypatch):
     assert shares == [{0.1}, {0.0}]
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_that_breaks_off_in_retraining_goes_on_to_the_same_end(go, calls, monkeypatch):
     options = [*TAUGHT, "retrain_ema=0.5", "pruning.retrain=rewind", "retrain_dense=true", "retrain_keep=last"]
@@ -212,6 +220,7 @@ def test_a_run_that_breaks_off_in_retraining_goes_on_to_the_same_end(go, calls, 
     assert len(calls) == 2  # once in each directory
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_teacher_of_another_family_reads_its_own_tokens(go, calls, electra):
     directory = electra("mrpc")
@@ -401,6 +410,7 @@ def test_confidence_alone_makes_no_model_better_or_worse():
         assert not Recipe(1, keep=keep, headline="f1").is_better(wiser, before)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("words", "copies", "rate", "dropout"),
     [

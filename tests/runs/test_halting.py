@@ -17,6 +17,7 @@ def options(write_glue, monkeypatch):
     return ["task=mrpc", *SMALL, f"data_dir={write_glue('mrpc')}"]
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize(
     ("words", "stage"),

@@ -54,7 +54,7 @@ def test_several_loggers_get_the_results_and_the_removed_share(tmp_path, picture
     assert "results/text_summary" in events.Tags()["tensors"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_wandb_offline_keeps_a_run_for_each_stage(tmp_path, picture, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -63,7 +63,7 @@ def test_wandb_offline_keeps_a_run_for_each_stage(tmp_path, picture, monkeypatch
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mlflow_keeps_metrics_picture_and_table_in_files(tmp_path, picture):
     pytest.importorskip("mlflow")
     log_results(loggers_for(configuration("logger=mlflow").logger, tmp_path, "report"), RESULTS, picture)

@@ -26,6 +26,7 @@ print(*faults)
 PAGES = 64 * 2**20 // resource.getpagesize()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
 def test_pages_that_were_freed_are_not_asked_for_again():
     ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)

@@ -23,6 +23,7 @@ def options(write_glue):
     return [*OPTIONS, f"data_dir={write_glue('mrpc')}"]
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_that_is_killed_in_mid_search_goes_on_to_the_same_end(options, tmp_path, monkeypatch):
     monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)
@@ -58,6 +59,7 @@ def go(options, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @QUIET
 def test_an_empty_directory_is_begun_and_a_finished_one_left_alone(go, tmp_path, monkeypatch):
     results = go("resume=true")
@@ -69,6 +71,7 @@ def test_an_empty_directory_is_begun_and_a_finished_one_left_alone(go, tmp_path,
     assert times(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 @QUIET
 def test_another_configuration_is_refused_by_what_differs(go, tmp_path):
     go()
@@ -80,6 +83,7 @@ def test_another_configuration_is_refused_by_what_differs(go, tmp_path):
     assert times(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 @QUIET
 def test_without_resume_a_run_begins_anew(go, tmp_path):
     go()
@@ -130,6 +134,7 @@ def broken_off(go, monkeypatch):
 STAGES = ["finetune", "search1", "retrain1", "search2", "evaluate", "judge"]  # the second search accepts nothing
 
 
+@pytest.mark.slow_but_first
 @QUIET
 @pytest.mark.parametrize(
     ("ends_in", "finished", "not_again"),
@@ -144,6 +149,7 @@ def test_a_finished_stage_is_not_repeated(broken_off, tmp_path, ends_in, finishe
     assert {path.name for path in (tmp_path / "run" / ".resume").iterdir()} == {"lock", "run.json", "stages.pt"}
 
 
+@pytest.mark.slow
 @QUIET
 def test_settings_of_later_stages_may_be_corrected_before_these_begin(go, broken_off, monkeypatch):
     broken_off("_search")
@@ -158,6 +164,7 @@ def test_settings_of_later_stages_may_be_corrected_before_these_begin(go, broken
         go(*corrected, "pruning.tolerance=0.3")
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("name", ["run.json", "stages.pt", "finetune.ckpt"])
 def test_a_record_that_cannot_be_read_is_named(go, broken_off, tmp_path, name):
@@ -270,7 +277,7 @@ def moment(directory):
 STRUCK = {"finetune", "search", "retrain", "writing"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("seed", "more"), [(0, []), (1, ["pruning.retrain=rewind", "retrain_on_all=true", "predict_test=true"])]
 )

@@ -43,6 +43,7 @@ def test_it_is_made_once_and_what_follows_is_the_same(options, trained, tmp_path
     assert outcome(tmp_path / "a") == outcome(tmp_path / "b") == outcome(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_other_training_gets_a_model_of_its_own(options, trained, tmp_path):
     run(tmp_path / "a", *options)
     run(tmp_path / "b", *options, "seed=1")
@@ -56,6 +57,7 @@ def test_what_follows_fine_tuning_is_the_only_thing_left_out():
     assert fine_tuning_of(train_alike | after) == train_alike
 
 
+@pytest.mark.slow
 def test_a_maker_that_dies_leaves_its_epochs_to_the_next(options, tmp_path, monkeypatch):
     def die(*args, **options):
         raise InterruptedError

@@ -34,6 +34,7 @@ def go(write_glue, tmp_path, monkeypatch):
     return go
 
 
+@pytest.mark.slow
 @QUIET
 def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
     results, directory = go()
@@ -56,6 +57,7 @@ def test_the_encoder_is_half_as_large_unless_asked_otherwise(go):
     assert not any("table" in point for point in points)
 
 
+@pytest.mark.slow
 @QUIET
 def test_what_is_reported_of_a_cut_model_changes_no_training(go, monkeypatch):
     options = ["retrain_keep=last"]
@@ -94,6 +96,7 @@ def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
     assert layers_left(load_pretrained(as_cut / "model")) == layers_left(models[2])  # which no retraining has changed
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_time_is_predicted_by_a_table_that_the_run_measures_first(go):
     options = ["pruning.speedup=1.05", "pruning.batch_size=2", "pruning.tokens=16", "retrain_epochs=0"]
@@ -104,6 +107,7 @@ def test_a_time_is_predicted_by_a_table_that_the_run_measures_first(go):
     assert cut <= dense / 1.05
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("ends_in", ["shrink_", "retrain_model"])
 def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, ends_in):
@@ -127,6 +131,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, ends_in)
     assert (resumed / "pareto.json").read_text() == (whole / "pareto.json").read_text()
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_in_a_used_directory_leaves_nothing_of_the_ratios_of_the_one_before(go):
     go("pruning.ratios=[1.3,1.6,2]", "retrain_epochs=0")
@@ -144,6 +149,7 @@ def test_the_dense_baseline_of_a_run_with_int8_stays_in_floats(go):
     assert "int8" not in results
 
 
+@pytest.mark.slow_but_first
 @QUIET
 @pytest.mark.parametrize("base", [[*OPTIONS, "pruning.ratios=[1.3,2]"], ["task=mrpc", *SMALL, "pruning.tolerance=9"]])
 def test_no_training_before_the_search_for_int8_uses_the_search_set(write_glue, tmp_path, monkeypatch, base):
@@ -159,6 +165,7 @@ def test_no_training_before_the_search_for_int8_uses_the_search_set(write_glue, 
     assert results["axformer"]["search_metrics"] is None
 
 
+@pytest.mark.slow
 @QUIET
 def test_numbers_that_are_none_are_null_and_the_page_has_the_run(go, monkeypatch):
     monkeypatch.setattr(train.stages, "search_metrics", lambda *_: {"loss": math.nan, "accuracy": 0.5})
@@ -173,6 +180,7 @@ def test_numbers_that_are_none_are_null_and_the_page_has_the_run(go, monkeypatch
     assert "1.3x" in (directory / "report.md").read_text()
 
 
+@pytest.mark.slow_but_first
 @QUIET
 @pytest.mark.parametrize(("how", "repaired"), [("continue", True), ("rewind", False)])
 def test_a_model_that_is_rewound_has_lost_its_repairs_and_says_so(go, how, repaired):

@@ -26,6 +26,7 @@ def check_predictions(directory, side, results):
     )
 
 
+@pytest.mark.slow_but_first
 @QUIET
 @pytest.mark.parametrize("options", [[], ["pruning.criterion=metric", "task.headline=exact_match", "retrain_epochs=1"]])
 def test_squad_goes_from_its_official_files_to_results(folder, tmp_path, options):

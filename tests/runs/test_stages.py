@@ -7,6 +7,7 @@ from axformer_lightning.search import SearchCounts
 from tests.runs.runs import QUIET, SMALL, configuration, no_latencies
 
 
+@pytest.mark.slow_but_first
 @QUIET
 @pytest.mark.parametrize("on_all", [True, False])
 def test_a_last_retraining_that_does_not_come_is_told(write_glue, tmp_path, monkeypatch, caplog, on_all):

@@ -150,6 +150,7 @@ class Walk:
         return follows
 
 
+@pytest.mark.slow_but_first
 def test_every_decision_is_that_of_the_published_procedure(model, names, search_set, monkeypatch):
     """Of every layout with every part of every block; the rule, which knows no family, is varied below."""
     walk = walked(model, names, search_set, monkeypatch, 0.5, 4.0)
@@ -157,6 +158,7 @@ def test_every_decision_is_that_of_the_published_procedure(model, names, search_
     assert {kind for kind, *_ in tried(walk.plan)} == {*KINDS} - others  # the first two are tried with repair only
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_family
 @pytest.mark.parametrize(("majority", "factor", "seed"), [(0.5, 1.1, 0), (0.5, 4.0, 1), (0, 1.1, 0), (0, 1.1, 1)])
 def test_every_decision_is_that_of_the_published_procedure_whatever_the_rule(
@@ -209,6 +211,7 @@ def test_applied_the_plan_reaches_the_loss_that_the_search_measured(model, searc
     assert mean_loss(apply_plan_(model, plan), search_set) == pytest.approx(reached, abs=TIE)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_every_decision_says_what_the_encoder_would_weigh(model, search_set):
@@ -234,6 +237,7 @@ def test_the_model_is_unchanged_afterwards(model, search_set, state):
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.slow_but_first
 def test_both_implementations_and_both_modes_lead_to_the_same_plan(tiny, family, implementation, search_set):
     models = [tiny.model(family), tiny.model(family, implementation), tiny.model(family, implementation).train()]
     first, *others = (find_plan(model, [search_set], **SMALL) for model in models)
@@ -246,6 +250,7 @@ def test_batches_may_come_once_and_in_any_size(model, search_set):
     assert tried(find_plan(model, halves, **SMALL)) == tried(find_plan(model, [search_set], **SMALL))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_family
 @pytest.mark.parametrize("majority", [0.5, 0])
 def test_full_scores_change_no_decision_and_leave_no_gap(tiny, family, implementation, search_set, majority):
@@ -339,6 +344,7 @@ def test_a_second_round_brings_nothing_back_and_tries_only_what_is_left(rounds):
     assert len(accepted(second)) > len(accepted(first))
 
 
+@pytest.mark.slow_but_first
 def test_a_second_round_starts_from_the_cut_model_and_measures_what_it_cuts_further(rounds, tiny, family):
     first, second = rounds
     model, samples = apply_plan_(tiny.model(family, seed=1), first), tiny.batch(LENGTHS, tiny.pads[family], seed=6)
@@ -598,6 +604,7 @@ def half_labelled(search_set):
     return batches, {name: value[real] for name, value in search_set.items()}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_family
 @pytest.mark.parametrize("options", [{}, {"vote": "prediction"}, {"criterion": MulticlassAccuracy(3)}], ids=str)
 def test_samples_without_a_label_do_not_count(model, half_labelled, options):

@@ -82,6 +82,7 @@ def tried(plan):
     return [(decision.kind, decision.layer, decision.index, decision.accepted) for decision in plan.decisions]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", [Triple, Batch, lambda *parts: parts, lambda *parts: list(parts)])
 def test_every_kind_of_batch_leads_to_the_same_plan(tiny, search_set, make):
     model = tiny.model("bert")
@@ -179,6 +180,7 @@ class AroundExiting(EarlyExit):
         return self.model.classifier(self.model.bert(input_ids)[1])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("around", [AroundExiting, EarlyExit])
 @pytest.mark.parametrize(
     ("search", "lengths"),

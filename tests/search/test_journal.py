@@ -175,6 +175,7 @@ def test_a_journal_without_a_header_is_begun_anew(search, uninterrupted, tmp_pat
     assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 1 + len(uninterrupted[0].decisions)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("other", ["weights", "data", "settings", "plan", "history", "metric"])
 def test_the_journal_of_another_search_is_begun_anew(tiny, batches, journal, evaluated, caplog, other):
     model, settings = tiny.model("bert", seed=1, num_hidden_layers=2), SETTINGS

@@ -15,7 +15,7 @@ SHARED = Path(os.environ.get("AXFORMER_SHARED", Path(__file__).parents[3] / "sha
 CHECKPOINT = SHARED / "models" / "minilm-mrpc"
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.skipif(not CHECKPOINT.is_dir(), reason=f"no checkpoint in {CHECKPOINT}; set AXFORMER_SHARED"),
 ]
 

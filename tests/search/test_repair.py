@@ -30,6 +30,7 @@ def mean_loss(model, batches):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).double().mean().item()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 def test_the_model_that_is_left_has_the_loss_of_the_last_that_was_accepted(model, batches):
     cut = search_and_cut_(model, model, batches, SETTINGS)

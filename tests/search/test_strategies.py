@@ -109,6 +109,7 @@ def test_losses_without_gradient_cannot_be_predicted(model, batches):
         find_plan(Fixed(), batches, strategy="best_first")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.one_family
 @pytest.mark.parametrize("strategy", ["reference", "best_first"])
 def test_sweeps_go_on_until_nothing_is_accepted(model, batches, strategy):
@@ -127,6 +128,7 @@ def test_sweeps_go_on_until_nothing_is_accepted(model, batches, strategy):
     assert counts.evaluations <= 1 + len(often.decisions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_vote_by_prediction_counts_samples_that_turn_wrong(model, batches):
     settings = {"hard_attention_k": None, "majority": 0.5, "full_scores": True, "neuron_groups": 5}
@@ -152,6 +154,7 @@ def without_last_feed_forward(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"])
 def test_loss_and_metric_have_to_agree(model, batches):
     metric = MulticlassAccuracy(3, average="micro")
@@ -171,6 +174,7 @@ def test_loss_and_metric_have_to_agree(model, batches):
     assert len(accepted) <= len([d for d in loss_alone.decisions if d.accepted])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_metric_beside_the_loss_alone_is_measured_and_decides_nothing(model, batches, caplog):
     settings = {"hard_attention_k": None, "majority": 0, "neuron_groups": 5, "batch_tokens": 24, "full_scores": True}
@@ -192,6 +196,7 @@ class Zero(MulticlassAccuracy):
         return 0 * super().compute()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_search_leaves_the_metric_of_its_user_as_it_is(model, batches):
     metric = MulticlassAccuracy(3, average="micro")
@@ -205,6 +210,7 @@ def test_a_search_leaves_the_metric_of_its_user_as_it_is(model, batches):
     assert find_plan(model, batches, criterion="loss_and_metric", metric=fresh, **settings) == plan
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("early_stop", ["exact", "statistical"])
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_metric_beside_the_loss_lets_candidates_be_given_up(model, batches, early_stop):
@@ -221,6 +227,7 @@ def test_a_metric_beside_the_loss_lets_candidates_be_given_up(model, batches, ea
     assert any(d.accepted for d in quick.decisions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_statistical_stop_gives_hopeless_candidates_up_and_harms_nothing(tiny, model):
     batch = tiny.batch(LENGTHS * 100, seed=5)

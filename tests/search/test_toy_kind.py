@@ -35,6 +35,7 @@ def batches(tiny):
     return [tiny.batch((9,) * 4, seed=seed) for seed in (5, 6)]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("strategy", ["reference", "best_first"])
 def test_a_row_is_a_new_kind(tiny, logits, batches, tmp_path, strategy):
     model = tiny.model("bert", "eager")

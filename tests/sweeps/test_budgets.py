@@ -37,6 +37,7 @@ def kept(model):
     return getattr(model, "axformer_plan", None), values
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_reaches_one_size_after_the_other_on_one_model(bert, batches, name):
     dense = count_encoder_parameters(bert)
@@ -47,6 +48,7 @@ def test_a_method_reaches_one_size_after_the_other_on_one_model(bert, batches, n
     assert report_of(bert, TASK, batches(1)).encoder_parameters == sizes[-1][1]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["output_error", "magnitude", "taylor", "top_layers"])
 def test_which_methods_are_told_the_labels(bert, batches, name, monkeypatch):
     monkeypatch.setattr("axformer_lightning.sweeps.baselines.NORMALIZERS", ("mean",))  # no choice by the loss
@@ -58,6 +60,7 @@ def test_which_methods_are_told_the_labels(bert, batches, name, monkeypatch):
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items()) == (name != "taylor")
 
 
+@pytest.mark.slow
 def test_ours_is_the_product_in_one_chain(bert, batches):
     other, search = copy.deepcopy(bert), batches(1)
     chain = ours(bert, search, RATIOS, QUICK)
@@ -71,6 +74,7 @@ def test_ours_is_the_product_in_one_chain(bert, batches):
         assert {*before.heads_removed} <= {*now.heads_removed} or now.attention == "removed"
 
 
+@pytest.mark.slow
 def test_without_repair_nothing_is_changed_but_what_is_removed(bert, batches):
     before = {name: value.clone() for name, value in bert.named_parameters()}
     list(METHODS["unrepaired"](bert, batches(1), RATIOS, QUICK))
@@ -95,6 +99,7 @@ def test_by_output_error_what_is_left_is_repaired(bert, batches):
         assert torch.equal(cut.get_parameter(name), value.float())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["magnitude", "taylor"])
 def test_of_two_scales_the_one_with_the_lower_search_loss_is_taken(bert, batches, name, monkeypatch):
     def loss(*normalizers):
@@ -139,6 +144,7 @@ def test_slices_are_as_large_as_ours_and_end_where_nothing_is_within_the_budget(
     assert asked == [pytest.approx(2**0.5)]
 
 
+@pytest.mark.slow
 def test_search_and_dev_set_are_kept_apart_and_the_model_stays(bert, batches, state):
     bert.train()
     before, search, dev = state(bert), batches(1), batches(2)
@@ -157,6 +163,7 @@ def test_search_and_dev_set_are_kept_apart_and_the_model_stays(bert, batches, st
     assert results[3].cpu_seconds >= results[2].cpu_seconds > 0
 
 
+@pytest.mark.slow
 def test_every_model_is_trained_once_more_and_none_goes_on_trained(bert, batches):
     def retrain(model):
         with torch.no_grad():

@@ -24,7 +24,8 @@ FEW = ("PyTorch float", "ONNX int8")
 MANY = (*FEW, "PyTorch bfloat16", "ONNX float", "ONNX static int8")
 
 
-@pytest.mark.parametrize("chosen", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [FEW, pytest.param(MANY, marks=pytest.mark.exhaustive)])
 def test_every_model_is_reported_in_every_engine(tiny, models, tmp_path, chosen):
     batch = tiny.batch((9,) * 8)
     batch["labels"] = batch["labels"].clamp(max=1)

@@ -10,6 +10,7 @@ from axformer_lightning.sweeps.engines import ENGINES, check_engines, put_into
 pytestmark = [pytest.mark.one_family, pytest.mark.one_implementation]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, engine in ENGINES.items() if "openvino" not in str(engine.format)])
 def test_a_cut_model_says_the_same_in_every_engine(tiny, tmp_path, name):
     engine = ENGINES[name]
@@ -30,6 +31,7 @@ def test_a_cut_model_says_the_same_in_every_engine(tiny, tmp_path, name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_everything_is_in_static_int8_where_nothing_says_what(tiny, tmp_path):
     onnx = pytest.importorskip("onnx")
     model = tiny.model("bert", "sdpa", num_labels=2, num_hidden_layers=1).eval()

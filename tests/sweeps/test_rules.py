@@ -26,6 +26,7 @@ def classes(tiny):
     return tiny.model("bert", num_labels=3, intermediate_size=48)
 
 
+@pytest.mark.slow
 def test_each_rule_decides_by_the_search_set_and_reports_on_dev(classes, batches, state):
     classes.train()
     before = state(classes)

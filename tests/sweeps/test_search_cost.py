@@ -41,6 +41,7 @@ def by_length(samples):
     return batches_by_length([samples], 60)
 
 
+@pytest.mark.slow
 def test_every_feature_saves_work_and_no_exact_one_changes_a_decision(tiny, model):
     found = costs(model, tiny.batch(LENGTHS * 10))
     assert list(found) == [*EXACT, "+ statistical stop"]
@@ -72,6 +73,7 @@ def test_the_first_step_runs_every_sample_padded_through_every_layer(model, samp
     assert cost.exhaustive_layer_tokens == LAYERS * once
 
 
+@pytest.mark.slow
 def test_the_model_is_the_same_afterwards(model, samples, state):
     model.train()
     before = state(model)
@@ -79,6 +81,7 @@ def test_the_model_is_the_same_afterwards(model, samples, state):
     assert state(model) == before
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_before_the_replay_and_no_more_than_allowed_after_it(tiny, model):
     samples = tiny.batch(LENGTHS * 2)
     found = costs(model, samples, HARD_ONLY, steps=3)
@@ -108,6 +111,7 @@ def test_other_decisions_and_missing_ones_are_counted(decided, number):
     assert search_cost.num_differing(plan_of(**decided), plan_of(h0=True, h1=False)) == number
 
 
+@pytest.mark.slow
 def test_twice_the_samples_are_twice_the_work_and_twice_the_memory(model, tiny):
     one, two = (growth_cost(model, by_length(tiny.batch((6,) * count)), cache_memory=2**30) for count in (20, 40))
     assert one.candidates == two.candidates == LAYERS
@@ -115,11 +119,13 @@ def test_twice_the_samples_are_twice_the_work_and_twice_the_memory(model, tiny):
     assert two.kept_bytes == 2 * one.kept_bytes > 0
 
 
+@pytest.mark.slow
 def test_more_samples_keep_no_more_than_allowed(model, tiny):
     budget = growth_cost(model, by_length(tiny.batch((6,) * 40)), cache_memory=2**30).kept_bytes
     assert growth_cost(model, by_length(tiny.batch((6,) * 80)), cache_memory=budget).kept_bytes < 1.5 * budget
 
 
+@pytest.mark.slow
 def test_memory_that_was_freed_before_is_not_counted(model, samples):
     before = measure("first", model, by_length(samples), HARD_ONLY)[1].peak_rss
     if before is None:

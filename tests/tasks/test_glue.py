@@ -32,8 +32,9 @@ WHOLE_RUNS = ("cola", "mrpc", "stsb", "mnli", "rte")  # one for each kind of met
 @QUIET
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
-    "task", [task if task in WHOLE_RUNS else pytest.param(task, marks=pytest.mark.slow) for task in GLUE]
+    "task", [task if task in WHOLE_RUNS else pytest.param(task, marks=pytest.mark.exhaustive) for task in GLUE]
 )
+@pytest.mark.slow_but_first
 def test_a_task_goes_from_its_official_files_to_results_and_predictions(task, write_glue, tmp_path):
     directory = tmp_path / "run"
     results = run(directory, f"task={task}", f"data_dir={write_glue(task)}", "predict_test=true")
@@ -65,6 +66,7 @@ def check_predictions(directory, side, results):
         assert float(said.value(metric)) == pytest.approx(value, abs=1e-3)
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_regression_is_searched_by_its_correlation(write_glue, tmp_path):
     results = run(tmp_path / "run", "task=stsb", f"data_dir={write_glue('stsb')}", "pruning.criterion=metric")

@@ -23,6 +23,7 @@ def words(rows):
     return [[text.split() for text in rows[name][:]] for name in ("text_a", "text_b") if name in rows.column_names]
 
 
+@pytest.mark.slow
 @given(texts=TEXTS, pairs=st.booleans(), copies=st.integers(1, 3), noise=st.sampled_from([0.01, 0.5, 1.0]))
 def test_each_copy_has_the_rows_labels_and_as_many_words_out_of_theirs(texts, pairs, copies, noise):
     rows = dataset(texts, texts[::-1]) if pairs else dataset(texts)
@@ -44,6 +45,7 @@ def test_as_many_words_give_way_as_asked_and_frequent_ones_come_more_often():
     assert 0.72 < sum(word == "the" for word in firsts) / (2000 - kept) < 0.78
 
 
+@pytest.mark.slow
 @given(texts=TEXTS, seed=st.integers(0, 9))
 def test_a_word_gives_way_to_one_word_in_both_texts_of_a_row_and_signs_stay(texts, seed):
     rows = dataset([f"A. {text}, and ({text})" for text in texts], [f"and {text.upper()}! a" for text in texts])

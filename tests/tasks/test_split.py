@@ -123,6 +123,7 @@ def split_pairs(pairs, apart, names=("text_a", "text_b")):
     return [list(zip(*(half[name][:] for name in names), strict=True)) for half in split_off(rows, 2, 0, apart)]
 
 
+@pytest.mark.slow
 @given(PAIRS)
 def test_rows_that_share_a_text_with_the_search_set_are_not_trained_on(pairs):
     pairs.append(("some", "others"))

@@ -79,6 +79,7 @@ def test_the_maximal_length_truncates_and_is_saved(tmp_path):
     assert len(again("a " * 50, "b " * 50, truncation=True)["input_ids"]) == 16
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same_vocabulary():
     here = train_wordpiece([ODD, *texts(60)], vocab_size=300).get_vocab()
     hash_seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"

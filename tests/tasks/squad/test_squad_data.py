@@ -25,6 +25,7 @@ def loaders(data):
     return [data.val_dataloader(), data.test_dataloader(), data.dev_dataloader("_v2")]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 8, 100])
 def test_evaluation_batches_hold_whole_questions_side_by_side(make, batch_size):
     data = make(batch_size=batch_size)
@@ -88,6 +89,7 @@ def inputs(loader):
     return [tuple(row[row > 0].tolist()) for batch in loader for row in batch["input_ids"]]
 
 
+@pytest.mark.slow
 def test_training_windows_come_in_another_order_each_epoch_and_the_same_for_a_seed(make):
     loader = make(seed=3).train_dataloader()
     first, second = inputs(loader), inputs(loader)

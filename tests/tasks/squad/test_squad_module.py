@@ -49,6 +49,7 @@ def make(wordpiece, data):
     return build
 
 
+@pytest.mark.slow
 def test_a_budget_is_judged_by_how_far_answers_go_whatever_the_positions(make, data):
     module = make().eval()
     batches = list(data.val_dataloader())
@@ -111,6 +112,7 @@ def test_the_length_of_answers_is_bounded(data):
     assert not any(" " in text for text in texts[1])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_a_fit_trains_every_parameter_and_logs_the_search_set(make, data, family):
     module = make(family)

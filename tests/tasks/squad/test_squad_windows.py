@@ -123,6 +123,7 @@ def longest_question(rows, tokenizer):
     return max(lengths), rows["id"][lengths.index(max(lengths))]
 
 
+@pytest.mark.slow_but_first
 def test_too_large_a_stride_is_refused_and_the_largest_possible_one_named(train, tokenizer):
     length, id_ = longest_question(train, tokenizer)
     taken = length + tokenizer.num_special_tokens_to_add(pair=True)
