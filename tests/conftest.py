@@ -77,7 +77,8 @@ def is_needed(item):
 
 def is_slow(item, first):
     costly = item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
-    return costly or (item.get_closest_marker("slow_but_first") and not first)
+    again = chosen(item)[0] not in (None, "bert") and not item.get_closest_marker("every_family")
+    return costly or again or (item.get_closest_marker("slow_but_first") and not first)
 
 
 def chosen(item):

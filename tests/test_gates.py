@@ -94,6 +94,7 @@ def test_closing_is_heard(model, batch, logits, layers):
     assert (run_gated(logits, model, batch, layers) - logits(model, batch)).abs().max() > 1e-2
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_gated_equals_cut(model, batch, logits, layers):
     gated = run_gated(logits, model, batch, layers)

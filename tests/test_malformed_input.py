@@ -138,6 +138,7 @@ def test_a_flipped_bit_is_refused_or_was_of_no_account(checkpoint, path, outcome
     assert found.count("refused") > count / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_a_truncated_checkpoint_is_refused_wherever_it_ends(checkpoint, path, outcome, count):
     torch.save(checkpoint, path)
@@ -237,6 +238,7 @@ def test_a_path_in_the_place_of_a_checkpoint_is_refused(bert):
         apply_checkpoint_plans_(Module(bert), "last.ckpt")
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(st.data())
 def test_random_values_are_refused_or_are_a_plan(data):

@@ -47,6 +47,7 @@ def test_what_is_a_sum_of_lines_is_predicted_exactly(tiny, family):
         assert table.predict_ms(layers) == pytest.approx(7 + sum(map(milliseconds, layers)))
 
 
+@pytest.mark.slow
 def test_only_some_layers_of_a_deep_model_are_timed(tiny):
     seen = []
 

@@ -86,6 +86,7 @@ def test_without_sums_a_damaged_file_is_refused_or_leaves_a_model_that_runs(unse
     assert "refused" in found
 
 
+@pytest.mark.slow
 def test_odd_values_in_a_config_are_refused_or_leave_a_model_that_runs(unsealed, outcome):
     config = json.loads((unsealed / "config.json").read_text())
     found = []

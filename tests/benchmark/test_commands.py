@@ -84,6 +84,7 @@ def test_rows_that_are_not_there_are_named(search, tmp_path, content, key, messa
         search("--rows", f"{path}{key}")
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(growth, tmp_path, capsys):
     out, plot = tmp_path / "growth.json", tmp_path / "growth.png"
     results = growth("--sizes", "40,20", "--layers", "1,2", "--samples", 20, "--plot", plot, "--out", out)
@@ -141,6 +142,7 @@ def test_wrong_arguments_are_refused_by_the_command(search, wrong, capsys):
     assert "--samples" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_rules_are_compared_and_summed_up(run, directory, tmp_path, capsys):
     found = {}
     for seed in (0, 1):
@@ -223,6 +225,7 @@ def artifacts(directory, tmp_path):
     return str(tmp_path / "dense"), str(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_saved_models_are_timed_with_the_same_tricks(artifacts, tmp_path, capsys):
     options = ["--length", "32", "--batch-sizes", "1,2", "--threads", "1", "--rounds", "2", "--seconds", "0"]
     whole = main(["latency", *artifacts, *options, "--out", str(tmp_path / "latency.json")])
@@ -286,6 +289,7 @@ def test_models_are_deployed_each_with_its_own_tokenizer(run, directory, tmp_pat
         run("deploy", tmp_path / "dense", tmp_path / "trimmed", *options)
 
 
+@pytest.mark.slow
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     """Only that they are: how well is no matter of a test."""
     options = ["--length", "4", "--batch-size", "2", "--plans", "2", "--seconds", "0"]
@@ -300,6 +304,7 @@ def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n| ") == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "kept"),
     [("PyTorch float", "torch"), pytest.param("ONNX float", "ONNX float", marks=pytest.mark.exhaustive)],

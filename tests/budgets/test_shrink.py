@@ -424,6 +424,7 @@ def test_processes_with_unequal_shares_and_clocks_choose_alike(model, batches, t
     assert all(torch.equal(value, other[name]) for name, value in state.items())
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_processes_with_unequal_shares_give_up_a_choice_together(model, batches, monkeypatch):

@@ -51,6 +51,7 @@ def test_in_a_fit_it_leaves_what_shrink_leaves(module, fit, search_loader):
         assert torch.equal(value, module.anything.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_it_needs_no_labels_where_shrink_needs_none(module, fit, search_loader):
     unlabelled = [{name: value for name, value in batch.items() if name != "labels"} for batch in search_loader]
     watch, callback = Watch(), ShrinkCallback(encoder_size_ratio=2.0, search_dataloader=unlabelled, **QUICK)

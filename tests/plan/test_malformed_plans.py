@@ -144,6 +144,7 @@ def test_a_truncated_plan_is_refused_wherever_it_ends():
     assert outcome_of(TEXT.encode()) == PLAN
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_refused_or_leaves_a_valid_plan():
     accepted = 0
     for place in range(8 * len(TEXT)):
@@ -255,6 +256,7 @@ def test_values_that_no_json_holds_are_refused_too(value):
             Plan.from_dict({**PLAN.to_dict(), 1: value, None: value})
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_leaves_the_model_as_it_was(tiny, state):
     generator, plans = random.Random(0), {}
     while len(plans) < 12:

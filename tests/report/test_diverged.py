@@ -15,6 +15,7 @@ def diverge(run, side):
     write_json(run / "results.json", results)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("side", ["baseline", "axformer"])
 def test_a_run_that_has_diverged_is_done_and_its_page_says_so(side, tmp_path):
     write_run(tmp_path, "tolerance=0")
@@ -27,6 +28,7 @@ def test_a_run_that_has_diverged_is_done_and_its_page_says_so(side, tmp_path):
     assert "nan" not in page
 
 
+@pytest.mark.slow
 def test_what_else_is_in_a_sweep_keeps_its_numbers_and_its_pictures(tmp_path):
     for seed in range(2):
         write_run(tmp_path / f"well-{seed}", "tolerance=0", seed=seed, dense=0.7, cut=0.9)

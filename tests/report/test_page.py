@@ -280,6 +280,7 @@ def test_baselines_of_several_recipes_keep_apart(sweep):
     assert {"dense, plain", "dense, same recipe", "dense, same recipe (budget=1)"} < labels
 
 
+@pytest.mark.slow
 def test_long_names_of_many_settings_stay_on_the_pictures_and_no_two_share_a_mark(tmp_path):
     for i in range(9):
         write_run(tmp_path / str(i), f"budget={i}", f"tolerance=0.{'1' * 60}", f"repair={'yes' * 20}{i}")

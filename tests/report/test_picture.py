@@ -97,6 +97,7 @@ def test_the_axis_of_many_heads_stays_readable(num_heads, num_ticks):
     assert [tick - 0.5 for tick in heads.get_xticks()] == [int(label) for label in labels]
 
 
+@pytest.mark.slow
 def test_the_file_is_a_png_and_taller_for_more_layers(tmp_path):
     for name, num_layers in (("small", 2), ("large", 12)):
         draw_plan(plan_of(*[LayerPlan()] * num_layers), tmp_path / name)
@@ -123,6 +124,7 @@ def test_more_groups_than_neurons_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_single_neurons_between_removed_ones_are_seen(tmp_path):
     """A cut to a budget leaves such; edges of what is removed must not hide them."""
 

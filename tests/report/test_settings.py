@@ -64,6 +64,7 @@ def test_dense_models_of_several_rates_keep_apart(tmp_path):
     assert {*settings(tmp_path)} == {f"dense, plain (model.learning_rate={rate})" for rate in (1, 2)}
 
 
+@pytest.mark.slow
 def test_of_several_models_each_is_named(tmp_path, undrawn):
     for model in ("some/model", "other/model"):
         for task in ("mrpc", "rte"):

@@ -12,6 +12,7 @@ from axformer_lightning.runs.dev import dev_metrics
 from tests.runs.runs import QUIET, run
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_ends_in_a_page_and_says_where_it_ran_and_for_how_long(tmp_path, write_glue):
     directory = tmp_path / "run"
@@ -26,6 +27,7 @@ def test_a_run_ends_in_a_page_and_says_where_it_ran_and_for_how_long(tmp_path, w
     assert f"{kept['threads']} threads" in text
 
 
+@pytest.mark.slow
 @QUIET
 def test_what_is_reported_is_what_the_saved_model_says_in_floats(tmp_path, write_glue, monkeypatch):
     """Training in bfloat16 leaves logits in it, of which all are numbers of bfloat16."""
@@ -36,6 +38,7 @@ def test_what_is_reported_is_what_the_saved_model_says_in_floats(tmp_path, write
         assert not torch.equal(logits, logits.bfloat16().float())
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_page_that_cannot_be_drawn_does_not_fail_the_run(tmp_path, write_glue, monkeypatch, caplog):
     def broken(directory):

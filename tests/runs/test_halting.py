@@ -50,6 +50,7 @@ def test_a_run_that_halts_says_how_it_stands_and_goes_on_as_if_it_had_not(option
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_that_retrains_nothing_does_not_halt(options, tmp_path):
     assert train.train(configuration(*options, "sweep.halt=true"), tmp_path)["accepted"] >= 0

@@ -43,6 +43,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     assert not keep_freed_memory({})
 
 
+@pytest.mark.slow
 def test_the_example_times_steps_of_training(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     example = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "kept_memory.py"))

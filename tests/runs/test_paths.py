@@ -47,6 +47,7 @@ def test_a_relative_path_is_from_where_the_command_was_given(changed, choice, na
     assert configuration_of(cfg) == before  # by which runs are told apart
 
 
+@pytest.mark.slow
 def test_a_model_is_a_directory_there_or_an_id_of_the_hub(changed):
     (changed / "mine").mkdir()
     for given, expected in (("mine", str(changed / "mine")), ("bert-base-cased", "bert-base-cased"), (None, None)):
@@ -68,6 +69,7 @@ def test_runs_share_their_dense_model_there(changed):
     assert shared_directory(cfg).parent == changed / "dense"
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_reads_its_files_from_there_and_is_called_as_before(changed, write_glue, monkeypatch):
     monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)

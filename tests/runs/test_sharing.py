@@ -76,6 +76,7 @@ def test_a_maker_that_dies_leaves_its_epochs_to_the_next(options, tmp_path, monk
     assert outcome(tmp_path / "b") == outcome(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_dense_model_when_the_shared_one_goes(options, tmp_path):
     run(tmp_path / "a", *options)
     before = outcome(tmp_path / "a")
@@ -83,6 +84,7 @@ def test_a_run_keeps_its_dense_model_when_the_shared_one_goes(options, tmp_path)
     assert outcome(tmp_path / "a") == before
 
 
+@pytest.mark.slow
 def test_where_to_share_says_nothing_of_the_results(options, tmp_path):
     run(tmp_path / "a", *options)
     assert "sweep" not in json.loads((tmp_path / "a" / ".resume" / "run.json").read_text())["configuration"]

@@ -74,6 +74,7 @@ def test_what_is_reported_of_a_cut_model_changes_no_training(go, monkeypatch):
     assert (one / "model" / "model.safetensors").read_bytes() == (other / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @QUIET
 def test_every_ratio_is_a_model_of_one_chain_of_cuts(go):
     results, directory = go("pruning.ratios=[2,1.3]")
@@ -142,6 +143,7 @@ def test_a_run_in_a_used_directory_leaves_nothing_of_the_ratios_of_the_one_befor
     assert not any((directory / name).exists() for name in ("pareto.json", "pareto.png", "damage.json"))
 
 
+@pytest.mark.slow
 @QUIET
 def test_the_dense_baseline_of_a_run_with_int8_stays_in_floats(go):
     results, directory = go("retrain_dense=true", "int8=default", "int8.tolerance=9")
@@ -204,6 +206,7 @@ def test_what_cannot_be_reached_is_refused_before_fine_tuning(go, tmp_path, word
     assert not (tmp_path / "run" / "finetuned").exists()
 
 
+@pytest.mark.slow
 def test_another_models_latency_table_is_refused_before_fine_tuning(go, tmp_path):
     model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8))
     measure_latency(model, batch_size=1, tokens=4, timer=lambda *_: 0.001).save(tmp_path / "table.json")

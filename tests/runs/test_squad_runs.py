@@ -42,6 +42,7 @@ def test_squad_goes_from_its_official_files_to_results(folder, tmp_path, options
     assert 0 < max(decision["samples_seen"] for decision in plan["decisions"]) <= 6  # questions, not windows
 
 
+@pytest.mark.slow
 @QUIET
 def test_squad_v2_reports_what_the_official_script_does(folder, tmp_path):
     results = run(tmp_path / "run", "task=squad_v2", f"data_dir={folder}", *WINDOWS)

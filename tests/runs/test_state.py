@@ -58,6 +58,7 @@ def test_sigterm_raises_in_the_block_only_and_leaves_the_handlers_of_others(tmp_
     assert heard == [1]
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_run_that_died_after_its_last_file_is_done_at_the_next_start(write_glue, tmp_path, monkeypatch):
     monkeypatch.setattr(train.reporting, "latencies_ms", no_latencies)

@@ -368,6 +368,7 @@ def test_a_metric_decides_where_it_is_the_criterion(tiny, family, implementation
     assert reached[-1] == pytest.approx((predicted == search_set["labels"]).float().mean().item())
 
 
+@pytest.mark.slow
 @pytest.mark.one_family
 def test_the_named_metric_is_the_metric(model, search_set):
     accuracy = MulticlassAccuracy(3, average="micro")

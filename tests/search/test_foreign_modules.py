@@ -110,6 +110,7 @@ def test_images_are_searched(tiny, batch):
     assert counts.exhaustive_layer_tokens == 3 * 3 * 6 * tokens
 
 
+@pytest.mark.slow
 def test_a_question_counts_once_however_many_windows_it_has(tiny, search_set):
     model = tiny.model("bert")
     copies = torch.tensor([1, 3, 2, 1, 2, 1, 4, 1])
@@ -235,6 +236,7 @@ class Scorer(nn.Module):
         return functional.cross_entropy(logits, batch["labels"], reduction="none") - self.shift, logits, batch["labels"]
 
 
+@pytest.mark.slow
 def test_a_module_that_promises_losses_above_zero_is_searched_faster_with_the_same_decisions(tiny):
     batches = [tiny.batch((6,) * 4, seed=seed) for seed in range(5)]
     module = Scorer(tiny.model("bert"))

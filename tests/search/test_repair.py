@@ -39,6 +39,7 @@ def test_the_model_that_is_left_has_the_loss_of_the_last_that_was_accepted(model
     assert cut.repaired <= {name for name, _ in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_every_candidate_is_judged_cut_and_repaired(model, batches):
@@ -88,6 +89,7 @@ def test_widths_are_tried_from_the_narrowest_until_one_is_accepted(model, batche
     assert Plan.from_json(plan.to_json()) == plan
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_best_first_orders_blocks_and_leaves_widths_in_their_order(model, batches):
@@ -101,6 +103,7 @@ def test_best_first_orders_blocks_and_leaves_widths_in_their_order(model, batche
         assert widths == sorted(widths) != []
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_hard_attention_that_was_accepted_is_there_when_moments_are_measured(model, batches):
@@ -118,6 +121,7 @@ def test_hard_attention_that_was_accepted_is_there_when_moments_are_measured(mod
         torch.testing.assert_close(found.repair.values[name], value, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 def test_a_killed_search_goes_on_to_the_same_repair(model, batches, tmp_path):

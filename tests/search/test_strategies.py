@@ -73,6 +73,7 @@ def test_predicting_leaves_no_gradient_behind(model, batches, state, frozen):
     assert state(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.one_family
 def test_best_first_tries_blocks_and_their_parts_in_the_predicted_order(model, batches):
     predicted = changes(model, batches)

@@ -50,6 +50,7 @@ def test_each_rule_decides_by_the_search_set_and_reports_on_dev(classes, batches
     assert by_name["loss_sweeps"].candidates > by_name["loss"].candidates
 
 
+@pytest.mark.slow
 def test_the_dense_model_is_retrained_as_well_and_an_untouched_one_is_not_trained_twice(classes, batches):
     trained = []
 

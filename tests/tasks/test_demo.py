@@ -86,6 +86,7 @@ def test_hardly_any_pair_comes_twice(pairs):
     assert len(set(pairs) & set(demo_pairs(MANY, seed=1))) < 0.01 * MANY
 
 
+@pytest.mark.slow
 def test_the_pairs_are_long_but_fit_the_model(pairs):
     tokenizer = train_wordpiece(text for pair in pairs[:500] for text in pair[:2])
     encoded = tokenizer([pair[:2] for pair in pairs], truncation=False)["input_ids"]

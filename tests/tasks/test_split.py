@@ -137,6 +137,7 @@ def test_rows_that_share_a_text_with_the_search_set_are_not_trained_on(pairs):
     assert len(search) == 2
 
 
+@pytest.mark.slow
 @given(PAIRS)
 def test_phrases_go_where_their_sentences_go(pairs):
     texts = [f"{a} {b}" if i % 2 else a for i, (a, b) in enumerate(pairs)]

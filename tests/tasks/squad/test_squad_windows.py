@@ -101,6 +101,7 @@ def test_token_types_are_there_where_the_tokenizer_gives_them(windows, tokenizer
     assert ("token_type_ids" in windows[0]) == ("token_type_ids" in tokenizer.model_input_names)
 
 
+@pytest.mark.slow
 def test_more_rows_than_are_tokenized_at_a_time_are_numbered_on(dev, wordpiece):
     rows = dev.select([i % 40 for i in range(1010)])
     windows = make_windows(rows, wordpiece, 100, 12)
@@ -113,6 +114,7 @@ def test_more_rows_than_are_tokenized_at_a_time_are_numbered_on(dev, wordpiece):
     )
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_offsets_is_refused(train):
     with pytest.raises(ValueError, match=r"characters of its tokens, got CanineTokenizer.*: use a fast one"):
         make_windows(train, CanineTokenizer())
