@@ -9,8 +9,6 @@ import pytest
 APP = ("datasets", "hydra", "jinja2", "omegaconf", "sentencepiece")
 SCRIPT = f"""
 import sys
-
-import pytest
 for name in {APP!r}:
     sys.modules[name] = None  # importing it fails
 import torch
