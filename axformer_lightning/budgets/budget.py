@@ -138,8 +138,8 @@ class Budget:
         return settings
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether a model's own answers may not stand for labels: what a metric loses is counted against those."""
+    def has_floor(self) -> bool:
+        """Whether a metric may lose so much: that is counted against labels, for which no answers of a model stand."""
         return self.options.get("metric_floor") is not None
 
     @property
@@ -158,5 +158,5 @@ class Budget:
         Raises:
             ValueError: if there are several and a floor.
         """
-        if self.options.get("metric_floor") is not None and number > 1:
+        if self.has_floor and number > 1:
             raise ValueError(f"Expected one process with `metric_floor`, got {number}. Set `devices=1`.")

@@ -106,7 +106,7 @@ def shrink(
     small = copied(model)
     transformer = find_transformer(small)
     check_can_cut(transformer, None, prunes=True)  # what cannot be cut need not be scored
-    if not budget.needs_labels:
+    if not budget.has_floor:
         batches = with_own_labels(small, transformer, batches)
     arranged = checked_search_batches(small, transformer, batches, batch_tokens)
     for _ in shrink_(small, transformer, arranged, budget):

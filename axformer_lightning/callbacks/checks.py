@@ -98,7 +98,7 @@ def check_can_write(trainer: L.Trainer) -> None:
 def _metric_of(step: SearchSettings | Budget) -> Metric | None:
     if isinstance(step, SearchSettings):
         return step.rule.metric
-    return None if step.options.get("metric_floor") is None else step.options.get("metric")
+    return step.options.get("metric") if step.has_floor else None
 
 
 def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequence[SearchSettings | Budget]) -> None:
@@ -191,7 +191,7 @@ def check_scores(
         TypeError: if the module puts out nothing that can be scored.
     """
     batches, problem_type = prepared_batches(trainer, loader), getattr(transformer.config, "problem_type", None)
-    if all(isinstance(step, Budget) and not step.needs_labels for step in steps):
+    if all(isinstance(step, Budget) and not step.has_floor for step in steps):
         answered = (one for batch in batches for one in with_own_labels(pl_module, transformer, [batch]))
         batches = (to_device(batch, transformer.device) for batch in answered)
     try:

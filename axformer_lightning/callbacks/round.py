@@ -70,7 +70,7 @@ def run_round(
         ranks = ranks_of(trainer)
         tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
         batches = list(prepared_batches(trainer, loader))
-        if isinstance(settings, Budget) and not settings.needs_labels:
+        if isinstance(settings, Budget) and not settings.has_floor:
             batches = with_own_labels(pl_module, transformer, batches)
         batches = _share(batches, pl_module, transformer, ranks, tokens)
         if isinstance(settings, Budget):
