@@ -1,4 +1,4 @@
-"""What a page calls the models that runs started from."""
+"""What models are called: those that runs started from, and those of a ratio."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,3 +26,13 @@ def names_of_models(given: Iterable[str]) -> dict[str, str]:
         apart = (end(path, n) for n in lengths if all(end(path, n) != end(other, n) for other in others))
         names[name] = next(apart, str(path)) if path.is_absolute() else name
     return names
+
+
+def name_of_ratio(ratio: float) -> str:
+    """Return what the model of a ratio is called, in the names of its files and on the page.
+
+    Example:
+        >>> name_of_ratio(2), name_of_ratio(3.2)
+        ('2x', '3.2x')
+    """
+    return f"{ratio:g}x"

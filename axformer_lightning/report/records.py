@@ -11,7 +11,7 @@ from axformer_lightning.basics.reading import read_json
 from axformer_lightning.plan import Plan
 from axformer_lightning.report.checking import CHECKS, Check, check_configuration, check_list, check_run
 from axformer_lightning.report.finding import SIGNS, runs_in
-from axformer_lightning.report.naming import names_of_models
+from axformer_lightning.report.naming import name_of_ratio, names_of_models
 
 DONE, UNFINISHED, FAILED = "done", "unfinished", "failed"
 
@@ -104,7 +104,7 @@ class Record:
     def expected(self) -> list[str]:
         """The labels of the models that the run makes, or would have."""
         ratios = [] if self.is_dense else _ratios(self.config)
-        return [f"{ratio:g}x" for ratio in ratios] if len(ratios) > 1 else [""]
+        return [*map(name_of_ratio, ratios)] if len(ratios) > 1 else [""]
 
     @property
     def is_dense(self) -> bool:
@@ -199,9 +199,9 @@ def _models(directory: Path, results: Mapping[str, Any], points: Any, config: Ma
     models = [point for point in points or () if point.get("artifact", "finetuned") != "finetuned"]
     made = [point for point in models if {*dense["metrics"]} <= {*point["metrics"]}]
     ratios = [] if config.get("retrain_dense") else _ratios(config)
-    label = f"{ratios[-1]:g}x" if len(ratios) > 1 else ""
+    label = name_of_ratio(ratios[-1]) if len(ratios) > 1 else ""
     if len(made) > 1:
-        *labels, label = [f"{x:g}x" for x in ratios] if len(ratios) == len(made) else [p["artifact"] for p in made]
+        *labels, label = [*map(name_of_ratio, ratios)] if len(ratios) == len(made) else [p["artifact"] for p in made]
         for point, own in zip(made[:-1], labels, strict=True):
             timed = (results.get("models") or {}).get(point["artifact"], {})
             costs = {"encoder": point["encoder_size"], "file": point["file_size"]}

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from axformer_lightning.basics import check_at_least
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.budgets.budget import TIMES
+from axformer_lightning.report.naming import name_of_ratio
 from axformer_lightning.runs.configured import RETURNED, corpus_of, returned_names
 from axformer_lightning.runs.groups import callbacks_of
 from axformer_lightning.runs.paths import from_where_it_was_given
@@ -107,7 +108,7 @@ def _checked_ratios(cfg: DictConfig) -> list[float] | None:
         return None
     if not isinstance(ratios, list) or not all(_is_above_1(ratio) for ratio in ratios):
         raise ValueError(f"Expected `pruning.ratios` to be a list of numbers above 1, such as [2,3.2], got {ratios!r}.")
-    if len({f"{ratio:g}" for ratio in ratios}) < len({*ratios}):  # as `shrink_to_budget` names them
+    if len({*map(name_of_ratio, ratios)}) < len({*ratios}):
         raise ValueError(
             f"Expected `pruning.ratios` that differ in their first six digits, by which models are named, got {ratios}."
             " Leave out those that are nearly the same."

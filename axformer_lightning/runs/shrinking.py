@@ -17,6 +17,7 @@ from axformer_lightning.budgets.floor import FEWEST
 from axformer_lightning.callbacks.checks import check_reachable
 from axformer_lightning.costs import LatencyTable, encoder_size_ratio, file_size_ratio, num_positions, sizes_of
 from axformer_lightning.report import draw_pareto
+from axformer_lightning.report.naming import name_of_ratio
 from axformer_lightning.runs.dev import dev_metrics
 from axformer_lightning.runs.stages import Run
 from axformer_lightning.scoring import BATCH_TOKENS, search_batches
@@ -89,7 +90,7 @@ def shrink_to_budget(
     points = [dense]
     wanted: list[float | None] = [*sorted(set(ratios))] or [None]
     for ratio in wanted:
-        name = "" if ratio is None else f"{ratio:g}x"
+        name = "" if ratio is None else name_of_ratio(ratio)
         points += run.progress.once(f"shrink{name}", run.module, partial(_shrink, run, budget, ratio, begin["point"]))
         artifact = "model" if ratio == wanted[-1] else f"model-{name}"
         finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
