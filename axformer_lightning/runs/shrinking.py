@@ -88,14 +88,17 @@ def shrink_to_budget(
         budget = replace(budget, options={**budget.options, "latency_table": own})
     dense: Point = {**begin["point"], "metrics": run.progress.done["finetune"], "artifact": "finetuned"}
     points = [dense]
+    tables: list[Any] = []
     wanted: list[float | None] = [*sorted(set(ratios))] or [None]
     for ratio in wanted:
         name = "" if ratio is None else name_of_ratio(ratio)
-        points += run.progress.once(f"shrink{name}", run.module, partial(_shrink, run, budget, ratio, begin["point"]))
+        cuts = run.progress.once(f"shrink{name}", run.module, partial(_shrink, run, budget, ratio, begin["point"]))
+        # What a stage returned stays as it is, for a run that is resumed gets it again.
+        points += [{key: value for key, value in cut.items() if key != "table"} for cut in cuts]
+        tables += [cut["table"] for cut in cuts if "table" in cut]
         artifact = "model" if ratio == wanted[-1] else f"model-{name}"
         finish = partial(_finish, run, f"retrain{name}", artifact, retrain)
         points[-1] |= run.progress.once(f"retrain{name}", run.module, finish)
-    tables = [table for point in points for table in [point.pop("table", None)] if table is not None]
     write_json(run.directory / DAMAGE, tables, indent=None)
     write_json(run.directory / PARETO, points)
     draw_pareto(points, run.directory / "pareto.png", metric=next(iter(dense["metrics"])))

@@ -110,26 +110,29 @@ def test_a_time_is_predicted_by_a_table_that_the_run_measures_first(go):
 
 @pytest.mark.slow
 @QUIET
-@pytest.mark.parametrize("ends_in", ["shrink_", "retrain_model"])
-def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, ends_in):
+@pytest.mark.parametrize(
+    ("room", "ends_in", "time"),
+    [("shrinking", "shrink_", 1), ("stages", "retrain_model", 2), ("reporting", "costs", 1)],
+)
+def test_a_run_that_breaks_off_goes_on_to_the_same_end(go, monkeypatch, room, ends_in, time):
     options = ["pruning.ratios=[1.3,2]", "resume=true"]
     _, whole = go(*options, name="whole")
-    holder = train.stages if ends_in != "shrink_" else train.shrinking
-    calls, original = [], getattr(holder, ends_in)
+    calls, original = [], getattr(getattr(train, room), ends_in)
 
     def fail_once(*args, **options):
         calls.append(ends_in)
-        if len(calls) == (1 if ends_in == "shrink_" else 2):
+        if len(calls) == time:
             raise InterruptedError(ends_in)
         return original(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(holder, ends_in, fail_once)
+        patch.setattr(getattr(train, room), ends_in, fail_once)
         with pytest.raises(InterruptedError, match=ends_in):
             go(*options)
     _, resumed = go(*options)
     assert outcome(resumed) == outcome(whole)
-    assert (resumed / "pareto.json").read_text() == (whole / "pareto.json").read_text()
+    for name in ("pareto.json", "damage.json"):
+        assert (resumed / name).read_text() == (whole / name).read_text()
 
 
 @pytest.mark.slow
