@@ -1,5 +1,6 @@
 """The parts of a report on searches, costs, calibration and where all of it ran."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from axformer_lightning.report.sections import NONE, Image, Section, Table
 
 # What stages are called that fine-tune, search and retrain.
 STAGES = (("finetune",), ("search", "shrink", "int8_search"), ("retrain", "int8_retrain"))
+OF_RATIO = re.compile(r"(?:shrink|retrain|model-)(\d+(?:\.\d+)?(?:e\+\d+)?)x")  # stages and models of one ratio of several
 MOST_PICTURES = 12  # of a kind; a sweep has a picture for each setting, and some have hundreds
 
 
@@ -82,13 +84,14 @@ def costs(cells: Sequence[Cell]) -> Section | None:
         rows.append(
             (
                 cell.title, cell.setting, str(len(records)),
-                *(_mean([_seconds(record, stage) for record in records], 1) for stage in STAGES),
+                *(_mean([_seconds(outcome, stage) for outcome in cell.outcomes], 1) for stage in STAGES),
                 *(_mean([s.get(name) for s in searches], 0) for name in ("candidates", "accepted")),
                 NONE if len(work) < len(records) else f"{100 * sum(work) / len(work):.1f} %",
             )
         )  # fmt: skip
-    words = ("Seconds of the process that finished the stage; a search is all rounds, or all cuts down to a budget. The"
-             " last column is the work done as a share of running the whole model for every candidate.",)  # fmt: skip
+    words = ("Seconds of the process that finished the stage; a search is all rounds, or all cuts down to a budget, of"
+             " several ratios all down to the model's own. The last column is the work done as a share of running the"
+             " whole model for every candidate.",)  # fmt: skip
     return Section("Cost of search and training", words, (Table(header, tuple(rows), words=2),)) if rows else None
 
 
@@ -162,9 +165,17 @@ def _calibrations(outcome: Outcome) -> tuple[Any, Any] | None:
     return None if dense is None or cut is None else (dense, cut)
 
 
-def _seconds(record: Record, stages: tuple[str, ...]) -> float | None:
-    kept = record.environment.get("seconds")
-    return None if kept is None else sum(value for name, value in kept.items() if name.startswith(stages))
+def _seconds(outcome: Outcome, stages: tuple[str, ...]) -> float | None:
+    """Return what the stages took that a model came of: of a run's several ratios not what came of the others."""
+    kept = outcome.record.environment.get("seconds")
+    if kept is None:
+        return None
+    ratios = {name: float(found[1]) for name in kept if (found := OF_RATIO.fullmatch(name))}
+    most, found = max(ratios.values(), default=0.0), OF_RATIO.fullmatch(outcome.model.folder.name)
+    own = float(found[1]) if found else most  # `model/` is that of the largest
+    others = {name for name, x in ratios.items() if x > own or (x < own and name.startswith("retrain"))}
+    others |= {name for name in kept if name.startswith("int8") and own < most}  # int8 follows the last cut
+    return sum(value for name, value in kept.items() if name.startswith(stages) and name not in others)
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:
