@@ -13,7 +13,7 @@ from axformer_lightning.report.sections import NONE, Image, Section, Table
 
 # What stages are called that fine-tune, search and retrain.
 STAGES = (("finetune",), ("search", "shrink", "int8_search"), ("retrain", "int8_retrain"))
-OF_RATIO = re.compile(r"(?:shrink|retrain|model-)(\d+(?:\.\d+)?(?:e\+\d+)?)x")  # stages and models of one ratio of several
+OF_RATIO = re.compile(r"(?:shrink|retrain|model-)(\d+(?:\.\d+)?(?:e\+\d+)?)x")  # what is of one ratio of several
 MOST_PICTURES = 12  # of a kind; a sweep has a picture for each setting, and some have hundreds
 
 
