@@ -2,15 +2,17 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from axformer_lightning.evidence import Comparison, Predictions, compare, compared, corrected, gains_resampled
-from axformer_lightning.report.cells import Cell
+from axformer_lightning.report.cells import Cell, Outcome
 
 PLAIN, SAME = "plain", "same recipe"
 ALL_TASKS = "all tasks"
 Pair = tuple[Predictions, Predictions]
+_Trained = dict[int | None, tuple[Outcome, float]]  # by seed a dense model of the same recipe, and its metric
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,12 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
         cells: of all tasks.
     """
     notes: list[str] = []
-    dense = {(cell.task, cell.model, cell.recipe): cell for cell in cells if cell.is_dense and cell.recipe}
+    dense = _baselines(cells)
     rows, by_setting = [], dict[tuple[str, str, str], list[tuple[str, _Paired]]]()
     for cell in cells:
         if cell.is_baseline or not cell.outcomes:
             continue
-        for baseline, other in ((PLAIN, None), (SAME, dense.get((cell.task, cell.model, cell.recipe)))):
-            if baseline == SAME and other is None:
-                continue
+        for baseline, other in ((PLAIN, None), (SAME, dense.get((cell.task, cell.model, cell.recipe), {}))):
             paired = _paired(cell, other, notes)
             if not paired.values:
                 continue
@@ -93,18 +93,29 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
     return [replace(row, comparison=one) for row, one in zip(rows, tested, strict=True)], notes
 
 
-def _paired(cell: Cell, dense: Cell | None, notes: list[str]) -> _Paired:
+def _baselines(cells: Sequence[Cell]) -> dict[tuple[Any, ...], _Trained]:
+    """Return the dense models of each task, model and recipe; what else was overridden does not tell them apart."""
+    found: dict[tuple[Any, ...], _Trained] = {}
+    for cell in cells:
+        if cell.is_dense and cell.recipe:
+            known = found.setdefault((cell.task, cell.model, cell.recipe), {})
+            for outcome, value in zip(cell.outcomes, cell.values, strict=True):
+                known.setdefault(outcome.record.seed, (outcome, value))
+    return found
+
+
+def _paired(cell: Cell, dense: _Trained | None, notes: list[str]) -> _Paired:
     """Pair the models of a cell with the dense ones they were cut from, or with those of the same seed in ``dense``."""
-    others = {} if dense is None else dict(zip([o.record.seed for o in dense.outcomes], dense.outcomes, strict=True))
-    trained = {} if dense is None else dict(zip(others, dense.values, strict=True))
     values: dict[int | None, tuple[float, float]] = {}
     pairs: dict[int | None, Pair] = {}
     for outcome, before, after in zip(cell.outcomes, cell.dense_values, cell.values, strict=True):
-        seed = outcome.record.seed
-        if dense is not None and seed not in others:
-            continue
-        folder = outcome.record.directory / "finetuned" if dense is None else others[seed].model.folder
-        values[seed] = (before if dense is None else trained[seed], after)
+        seed, folder = outcome.record.seed, outcome.record.directory / "finetuned"
+        if dense is not None:
+            if seed not in dense:
+                continue
+            other, before = dense[seed]
+            folder = other.model.folder
+        values[seed] = before, after
         try:
             pairs[seed] = Predictions.load(folder), Predictions.load(outcome.model.folder)
         except FileNotFoundError:
