@@ -77,7 +77,11 @@ def compare_cells(cells: Sequence[Cell]) -> tuple[list[Row], list[str]]:
     for cell in cells:
         if not cell.is_baseline:
             tasks.setdefault(cell.model, set()).add(cell.task)
-    whole = {key: parts for key, parts in by_setting.items() if len(parts) > 1 and len(parts) == len(tasks[key[1]])}
+    whole = {
+        key: parts
+        for key, parts in by_setting.items()
+        if len(parts) > 1 and sorted(task for task, _ in parts) == sorted(tasks[key[1]])  # each once
+    }
     has_several = len(tasks) > 1
     for (setting, model, baseline), of_tasks in whole.items():
         parts = [paired for _, paired in of_tasks]

@@ -14,6 +14,12 @@ def rows_of(directory):
     return rows
 
 
+def change_configuration(run):
+    """As another version of the package that knows an option more would have run the same command."""
+    path = run / ".resume" / "run.json"
+    path.write_text(path.read_text().replace('"finetune_epochs": 3', '"finetune_epochs": 3, "new": null'))
+
+
 def test_baselines_of_a_recipe_are_those_of_all_seeds_whatever_cuts_were_told_with_them(tmp_path):
     for seed in range(2):
         write_run(tmp_path / f"cut{seed}", "budget=2", seed=seed)
@@ -28,3 +34,11 @@ def test_of_two_baselines_of_a_seed_the_first_counts(tmp_path):
     (row,) = [row for row in rows_of(tmp_path) if row.baseline == "same recipe"]
     (cut, dense) = (read_records(tmp_path / name)[0].results["axformer"]["metrics"] for name in ("cut", "dense0"))
     assert row.comparison.gains == pytest.approx([100 * (cut["accuracy"] - dense["accuracy"])])
+
+
+def test_a_task_that_has_a_setting_in_two_recipes_does_not_stand_for_another_task(tmp_path):
+    write_run(tmp_path / "mrpc", "tolerance=0")
+    write_run(tmp_path / "again", "tolerance=0")
+    change_configuration(tmp_path / "again")
+    write_run(tmp_path / "rte", "tolerance=1", task="rte")
+    assert {row.task for row in rows_of(tmp_path)} == {"mrpc", "rte"}
