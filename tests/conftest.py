@@ -2,11 +2,18 @@
 
 import gc
 import os
+import shutil
 
 import pytest
 
 gc.disable()  # until all is collected
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads only wait for each other
+# Thousands of small files are quicker to write and to remove in memory than on a disk. A gigabyte is five times what
+# they take. What is compiled there has to run there, which some systems do not allow.
+MEMORY = "/dev/shm"
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:
+    if not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 # One family for each way in which layers are laid out: what could depend on that is tested in all of these.
 LAYOUTS = ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
