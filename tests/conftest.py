@@ -8,13 +8,7 @@ import pytest
 
 gc.disable()  # until all is collected
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads only wait for each other
-# Thousands of small files are quicker to write and to remove in memory than on a disk. A gigabyte is five times what
-# they take. What is compiled there has to run there, which some systems do not allow.
-MEMORY = "/dev/shm"
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:
-    if not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
-
+MEMORY = "/dev/shm"  # thousands of small files are quicker to write and to remove there than on a disk
 # One family for each way in which layers are laid out: what could depend on that is tested in all of these.
 LAYOUTS = ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
 # Families whose layers have BERT's names: for them anatomy/test_families.py, which takes every row, is enough.
@@ -26,6 +20,8 @@ SLOW_FIXTURES = {"subprocesses", "workers", "served", "site"}  # two ranks, a se
 
 def pytest_configure(config):
     """Import torch and transformers where tests run, but not in the process that hands them out to others."""
+    if has_room(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
         config.pluginmanager.import_plugin("tests.models")
 
@@ -60,6 +56,13 @@ def undrawn(monkeypatch):
     """Leave the pictures of a page undrawn, which take more time than a tiny run."""
     monkeypatch.setattr("axformer_lightning.report.page._draw", lambda folder, images: None)
     monkeypatch.setattr("axformer_lightning.report.page._inline", lambda image: "")
+
+
+def has_room(folder):
+    """Tell whether the files of the suite fit, five times over, and whether what is compiled there may run."""
+    if not os.access(folder, os.W_OK) or os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return False
+    return shutil.disk_usage(folder).free > 2**30
 
 
 def name_of(item):
