@@ -100,14 +100,15 @@ def calibration(cells: Sequence[Cell]) -> Section | None:
     rows: list[tuple[str, ...]] = []
     images: list[Image] = []
     for cell in cells:
-        found = [pair for outcome in cell.outcomes if (pair := _calibrations(outcome)) is not None]
+        found = [(outcome, pair) for outcome in cell.outcomes if (pair := _calibrations(outcome)) is not None]
         if not found:
             continue
-        errors = [_mean([100 * one.error for one in side], 1) for side in zip(*found, strict=True)]
+        errors = [_mean([100 * pair[side].error for _, pair in found], 1) for side in (0, 1)]
         rows.append((cell.title, cell.setting, str(len(found)), *errors))
-        if len(images) < 2 and not cell.is_dense:
-            figure, said = charts.reliability([("dense", found[0][0]), ("AxFormer", found[0][1])])
-            title = f"{_name(cell)}, seed {cell.outcomes[0].record.seed}: how often right, how sure"
+        if len(images) < 2 and not cell.is_baseline:
+            first, (dense, cut) = found[0]
+            figure, said = charts.reliability([("dense", dense), ("AxFormer", cut)])
+            title = f"{_name(cell)}, seed {first.record.seed}: how often right, how sure"
             images.append(Image(f"calibration-{len(images)}", title, figure, said))
     words = ("Expected calibration error in points, 15 bins, on dev: the mean distance between how sure a model is and"
              " how often it is right.",)  # fmt: skip

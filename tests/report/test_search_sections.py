@@ -4,7 +4,7 @@ import pytest
 
 from axformer_lightning.report.cells import cells_of
 from axformer_lightning.report.records import read_records
-from axformer_lightning.report.search_sections import costs
+from axformer_lightning.report.search_sections import calibration, costs
 from tests.report.runs import write_json, write_run
 
 
@@ -41,3 +41,17 @@ def test_of_a_single_model_all_rounds_count(tmp_path):
     write_json(tmp_path / "0" / "environment.json", {"seconds": seconds})
     (table,) = costs(cells_of(read_records(tmp_path))[0]).tables
     assert [row[3:6] for row in table.rows] == [("9.0", "11.0", "4.0")]
+
+
+def test_calibration_is_drawn_of_models_that_were_cut_and_names_the_seed_that_is_drawn(tmp_path):
+    write_run(tmp_path / "plain")
+    path = tmp_path / "plain" / ".resume" / "run.json"
+    kept = json.loads(path.read_text())
+    kept["configuration"] |= {"pruning": None, "hard_attention": None, "int8": None}
+    write_json(path, kept)
+    for seed in range(3):
+        write_run(tmp_path / f"{seed}", "tolerance=0", seed=seed)
+    (tmp_path / "0" / "model" / "dev_predictions.npz").unlink()
+    section = calibration(cells_of(read_records(tmp_path))[0])
+    assert [row[1:3] for row in section.tables[0].rows] == [("dense, plain", "1"), ("AxFormer", "2")]
+    assert [image.title for image in section.images] == ["mrpc, AxFormer, seed 1: how often right, how sure"]
