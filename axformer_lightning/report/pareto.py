@@ -14,6 +14,8 @@ CUT, MODEL = BLUE, RED
 def draw_pareto(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, metric: str) -> None:
     """Draw the search loss of cuts and the metric of models against how many times smaller they are, as a PNG.
 
+    A model without anything left of its encoder has no place there, and is not drawn.
+
     Args:
         points: the content of `pareto.json`, the dense model first.
         path: the file to write; replaced if it exists.
@@ -32,8 +34,9 @@ def draw_pareto(points: Sequence[Mapping[str, Any]], path: str | os.PathLike[str
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
-    models = [(1 / point["encoder_size"], point["metrics"][metric]) for point in points if "metrics" in point]
-    cuts = [(1 / point["encoder_size"], point["search_loss"]) for point in points if "search_loss" in point]
+    sized = [(1 / point["encoder_size"], point) for point in points if point["encoder_size"]]
+    models = [(smaller, point["metrics"][metric]) for smaller, point in sized if "metrics" in point]
+    cuts = [(smaller, point["search_loss"]) for smaller, point in sized if "search_loss" in point]
     left.plot(*zip(*models, strict=True), "D-", color=MODEL)
     if cuts:
         right.plot(*zip(*cuts, strict=True), "o--", color=CUT, markersize=4)

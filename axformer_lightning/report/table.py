@@ -154,6 +154,8 @@ def _cost_row(label: str, pair: Pair, unit: float, digits: int, less: str, more:
         change = ABSENT
     elif before == after:
         change = "same"
+    elif not after:  # of an encoder whose norms go with its blocks nothing may be left
+        change = "all removed"
     else:
         change = f"{before / after:.2f}x {less}" if after < before else f"{after / before:.2f}x {more}"
     return label, _number(before, unit, digits), _number(after, unit, digits), change

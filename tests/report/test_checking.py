@@ -93,6 +93,22 @@ def test_costs_of_models_that_are_none_are_named(runs):
     assert read_records(runs)[0].is_done
 
 
+def test_a_run_that_left_nothing_of_the_encoder_is_done(runs):
+    """Of a family whose norms go with their blocks."""
+    for name, place in (
+        ("results.json", ("axformer", "encoder_parameters")),
+        ("pareto.json", (1, "encoder_size")),
+    ):
+        path = runs / "0" / name
+        path.write_text(broken(path.read_text(), place, 0))
+    first = read_records(runs)[0]
+    assert (first.is_done, first.notes) == (True, ())
+    assert [model.costs["encoder"] for model in first.models] == [0, 0]
+    path = runs / "0" / "results.json"
+    path.write_text(broken(path.read_text(), ("baseline", "encoder_parameters"), 0))
+    assert "Expected baseline.encoder_parameters to be above 0" in read_records(runs)[0].notes[0]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

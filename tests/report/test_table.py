@@ -54,6 +54,11 @@ def test_every_number_has_its_row(results):
     }
 
 
+def test_an_encoder_of_which_nothing_is_left_is_said_to_be_gone(results):
+    results["axformer"]["encoder_parameters"] = 0
+    assert rows(results)["encoder parameters"] == ["10,646,784", "0", "all removed"]
+
+
 def test_few_multiply_adds_are_told_in_millions(results):
     results["baseline"]["macs_per_sample"] = 999_000_000
     assert rows(results)["MACs per sample (M)"] == ["999.00", "719.00", "1.39x fewer"]
