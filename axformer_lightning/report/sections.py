@@ -16,6 +16,7 @@ from axformer_lightning.report.records import DONE, Record
 from axformer_lightning.report.svg import Said
 
 NONE = "-"
+LONGEST_NAME = 48  # characters of a model's name in that of a file, which few disks allow more than 255 bytes
 MANY = 12  # comparisons, of which not every one gets a sentence
 SIGNS = {"better": "▲ ", "worse": "▼ "}
 
@@ -173,7 +174,7 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
         if any(not cell.is_dense and one.points for cell, one in chosen):
             figure, said = charts.front(*zip(*chosen, strict=True))
             title = f"{task}, {model}: metric against size and time"
-            name = f"front-{task}-{model.replace('/', '-')}"
+            name = f"front-{task}-{model.replace('/', '-')[-LONGEST_NAME:]}"
             name += f"-{len(images)}" if name in {image.name for image in images} else ""  # a/b is not a-b
             images.append(Image(name, title, figure, said))
     words = ("Bars are standard deviations over seeds. The line joins what no other setting beats in both directions.",)

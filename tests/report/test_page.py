@@ -20,7 +20,7 @@ from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
 from axformer_lightning.report.page import try_report, write_report
 from axformer_lightning.report.records import read_records
-from axformer_lightning.report.sections import overview
+from axformer_lightning.report.sections import fronts, overview
 from tests.report.runs import predictions, write_json, write_run, write_unfinished
 
 drawn_once = pytest.mark.xdist_group("page")
@@ -456,6 +456,16 @@ def test_pictures_of_two_models_keep_apart_whose_names_differ_in_a_slash(tmp_pat
     write_report(tmp_path)
     named = re.findall(r"report/(front-.*)\.png", (tmp_path / "report.md").read_text())
     assert len({*named}) == len(named) == 2
+
+
+def test_pictures_of_models_with_long_names_have_names_that_a_disk_takes(tmp_path):
+    for i, model in enumerate(("/models/" + "x" * 250, "../" + "deep/" * 60 + "x", "/models/" + "長" * 80)):
+        write_run(tmp_path / f"{i}", "tolerance=0", model=model)
+        write_run(tmp_path / f"other{i}", "tolerance=0", model=f"/other{model}")
+    found = [*cells_of(read_records(tmp_path))[0]]
+    names = [image.name for image in fronts(found, [numbers_of(cell) for cell in found]).images]
+    assert len({*names}) == 6
+    assert all(len(f"{name}.svg.01234567.tmp".encode()) < 255 for name in names)
 
 
 def test_a_model_that_says_what_is_no_number_has_no_calibration_and_does_not_stop_the_page(tmp_path, undrawn):
