@@ -52,7 +52,7 @@ def callbacks_of(cfg: DictConfig) -> list[SearchCallback]:
     for group in (cfg.hard_attention, cfg.pruning, cfg.int8):
         if group:
             options = options_of(group, "ratios")
-            if "ratios" in group and not any(options[name] for name in TARGETS):
+            if "ratios" in group and all(options[name] is None for name in TARGETS):
                 options |= DEFAULT_TARGET
             found.append(instantiate(options, _partial_=True)(metric=metric))  # not copied: all go by the same
     return found
