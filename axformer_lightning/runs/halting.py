@@ -1,5 +1,6 @@
 """Stopping a run before its first retraining, for a sweep that asks whether the rest is worth it."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -53,5 +54,7 @@ def _standing(run: Run, length: int | None) -> dict[str, Any]:
     dense = load_pretrained(run.directory / "finetuned", dtype="float32")
     now: dict[str, Any] = {"metrics": metrics, "encoder_parameters": count_encoder_parameters(run.model)}
     if length is not None:
-        now |= {"latency_ms": latencies_ms({"now": run.model}, length=length)["now"]}
+        device: Any = run.make_trainer("report", 0).strategy.root_device
+        model = copy.deepcopy(run.model).float().to(device)  # as results.json times it, whatever it trains in
+        now |= {"latency_ms": latencies_ms({"now": model}, length=length)["now"]}
     return {"baseline": {"encoder_parameters": count_encoder_parameters(dense)}, "axformer": now}

@@ -1,6 +1,7 @@
 """A run that stops before its retraining, for its sweep to judge, and goes on."""
 
 import pytest
+import torch
 
 import train
 from axformer_lightning.runs import halting
@@ -54,6 +55,22 @@ def test_a_run_that_halts_says_how_it_stands_and_goes_on_as_if_it_had_not(option
 @QUIET
 def test_a_run_that_retrains_nothing_does_not_halt(options, tmp_path):
     assert train.train(configuration(*options, "sweep.halt=true"), tmp_path)["accepted"] >= 0
+
+
+@pytest.mark.slow
+@QUIET
+def test_a_model_of_half_precision_is_timed_as_results_time_it(options, tmp_path, monkeypatch):
+    timed, original = [], halting.latencies_ms
+
+    def latencies_ms(models, length):
+        timed.extend(model.dtype for model in models.values())
+        return original(models, length)
+
+    monkeypatch.setattr(halting, "latencies_ms", latencies_ms)
+    words = "retrain_epochs=1", "returned=[headline,latency]", "trainer.precision=bf16-true", "sweep.halt=true"
+    with pytest.raises(Halted):
+        train.train(configuration(*options, *words), tmp_path)
+    assert timed == [torch.float32]
 
 
 def test_what_a_sweeper_gets_is_checked(options, tmp_path):
