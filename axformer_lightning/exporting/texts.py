@@ -113,24 +113,29 @@ class Predictor:
     def __call__(self, samples: Iterable[Sample], batch_size: int = 32) -> Iterator[dict[str, Any]]:
         """Yield what the model says of each sample: label and probabilities, a value, or an answer.
 
+        Args:
+            samples: texts.
+            batch_size: how many of them are run at once, or how many windows of a context.
+
         Raises:
             ValueError: if a sample lacks its texts, or is longer than the model has positions for, or its question is
-                longer than leaves room to move a window over a context that does not fit beside it.
+                longer than leaves room to move a window over a context that does not fit beside it; or if the model
+                says what is no number.
         """
         batch: list[Sample] = []
         for sample in samples:
             batch.append(sample)
             if len(batch) == batch_size:
-                yield from self._of_batch(batch)
+                yield from self._of_batch(batch, batch_size)
                 batch = []
         if batch:
-            yield from self._of_batch(batch)
+            yield from self._of_batch(batch, batch_size)
 
-    def _of_batch(self, samples: list[Sample]) -> list[dict[str, Any]]:
+    def _of_batch(self, samples: list[Sample], batch_size: int) -> list[dict[str, Any]]:
         encoded = [self._encode(sample) for sample in samples]
         if self.finds_spans:
-            return [self._answer(sample, one) for sample, one in zip(samples, encoded, strict=True)]
-        logits_NC = self.exported(self._arrays(encoded))["logits"].astype(np.float64)
+            return [self._answer(sample, one, batch_size) for sample, one in zip(samples, encoded, strict=True)]
+        (logits_NC,) = self._outputs(encoded, "logits")
         if logits_NC.ndim != 2:
             raise ValueError(
                 f"Expected one row of logits for each text, got the shape {logits_NC.shape} from a"
@@ -178,6 +183,16 @@ class Predictor:
             )
         return encoded
 
+    def _outputs(self, encoded: list[Any], *names: str) -> list[np.ndarray]:
+        given = self.exported(self._arrays(encoded))
+        outputs = [given[name].astype(np.float64) for name in names]
+        if not all(np.isfinite(output).all() for output in outputs):  # JSON has no word for it
+            raise ValueError(
+                f"Expected finite numbers, got others among the {' and '.join(names)} of a {self.notes.architecture}."
+                " It has diverged: train it again."
+            )
+        return outputs
+
     def _arrays(self, encoded: list[Any]) -> dict[str, np.ndarray]:
         longest = max(len(one.ids) for one in encoded)
         arrays = {"input_ids": np.full((len(encoded), longest), self.notes.pad_token_id, dtype=np.int64)}
@@ -188,11 +203,9 @@ class Predictor:
             arrays["token_type_ids"][row, : len(one.ids)] = one.type_ids
         return arrays
 
-    def _answer(self, sample: Sample, encoded: Any) -> dict[str, Any]:
-        windows = [encoded, *encoded.overflowing]
-        given = self.exported(self._arrays(windows))
+    def _answer(self, sample: Sample, encoded: Any, batch_size: int) -> dict[str, Any]:
         best: tuple[float, int, int] = (-np.inf, 0, 0)
-        for window, start_T, end_T in zip(windows, given["start_logits"], given["end_logits"], strict=True):
+        for window, start_T, end_T in self._windows([encoded, *encoded.overflowing], batch_size):
             places = [place for place, part in enumerate(window.sequence_ids) if part == 1]
             if not places:
                 continue
@@ -204,5 +217,13 @@ class Predictor:
             chars = window.offsets[places[start]][0], window.offsets[places[end]][1]
             best = max(best, (float(sums_SE[start, end]), *chars))
         score, first, last = best
-        context = next(sample[name] for name in SECOND if name in sample)
-        return {"answer": context[first:last], "start": first, "end": last, "score": score if last else None}
+        found = next(sample[name] for name in SECOND if name in sample)[first:last]
+        answer = found.strip()  # many tokenizers count the blank before a word to it
+        first += len(found) - len(found.lstrip())
+        return {"answer": answer, "start": first, "end": first + len(answer), "score": score if last else None}
+
+    def _windows(self, windows: list[Any], batch_size: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+        """Yield windows with what the model says of the start and the end of an answer."""
+        for i in range(0, len(windows), batch_size):
+            some = windows[i : i + batch_size]
+            yield from zip(some, *self._outputs(some, "start_logits", "end_logits"), strict=True)

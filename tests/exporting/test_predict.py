@@ -3,12 +3,13 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from axformer_lightning import export_model, predict, read_exported, save_pretrained
 from axformer_lightning.exporting.texts import Predictor, open_model
@@ -189,6 +190,54 @@ def test_an_answer_is_the_best_span_over_all_windows(tiny, tokenizer, tmp_path, 
                     best = max(best, float(out.start_logits[0, i] + out.end_logits[0, j]))
     assert len(encoded.overflowing) > 0
     assert line["score"] == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("blanks", [pre_tokenizers.Metaspace(), pre_tokenizers.ByteLevel(add_prefix_space=True)])
+def test_an_answer_begins_with_a_word_also_where_tokens_begin_with_a_blank(tiny, tmp_path, capsys, blanks):
+    ((marked, _),) = blanks.pre_tokenize_str("w")
+    plain = Tokenizer(
+        models.WordLevel({marked[:-1] + w: i for i, w in enumerate(WORDS)}, unk_token=marked[:-1] + "[UNK]")
+    )
+    plain.pre_tokenizer = blanks
+    plain.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    model = tiny.model("bert", "eager", auto=AutoModelForQuestionAnswering, num_labels=2)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, model_input_names=["input_ids", "token_type_ids"])
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    lines = [json.dumps({"question": "w1", "context": " ".join(f"w{i * j % 37}" for j in range(9))}) for i in range(9)]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    for line, sample in zip(said(capsys, tmp_path / "artifact", "--file", tmp_path / "lines"), lines, strict=True):
+        context = json.loads(sample)["context"]
+        assert line["answer"] == context[line["start"] : line["end"]] == " ".join(line["answer"].split()) != ""
+
+
+def test_no_more_windows_are_run_at_once_than_a_batch_has_samples(tiny, tokenizer, tmp_path):
+    model = tiny.model("bert", "eager", auto=AutoModelForQuestionAnswering, num_labels=2)
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    exported, rows = open_model(tmp_path / "artifact"), []
+
+    def run(arrays):
+        rows.append(len(arrays["input_ids"]))
+        return exported.run(arrays)
+
+    sample = {"question": "w1 w2", "context": " ".join(f"w{i % 37}" for i in range(300))}
+    (few,), (all_,) = ([*Predictor(replace(exported, run=run))([sample], size)] for size in (2, 99))
+    assert few == {**all_, "score": pytest.approx(all_["score"], abs=1e-4)}
+    assert (max(rows[:-1]), sum(rows[:-1])) == (2, rows[-1])
+
+
+@pytest.mark.parametrize(
+    ("auto", "arguments"),
+    [
+        (AutoModelForSequenceClassification, ["w1"]),
+        (AutoModelForQuestionAnswering, ["--question", "w1", "--context", "w2"]),
+    ],
+)
+def test_a_model_that_has_diverged_says_nothing(tiny, tokenizer, tmp_path, capsys, auto, arguments):
+    model = tiny.model("bert", "eager", auto=auto, num_labels=2)
+    [*model.parameters()][-1].data.fill_(float("nan"))
+    save_pretrained(model, tmp_path / "artifact", tokenizer=tokenizer)
+    assert predict.main([str(tmp_path / "artifact"), *arguments]).endswith("It has diverged: train it again.")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_question_that_leaves_no_room_for_windows_is_refused(tiny, tokenizer, tmp_path, capsys):
