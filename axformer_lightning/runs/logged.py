@@ -22,6 +22,8 @@ def told_of_search(
 ) -> Iterator[Callable[[Trial[Candidate, Score]], None]]:
     """Yield what tells loggers, and the bar, of each candidate: its loss, the best one, and how many were accepted.
 
+    One whose evaluation was stopped early has no loss, and none is logged.
+
     Args:
         loggers: of this stage.
         progress: counts the candidates.
@@ -30,8 +32,9 @@ def told_of_search(
     def on_trial(trial: Trial[Candidate, Score]) -> None:
         progress.on_trial(trial)
         metrics = {"loss": trial.score.loss, "best_loss": progress.best_loss, "accepted": progress.accepted}
+        known = {f"search/{name}": float(value) for name, value in metrics.items() if value is not None}
         for logger in loggers:
-            logger.log_metrics({f"search/{name}": float(value or 0) for name, value in metrics.items()}, progress.tried)
+            logger.log_metrics(known, progress.tried)
 
     with _finalized(loggers):
         yield on_trial

@@ -25,9 +25,10 @@ def picture(tmp_path):
     return tmp_path / "plan.png"
 
 
-def test_each_candidate_is_logged_with_its_loss_and_the_best(tmp_path):
+def test_each_candidate_is_logged_with_its_loss_if_it_has_one_and_the_best(tmp_path):
     logger = CSVLogger(tmp_path, name="logs", version="search1")
     trials = [
+        Trial(Candidate("head", 2, 6), Score(None, 1, 2), Score(0.5, 4, 4), accepted=False),  # stopped early
         Trial(Candidate("head", 2, 5), Score(0.4, 3, 4), Score(0.5, 4, 4), accepted=True),
         Trial(Candidate("head", 2, 4), Score(0.6, 3, 4), Score(0.4, 4, 4), accepted=False),
     ]
@@ -35,10 +36,10 @@ def test_each_candidate_is_logged_with_its_loss_and_the_best(tmp_path):
         for trial in trials:
             on_trial(trial)
     head, *rows = (tmp_path / "logs" / "search1" / "metrics.csv").read_text().splitlines()
-    found = [dict(zip(head.split(","), map(float, row.split(",")), strict=True)) for row in rows]
-    assert [row["search/loss"] for row in found] == [0.4, 0.6]
-    assert [row["search/best_loss"] for row in found] == [0.4, 0.4]
-    assert [row["step"] for row in found] == [1, 2]
+    found = [dict(zip(head.split(","), row.split(","), strict=True)) for row in rows]
+    assert [row["search/loss"] for row in found] == ["", "0.4", "0.6"]
+    assert [row["search/best_loss"] for row in found] == ["0.5", "0.4", "0.4"]
+    assert [row["step"] for row in found] == ["1", "2", "3"]
 
 
 def test_several_loggers_get_the_results_and_the_removed_share(tmp_path, picture):
