@@ -45,7 +45,7 @@ def unpack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if alone := sorted(whole ^ steps.keys()):
         raise ValueError(f"Expected a tensor of int8 and its steps for each of {alone[:3]}, got one of the two.")
     for name, step_O1 in steps.items():
-        if step_O1.shape != (plain[name].shape[0], 1) or plain[name].dim() != 2:
+        if plain[name].dim() != 2 or step_O1.shape != (plain[name].shape[0], 1):
             raise ValueError(
                 f"Expected a step for each row of {name!r}, of shape {tuple(plain[name].shape)}, got"
                 f" {tuple(step_O1.shape)}."

@@ -80,6 +80,7 @@ def test_an_embedding_gives_the_rows_of_its_rounded_table():
         ({"a.weight": torch.zeros(2, 3, dtype=torch.int8)}, "int8 and its steps"),
         ({"a.weight": torch.zeros(2, 3), "a.weight_step": torch.ones(2, 1)}, "int8 and its steps"),
         ({"a.weight": torch.zeros(2, 3, dtype=torch.int8), "a.weight_step": torch.ones(3, 1)}, r"each row .*\(3, 1\)"),
+        ({"a.weight": torch.tensor(1, dtype=torch.int8), "a.weight_step": torch.ones(1, 1)}, r"each row .*\(\)"),
     ],
 )
 def test_steps_that_do_not_fit_are_refused(broken, message):
