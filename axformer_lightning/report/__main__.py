@@ -13,10 +13,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report, or keep records of the runs; say where they are, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m axformer_lightning.report", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help="of a run, or of a sweep, at any depth")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--floor", type=float, metavar="POINTS", help="say whether no more than so many points are lost (95 %%)"
     )
-    parser.add_argument(
+    either.add_argument(
         "--records", type=Path, metavar="OUT", help="instead, copy what the page is made of there, without weights"
     )
     args = parser.parse_args(arguments)

@@ -69,3 +69,11 @@ def test_records_are_refused_inside_of_the_runs_and_where_nothing_is_done(tmp_pa
     for target in (tmp_path, tmp_path / "runs", tmp_path / "runs" / "records"):
         assert main([str(tmp_path / "runs"), "--records", str(target)]) == 1
         assert "Expected a directory apart from" in capsys.readouterr().err
+
+
+def test_a_floor_is_asked_of_a_page_alone(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "0")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "runs"), "--records", str(tmp_path / "records"), "--floor", "1"])
+    assert "--floor: not allowed with argument --records" in capsys.readouterr().err
+    assert not (tmp_path / "records").exists()
