@@ -67,8 +67,8 @@ def run_study(
 ) -> None:
     """Run trials, so many at a time, until so many have ended; those of a process that was killed go first.
 
-    A trial's sampler is seeded by the trial's number and knows the batches before, so a study that was killed proposes
-    what an undisturbed one does.
+    A trial's sampler is seeded by the trial's number, anew for each setting, and knows the batches before, so a study
+    that was killed proposes what an undisturbed one does.
 
     Args:
         study: as :func:`open_study` returns it.
@@ -113,15 +113,25 @@ def _batch(
     study: optuna.Study, space: Mapping[str, Question], n_trials: int, n_jobs: int, sampler: Mapping[str, Any]
 ) -> list[Trial]:
     """Return what is left of a batch that was begun, or the next one."""
-    begun = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    trials = [Trial(study, trial._trial_id) for trial in begun]  # optuna has no public name for it
+
+    def seed_(number: int, place: int = 0) -> None:
+        own = number * (len(space) + 1) + place
+        study.sampler = instantiate({**sampler, "seed": sampler["seed"] + own})
+
+    trials = []
+    for begun in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        seed_(begun.number)
+        trials.append(Trial(study, begun._trial_id))  # optuna has no public name for it
     number = len(study.get_trials(deepcopy=False))
     while number < n_trials and (not trials or number % n_jobs):
-        study.sampler = instantiate({**sampler, "seed": sampler["seed"] + number})
+        seed_(number)
         trials.append(study.ask())
         number += 1
     for trial in trials:
-        for name, (method, options) in space.items():
+        seed_(trial.number)
+        _ = trial.relative_params  # of samplers that propose several settings at once
+        for place, (name, (method, options)) in enumerate(space.items(), 1):
+            seed_(trial.number, place)  # what a killed process has proposed already draws no number
             getattr(trial, method)(name, **options)
     return trials
 

@@ -82,6 +82,32 @@ def test_a_study_that_is_killed_ends_as_an_undisturbed_one(tmp_path, dies_at):
     assert trials_of(again) == trials_of(whole)
 
 
+@pytest.mark.slow_but_first
+@pytest.mark.filterwarnings("ignore:Argument ``multivariate``")
+@pytest.mark.parametrize(("own", "dies_at"), [({}, 1), ({}, 7), ({"multivariate": True}, 13)])
+def test_a_study_that_is_killed_while_it_proposes_ends_as_an_undisturbed_one(tmp_path, monkeypatch, own, dies_at):
+    options = OPTIONS | {"sampler": SAMPLER | {"n_startup_trials": 4} | own}
+    run_study(whole := open_study(tmp_path, "whole", BETTER), SPACE, run, **options)
+    proposed = []
+
+    def dying(suggest):
+        def method(*args, **options):
+            proposed.append(suggest(*args, **options))
+            if len(proposed) == dies_at:
+                raise KeyboardInterrupt
+            return proposed[-1]
+
+        return method
+
+    with monkeypatch.context() as patch:
+        for name in ("suggest_float", "suggest_categorical"):
+            patch.setattr(optuna.trial.Trial, name, dying(getattr(optuna.trial.Trial, name)))
+        with pytest.raises(KeyboardInterrupt):
+            run_study(open_study(tmp_path, "killed", BETTER), SPACE, run, **options)
+    run_study(again := open_study(tmp_path, "killed", BETTER), SPACE, run, **options)
+    assert trials_of(again) == trials_of(whole)
+
+
 def test_a_trial_that_fails_stops_no_other_and_says_why(study):
     def failing(trials, halt):
         return [Outcome(None, reason="no disk") if trial.number == 1 else Outcome(values_of(trial)) for trial in trials]
