@@ -20,10 +20,10 @@ REMOVED: Style = {"facecolor": PALE, "edgecolor": "white"}
 BLOCK_REMOVED: Style = {"facecolor": "white", "edgecolor": GRAY, "hatch": "////"}
 HARD: Style = {"marker": "D", "color": RED, "linestyle": "none", "markersize": 6}
 HEIGHT = 0.72  # of the bar of a layer, in rows
-MOST_TICKS = 16
+MOST_TICKS, GROUPS = 16, 12
 
 
-def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int = 12, title: str = "") -> None:
+def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int | None = None, title: str = "") -> None:
     """Draw what a plan leaves of a model, as a PNG: a row for each layer, the one nearest the input at the bottom.
 
     The left panel shows the heads, the right panel the intermediate neurons with the exact ranges that were
@@ -33,7 +33,8 @@ def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int = 12,
     Args:
         plan: what is left of a model.
         path: the file to write; replaced if it exists.
-        num_groups: how many groups the neurons of a layer form; faint lines show where they meet.
+        num_groups: how many groups the neurons of a layer form; faint lines show where they meet. By default 12, or as
+            many as there are neurons.
         title: shown above the picture.
 
     Raises:
@@ -51,8 +52,10 @@ def draw_plan(plan: Plan, path: str | os.PathLike[str], *, num_groups: int = 12,
     plan_figure(plan, num_groups=num_groups, title=title).savefig(path, format="png", dpi=150)
 
 
-def plan_figure(plan: Plan, *, num_groups: int = 12, title: str = "") -> Figure:
+def plan_figure(plan: Plan, *, num_groups: int | None = None, title: str = "") -> Figure:
     """Return the figure that :func:`draw_plan` draws, to change it or save it elsewhere."""
+    if num_groups is None:
+        num_groups = min(GROUPS, plan.intermediate_size)
     groups = neuron_groups(plan.intermediate_size, num_groups)
     figure = Figure(figsize=(10, 1.8 + 0.36 * plan.num_layers), layout="constrained")
     heads, neurons = figure.subplots(1, 2, sharey=True)

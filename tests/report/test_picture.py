@@ -124,6 +124,11 @@ def test_more_groups_than_neurons_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_few_neurons_are_drawn_without_a_number_of_groups(tmp_path):
+    draw_plan(Plan("bert", 1, HEADS, 8, (LayerPlan(neurons_removed=((0, 3),)),)), tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").stat().st_size
+
+
 @pytest.mark.slow
 def test_single_neurons_between_removed_ones_are_seen(tmp_path):
     """A cut to a budget leaves such; edges of what is removed must not hide them."""
