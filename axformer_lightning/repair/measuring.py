@@ -20,6 +20,7 @@ from axformer_lightning.scoring import step_of, to_device
 
 CHUNK = 1024  # tokens turned into float64 at once
 PANEL = 256  # columns of a product; only panels on and above the diagonal are computed
+WITHOUT_REPAIR = "a search without repair (`find_plan`, or `AccuracyDrivenPruningCallback(repair=False)`)"
 
 
 def measure_moments(
@@ -135,7 +136,7 @@ def check_can_repair(transformer: PreTrainedModel) -> None:
         if other != name and parameter in ours:
             raise ValueError(
                 f"Expected a parameter of its own at {name!r}, which a repair sets, but the model shares it with"
-                f" {other!r}. Untie them, or search by `AccuracyDrivenPruningCallback(repair=False)`."
+                f" {other!r}. Untie them; {WITHOUT_REPAIR} does with it."
             )
 
 
@@ -175,7 +176,7 @@ class _Sums:
             raise ValueError(
                 "Expected the encoder to be called with an `attention_mask` of shape (batch, tokens), which tells"
                 f" padding from text, got {shape}. Call it with one, or with none where every token is real;"
-                " a search without repair (`find_plan`, or `repair=False` of a callback) does with any."
+                f" {WITHOUT_REPAIR} does with any."
             )
         self.mask_BT = mask
 
@@ -230,6 +231,5 @@ def _check(sums_MM: Tensor, name: BlockName, linear: nn.Linear) -> None:
     if tokens <= linear.in_features:
         raise ValueError(
             f"Expected at least {linear.in_features + 1} tokens to tell the {linear.in_features} inputs of {what}"
-            f" apart, got {tokens:.0f}. Pass more samples; a search without repair (`find_plan`, or `repair=False` of a"
-            " callback) does with fewer."
+            f" apart, got {tokens:.0f}. Pass more samples; {WITHOUT_REPAIR} does with fewer."
         )
