@@ -1,5 +1,6 @@
 """Between Hydra and a study: overrides in, jobs, a table of trials out."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,19 +63,10 @@ def sweep_by_study(
         made = loader.load_sweep_config(config, list(words))
         return job_of(made, words), made
 
-    def outcome(words: Sequence[str]) -> Outcome:
-        one, made = job(words)
-        standing = None if one.is_done else read_halted(one.directory)
-        if not one.is_done and standing is None:
-            state = one.state or State(INTERRUPTED)  # it has not come to say anything
-            return Outcome(None, reason=state.reason, killed=state.state in (INTERRUPTED, RUNNING))
-        values = returned_value(made, standing or one.results)
-        return Outcome(values if isinstance(values, tuple) else (values,), halted=standing is not None)
-
     def run(trials: Sequence[Any], halt: bool) -> list[Outcome]:
         words = [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials]
         launcher.launch([[*one, f"sweep.halt={str(halt).lower()}"] for one in words], trials[0].number)
-        return [outcome(one) for one in words]
+        return [outcome_of(*job(one)) for one in words]
 
     settings = {name: options[name] for name in ("n_trials", "prune", "prune_after")}
     n_jobs = options.n_jobs or len(make_slots(config.sweep.jobs, visible_devices(), usable_cores()))
@@ -99,6 +91,25 @@ def sweep_by_study(
     if failed := sum(trial.state.name == "FAIL" for trial in study.trials):
         sys.stderr.write(f"{failed} of {len(study.trials)} trials have failed: see job.log in their directories.\n")
         sys.exit(1)
+
+
+def outcome_of(job: Job, config: DictConfig) -> Outcome:
+    """Return what came of a job of a study.
+
+    Args:
+        job: has been launched.
+        config: of the job, which names the objectives.
+    """
+    standing = None if job.is_done else read_halted(job.directory)
+    if not job.is_done and standing is None:
+        state = job.state or State(INTERRUPTED)  # it has not come to say anything
+        return Outcome(None, reason=state.reason, killed=state.state in (INTERRUPTED, RUNNING))
+    values = returned_value(config, standing or job.results)
+    values = values if isinstance(values, tuple) else (values,)
+    lost = [name for name, value in zip(returned_names(config), values, strict=True) if math.isnan(value)]
+    if lost and standing is None:  # optuna takes no such values, and does not say why a trial has failed
+        return Outcome(None, reason=f"It has ended well, but its {' and '.join(lost)} is no number.")
+    return Outcome(values, halted=standing is not None)
 
 
 def check_options(options: DictConfig) -> None:

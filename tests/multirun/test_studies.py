@@ -8,10 +8,13 @@ from rich.console import Console
 
 optuna = pytest.importorskip("optuna")
 
+from axformer_lightning.basics import write_json  # noqa: E402
 from axformer_lightning.multirun import sweeper  # noqa: E402
+from axformer_lightning.multirun.jobs import Job  # noqa: E402
 from axformer_lightning.multirun.registering import OPTUNA  # noqa: E402
 from axformer_lightning.multirun.spaces import space_of  # noqa: E402
 from axformer_lightning.multirun.studies import STOOD, Outcome, is_hopeless, open_study, run_study  # noqa: E402
+from axformer_lightning.runs.state import State  # noqa: E402
 
 BETTER = "maximize", "minimize"
 SPACE = {"x": ("suggest_float", {"low": 0.0, "high": 1.0}), "kind": ("suggest_categorical", {"choices": ["a", "b"]})}
@@ -182,6 +185,17 @@ def test_hopeless_is_what_a_share_of_the_earlier_trials_beats_in_everything(stud
         trial.set_user_attr(STOOD, list(values))
     assert is_hopeless(study, trial, share=0.5, after=2) == hopeless
     assert not is_hopeless(study, trial, share=0.5, after=3)
+
+
+def test_a_trial_without_a_number_has_failed_and_says_so(tmp_path, study):
+    config = OmegaConf.create({"returned": ["headline", "removed"], "task": {"headline": "pearson"}})
+    sides = {side: {"metrics": {"pearson": None}, "encoder_parameters": 2} for side in ("baseline", "axformer")}
+    write_json(tmp_path / "results.json", sides)
+    State("done").write(tmp_path)
+    outcome = sweeper.outcome_of(Job(tmp_path, (), ()), config)
+    run_study(study, SPACE, lambda trials, halt: [outcome] * len(trials), **OPTIONS | {"n_trials": 1})
+    assert study.trials[0].state.name == "FAIL"
+    assert study.trials[0].user_attrs["reason"] == "It has ended well, but its headline is no number."
 
 
 def test_the_table_of_trials_shows_brackets_as_they_are(study):
