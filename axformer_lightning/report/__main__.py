@@ -7,6 +7,7 @@ from pathlib import Path
 
 from axformer_lightning.report.keeping import keep_records
 from axformer_lightning.report.page import write_report
+from axformer_lightning.report.sections import runs_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.records is not None:
             kept = keep_records(args.directory, args.records)
-            sys.stdout.write(f"{len(kept)} runs are kept in {args.records}.\n")
+            sys.stdout.write(f"{runs_of(len(kept))} kept in {args.records}.\n")
             return 0
         page = write_report(args.directory, floor=args.floor)
     except (ValueError, OSError) as error:

@@ -16,7 +16,7 @@ from axformer_lightning.report.cells import cells_of, shared_overrides
 from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
 from axformer_lightning.report.records import read_records
-from axformer_lightning.report.sections import Image, Section
+from axformer_lightning.report.sections import Image, Section, runs_of
 from axformer_lightning.report.svg import style, svg_of
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:
     numbers = [numbers_of(cell) for cell in cells]
     rows, more = compare_cells(cells)
     tasks = ", ".join(dict.fromkeys(record.task for record in records))
-    title = f"{tasks}: {f'{len(records)} runs' if len(records) > 1 else f'seed {records[0].seed}'}"
+    seed = records[0].seed if len(records) == 1 else None
+    title = f"{tasks}: {runs_of(len(records)) if seed is None else f'seed {seed}'}"
     notes += more
     if len(records) > 1:
         notes[:0] = [f"{words}: {' '.join(overrides)}." for words, overrides in shared_overrides(records).items()]

@@ -80,7 +80,7 @@ def overview(rows: Sequence[Row], records: Sequence[Record]) -> Section:
     words = []
     if len(records) > states[DONE]:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        words.append(f"{len(records)} runs: {listed}. No number comes from a run that is not done.")
+        words.append(f"{runs_of(len(records))}: {listed}. No number comes from a run that is not done.")
     alike: dict[tuple[str, str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.task != ALL_TASKS):
         alike.setdefault((row.title, row.comparison.verdict, row.baseline), []).append(row)
@@ -211,6 +211,16 @@ def _mcnemar(test: McNemar | None) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return NONE if low is None or high is None else f"{low:+z.2f} to {high:+z.2f}"
+
+
+def runs_of(number: int) -> str:
+    """Return how many runs there are, in words.
+
+    Example:
+        >>> runs_of(1), runs_of(2)
+        ('1 run', '2 runs')
+    """
+    return f"{number} run" if number == 1 else f"{number} runs"
 
 
 def each(*sections: Section | None) -> Iterator[Section]:

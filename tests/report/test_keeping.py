@@ -32,7 +32,7 @@ def test_what_is_not_done_replaces_no_record(tmp_path, capsys):
     write_run(tmp_path / "runs" / "0", seed=0)
     write_run(tmp_path / "runs" / "1", seed=1)
     assert main([str(tmp_path / "runs"), "--records", str(tmp_path / "records")]) == 0
-    assert capsys.readouterr().out == f"2 runs are kept in {tmp_path / 'records'}.\n"
+    assert capsys.readouterr().out == f"2 runs kept in {tmp_path / 'records'}.\n"
     kept = (tmp_path / "records" / "1" / "results.json").read_bytes()
     (tmp_path / "runs" / "1" / "results.json").unlink()
     assert keep_records(tmp_path / "runs", tmp_path / "records") == ["0"]

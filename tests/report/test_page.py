@@ -492,6 +492,13 @@ def test_runs_that_hold_nothing_yet_are_shown_as_such(tmp_path):
     assert "there is nothing to compare" in text
 
 
+def test_a_single_run_that_says_no_seed_is_one_run(tmp_path):
+    write_json(tmp_path / "state.json", {"state": "failed"})
+    text = write_report(tmp_path).read_text()
+    assert "<h1>unknown: 1 run</h1>" in text
+    assert "1 run: 1 failed." in text
+
+
 def test_an_empty_directory_is_refused_and_stays_empty(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert "found none: no directory in it holds one of results.json" in capsys.readouterr().err
