@@ -17,6 +17,9 @@ def space_of(arguments: Sequence[str], loader: Any = None) -> tuple[list[str], d
         arguments: overrides in Hydra's grammar; `x=a,b`, `range`, `interval` and `tag(log, interval(..))` sweep.
         loader: Hydra's, which knows what `glob` finds.
 
+    Raises:
+        ValueError: if a setting has no value, as in an empty range.
+
     Example:
         >>> fixed, space = space_of(["seed=0", "pruning.tolerance=interval(0, 0.2)", "model=tiny,minilm"])
         >>> fixed
@@ -40,7 +43,10 @@ def _question(override: Override) -> Question:
     if isinstance(value, IntervalSweep):
         kind = type(value.start)
         return NUMBERS[kind], {"low": value.start, "high": value.end, "log": "log" in value.tags}
+    choices = list(override.sweep_string_iterator())
+    if not choices:
+        raise ValueError(f"Expected a setting with values to choose from, got none in {override.input_line!r}.")
     if isinstance(value, RangeSweep) and not value.shuffle:
         found: list[Any] = sorted(override.sweep_iterator())
         return NUMBERS[type(found[0])], {"low": found[0], "high": found[-1], "step": abs(value.step)}
-    return "suggest_categorical", {"choices": list(override.sweep_string_iterator())}
+    return "suggest_categorical", {"choices": choices}

@@ -1,6 +1,8 @@
 """Studies with trials that take no time in the place of jobs."""
 
 import io
+import re
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -55,6 +57,13 @@ def test_what_sweeps_becomes_a_question(study, words, question):
     assert space_of(["seed=0", words]) == (["seed=0"], {"x": question})
     method, options = question
     assert getattr(study.ask(), method)("x", **options) is not None
+
+
+@pytest.mark.parametrize("words", ["x=range(5, 5)", "x=glob(nothing*)"])
+def test_a_setting_without_values_is_refused(words):
+    loader = SimpleNamespace(get_group_options=lambda *_, **options: [])  # as `glob` asks for them
+    with pytest.raises(ValueError, match=f"values to choose from, got none in {re.escape(repr(words))}"):
+        space_of(["y=1,2", words], loader)
 
 
 def test_a_study_ends_after_so_many_trials_and_more_can_be_added(study):
