@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from axformer_lightning.basics import check_at_least
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -38,8 +40,7 @@ def make_slots(jobs: int | None, devices: Sequence[str], cores: int) -> list[Slo
         [Slot(threads=8, device=None)]
     """
     number = (len(devices) or 1) if jobs is None else jobs
-    if number < 1:
-        raise ValueError(f"Expected `sweep.jobs` to be at least 1, got {number}. Leave it out for one on each device.")
+    check_at_least("sweep.jobs", number, 1, " Leave it out for one on each device.")
     threads = max(1, cores // number)
     return [Slot(threads, devices[i % len(devices)] if devices else None) for i in range(number)]
 
