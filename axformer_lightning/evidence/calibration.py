@@ -23,7 +23,7 @@ class Calibration:
 
 
 def calibration_of(predictions: Predictions) -> Calibration | None:
-    """Return the calibration of a classifier on a dev set, with 15 bins; None where no classes are predicted.
+    """Return the calibration of a classifier on a dev set, with 15 bins; None without classes or without samples.
 
     A model that says what is no number, as one that has diverged, is neither sure nor unsure: None as well.
 
@@ -37,7 +37,9 @@ def calibration_of(predictions: Predictions) -> Calibration | None:
         ('0.381', (0.5, 2))
     """
     logits, labels = predictions.arrays.get("logits"), predictions.labels
-    if labels is None or logits is None or logits.ndim != 2 or logits.shape[1] < 2 or not np.isfinite(logits).all():
+    if labels is None or logits is None or logits.ndim != 2 or logits.shape[1] < 2 or not len(labels):
+        return None
+    if not np.isfinite(logits).all():
         return None
     exponents = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     sure_N = (exponents / exponents.sum(-1, keepdims=True)).max(-1)

@@ -27,7 +27,7 @@ class Predictions:
             ``(N,)``.
 
     Raises:
-        ValueError: if the arrays differ in length, or there are none.
+        ValueError: if the arrays differ in length, there are none, or one is of another shape or holds no numbers.
 
     Example:
         >>> said = Predictions({"labels": np.array([0, 1]), "logits": np.array([[2.0, 1.0], [1.0, 0.0]])})
@@ -38,9 +38,15 @@ class Predictions:
     arrays: Mapping[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
-        lengths = {name: len(array) for name, array in self.arrays.items()}
-        if not lengths or len({*lengths.values()}) > 1:
-            raise ValueError(f"Expected arrays of one length, got {lengths}. Write the predictions again.")
+        shapes = {name: array.shape for name, array in self.arrays.items()}
+        if not shapes or len({shape[:1] for shape in shapes.values()}) > 1:
+            raise ValueError(f"Expected arrays of one length, got the shapes {shapes}. Write the predictions again.")
+        for name, array in self.arrays.items():
+            if array.dtype.kind not in "biuf" or array.ndim not in ((1, 2) if name == "logits" else (1,)):
+                raise ValueError(
+                    f"Expected a number for each sample, and of `logits` perhaps one for each class, got {name!r} of"
+                    f" shape {array.shape} and type {array.dtype}. Write the predictions again."
+                )
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -111,7 +117,8 @@ class Predictions:
             raise
         except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise ValueError(
-                f"Cannot read the predictions {os.fspath(path)!r}: {error}. Delete the file, or repeat the run."
+                f"Cannot read the predictions {os.fspath(path)!r}: {str(error).rstrip('.')}. Delete the file, or repeat"
+                " the run."
             ) from error
 
 

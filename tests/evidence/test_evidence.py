@@ -221,6 +221,26 @@ def test_a_file_that_holds_no_predictions_is_named(tmp_path, content):
         Predictions.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"labels": 3},
+        {"labels": np.zeros((3, 2)), "logits": np.zeros((3, 2))},
+        {"labels": np.zeros(3), "logits": np.zeros((3, 2, 2))},
+        {"labels": np.zeros(3), "logits": np.array(["a", "b", "c"])},
+        {"f1": np.zeros((3, 1))},
+    ],
+)
+def test_a_file_whose_arrays_are_no_numbers_of_samples_is_named(tmp_path, arrays):
+    np.savez(tmp_path / "dev_predictions.npz", **arrays)
+    with pytest.raises(ValueError, match=r"Cannot read the predictions .* Expected a number for each sample"):
+        Predictions.load(tmp_path)
+
+
+def test_no_samples_have_no_calibration():
+    assert calibration_of(Predictions({"labels": np.zeros(0, dtype=int), "logits": np.zeros((0, 2))})) is None
+
+
 def test_arrays_of_different_lengths_and_unknown_metrics_are_refused():
     with pytest.raises(ValueError, match="Expected arrays of one length"):
         Predictions({"labels": np.zeros(2), "logits": np.zeros((3, 2))})
