@@ -1,4 +1,4 @@
-"""The paths of a configuration: they are from where the command was given, also where Hydra changes the directory."""
+"""The paths of a configuration: texts, from where the command was given, also where Hydra changes the directory."""
 
 from pathlib import Path
 
@@ -12,26 +12,25 @@ NO_PATHS = {"distillation.teacher": "self"}
 
 
 def from_where_it_was_given(cfg: DictConfig) -> DictConfig:
-    """Return a configuration with absolute paths where Hydra has changed the directory, else the same.
+    """Return a configuration with paths that are texts, and absolute where Hydra has changed the directory.
 
-    Runs are told apart by the configuration as it was given, so this is for those who read the files.
+    Hydra reads the name of a directory that looks like a number, such as a date, as one. Runs are told apart by the
+    configuration as it was given, so this is for those who read the files.
 
     Args:
         cfg: of the run.
 
     Example:
-        >>> cfg = OmegaConf.create({"data_dir": "glue", "model": {"pretrained": None}})
-        >>> from_where_it_was_given(cfg) == cfg  # no Hydra, no other directory
-        True
+        >>> cfg = OmegaConf.create({"data_dir": 20240601, "model": {"pretrained": None}})
+        >>> from_where_it_was_given(cfg)  # no Hydra, no other directory
+        {'data_dir': '20240601', 'model': {'pretrained': None}}
     """
-    if Path(to_absolute_path(".")).resolve() == Path.cwd().resolve():
-        return cfg
+    moved = Path(to_absolute_path(".")).resolve() != Path.cwd().resolve()
     found = cfg.copy()
     for name in (*PATHS, OR_HUB_ID):
         given = OmegaConf.select(cfg, name)
         if given is None or given == NO_PATHS.get(name):
             continue
         path = to_absolute_path(str(given))
-        if name != OR_HUB_ID or Path(path).exists():
-            OmegaConf.update(found, name, path)
+        OmegaConf.update(found, name, path if moved and (name != OR_HUB_ID or Path(path).exists()) else str(given))
     return found

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 import train
 from axformer_lightning.runs import paths
@@ -56,6 +57,26 @@ def test_a_model_is_a_directory_there_or_an_id_of_the_hub(changed):
     cfg = configuration(*RUN, "distillation=self", "data_dir=/a/b")
     found = paths.from_where_it_was_given(cfg)
     assert (found.distillation.teacher, found.data_dir) == ("self", "/a/b")
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        ("", "data_dir"),
+        ("", "model.pretrained"),
+        ("distillation=directory", "distillation.teacher"),
+        ("distillation=self", "distillation.texts"),
+        ("pruning=budget", "pruning.latency_table"),
+        ("", "sweep.dense_dir"),
+    ],
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_name_that_looks_like_a_number_is_a_path(changed, monkeypatch, choice, name, is_there):
+    monkeypatch.chdir(changed if is_there else changed.parent)
+    (changed / "20240601").mkdir()
+    cfg = configuration(*RUN, *choice.split(), f"{name}=20240601")
+    found = OmegaConf.select(paths.from_where_it_was_given(cfg), name)
+    assert found == ("20240601" if is_there else str(changed / "20240601"))
 
 
 def test_nothing_changes_where_the_directory_is_the_same(changed, monkeypatch):
