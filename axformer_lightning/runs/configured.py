@@ -170,9 +170,17 @@ def loggers_for(cfg: Any, directory: Path, stage: str) -> Sequence[Logger]:
 
 
 def returned_names(cfg: DictConfig) -> list[str]:
-    """Return the names of what a sweeper gets."""
-    names = cfg.get("returned", "headline")
-    return [names] if isinstance(names, str) else list(names)
+    """Return the names of what a sweeper gets.
+
+    Raises:
+        ValueError: unless there is one at least, and each is known.
+    """
+    given = cfg.get("returned", "headline")
+    names = list(given) if OmegaConf.is_list(given) else [given]
+    unknown = sorted(str(name) for name in names if name not in RETURNED)
+    if unknown or not names:
+        raise ValueError(f"Expected `returned` to name some of {', '.join(RETURNED)}, got {unknown or 'none'}.")
+    return names
 
 
 def returned_value(cfg: DictConfig, results: Mapping[str, Any]) -> float | tuple[float, ...]:

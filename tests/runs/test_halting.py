@@ -73,6 +73,10 @@ def test_a_model_of_half_precision_is_timed_as_results_time_it(options, tmp_path
     assert timed == [torch.float32]
 
 
-def test_what_a_sweeper_gets_is_checked(options, tmp_path):
-    with pytest.raises(ValueError, match="some of headline, removed, latency, got \\['speed'\\]"):
-        train.train(configuration(*options, "returned=[headline,speed]"), tmp_path)
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [("[headline,speed]", r"\['speed'\]"), ("[]", "none"), ("null", r"\['None'\]"), ("3", r"\['3'\]")],
+)
+def test_what_a_sweeper_gets_is_checked(options, tmp_path, returned, got):
+    with pytest.raises(ValueError, match=f"some of headline, removed, latency, got {got}"):
+        train.train(configuration(*options, f"returned={returned}"), tmp_path)
