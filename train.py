@@ -157,9 +157,9 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
         teacher=teacher,
         dense=cfg.retrain_dense,
         max_length=cfg.data.max_length,
+        tell=tell,
+        what="searched and cut" if budget is None else "searched for hard attention",
     )
-    if callbacks:
-        tell("searched and cut" if budget is None else "searched for hard attention")
     points: list[Any] = []
     if budget is not None:
         data.train_on_all = first.on_all
@@ -175,10 +175,11 @@ def run_stages(cfg: DictConfig, directory: Path, progress: Progress) -> None:
     if int8 is not None:
         epochs = cfg.int8_retrain_epochs
         own = replace(recipe, epochs=epochs, how="continue") if epochs else Recipe(0)
-        options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length}
-        rounded, after = stages.search_and_cut(run, [int8], rounds=1, recipe=own, prefix="int8_", **options)
+        options = {"start": None, "teacher": teacher, "dense": False, "max_length": cfg.data.max_length, "tell": tell}
+        rounded, after = stages.search_and_cut(
+            run, [int8], rounds=1, recipe=own, what="in int8", prefix="int8_", **options
+        )
         retraining += after
-        tell("in int8")
     reporting.save_model(run)
     reporter = make_trainer("report", 0)
     metrics = {"baseline": baseline, "axformer": reporting.evaluate(run, reporter, rows.test)}

@@ -90,6 +90,8 @@ def search_and_cut(
     teacher: Teacher | None,
     dense: bool,
     max_length: int,
+    tell: Callable[[str], None],
+    what: str,
     prefix: str = "",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the rounds of search, cut and retraining.
@@ -103,6 +105,8 @@ def search_and_cut(
         teacher: takes part in the retraining, if there is one.
         dense: whether nothing is searched for or cut, and only the retraining is done.
         max_length: of a sample, for the count of the reference procedure's work.
+        tell: is told what the model was after each stage.
+        what: a search made of it.
         prefix: of the names of these stages, where a run has others of the kind.
 
     Returns:
@@ -110,11 +114,13 @@ def search_and_cut(
     """
     total, retraining = _added_up(SearchCounts()), []
     for round_ in range(1, rounds + 1) if callbacks or dense else ():
+        again = [f"round {round_}"] if round_ > 1 else []
         if not dense:
             settings = settings_of(callbacks, callbacks, max_length)
             stage = f"{prefix}search{round_}"
             counts = run.progress.once(stage, run.module, partial(_search, run, stage, settings))
             total = {name: value + counts[name] for name, value in total.items()}
+            tell(", ".join([what, *again]))
             if counts["accepted"] == 0:
                 if recipe.epochs and recipe.on_all:
                     said = (
@@ -125,8 +131,9 @@ def search_and_cut(
         if recipe.epochs:
             run.data.train_on_all = recipe.on_all and round_ == rounds
             stage = f"{prefix}retrain{round_}"
-            again = partial(retrain_model, run, stage, recipe, start, teacher)
-            retraining.append(run.progress.once(stage, run.module, again))
+            train = partial(retrain_model, run, stage, recipe, start, teacher)
+            retraining.append(run.progress.once(stage, run.module, train))
+            tell(", ".join([*([] if dense else [what]), "retrained", *again]))
     return total, retraining
 
 
