@@ -1,6 +1,7 @@
 """Pictures of results: the front, the intervals of gains, calibration."""
 
 import itertools
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,15 +24,16 @@ DENSE_LINES = ("--", ":", "-.")
 def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     """Draw the metric of a task's settings against how many times smaller, and how many times faster they are.
 
-    Lines join what no other setting beats in both; horizontal ones are the two dense baselines.
+    Lines join what no other setting beats in both; horizontal ones are the two dense baselines, each over all of its
+    seeds, whatever seeds a setting has.
 
     Args:
         cells: of the task.
         numbers: of each cell.
     """
     shown = [(cell, one) for cell, one in zip(cells, numbers, strict=True) if not cell.is_dense]
-    plain = next((one.dense for _, one in shown if one.dense), None)
-    dense = {"dense, plain": plain} | {c.setting: n.points for c, n in zip(cells, numbers, strict=True) if c.is_dense}
+    dense = {"dense, plain": _plain(cells)}
+    dense |= {cell.setting: one.points for cell, one in zip(cells, numbers, strict=True) if cell.is_dense}
     panels = [("smaller", "encoder, times smaller")]
     if any(one.faster for _, one in shown):
         panels.append(("faster", "batch of 32, times faster"))
@@ -53,7 +55,7 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
             spread = one.points.deviation
             if spread:
                 ax.errorbar([x.mean], [one.points.mean], yerr=spread, color=style["color"], capsize=3, linewidth=1)
-            said[gid] = [f"{cell.setting}: {one.points}, {x.mean:.2f} times {name}"]
+            said[gid] = [f"{cell.setting}: {one.points}, dense of these seeds {one.dense}, {x.mean:.2f} times {name}"]
             points.append((x.mean, one.points.mean))
         ahead = [point for point in sorted(points) if not any(_beats(other, point) for other in points)]
         if len(ahead) > 1:
@@ -66,6 +68,17 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     axes[0].set_ylabel(f"{cells[0].headline} on dev" if cells else "")
     figure.legend(loc="outside lower left", ncols=columns)
     return figure, said
+
+
+def _plain(cells: Sequence[Cell]) -> Spread | None:
+    """Return what all dense models are worth that some settings were cut from, each once; not those that diverged."""
+    found = {
+        (outcome.record.seed, value)
+        for cell in cells
+        for outcome, value in zip(cell.outcomes, cell.dense_values, strict=True)
+        if not math.isnan(value)
+    }
+    return Spread.of(sorted(100 * value for _, value in found))
 
 
 def _mark_of(number: int) -> dict[str, Any]:

@@ -177,7 +177,10 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
             name = f"front-{task}-{model.replace('/', '-')[-LONGEST_NAME:]}"
             name += f"-{len(images)}" if name in {image.name for image in images} else ""  # a/b is not a-b
             images.append(Image(name, title, figure, said))
-    words = ("Bars are standard deviations over seeds. The line joins what no other setting beats in both directions.",)
+    words = (
+        "Bars are standard deviations over seeds. The line joins what no other setting beats in both directions. Dense"
+        " models stand for all of their seeds; what a setting gains over those of its own seeds is under Evidence.",
+    )
     return Section("Trade-off", words, images=tuple(images)) if images else None
 
 
