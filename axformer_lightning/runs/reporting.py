@@ -64,18 +64,21 @@ def judged(run: Run) -> dict[str, float] | None:
 def predict_test(run: Run, trainer: L.Trainer, test: Mapping[str, Dataset]) -> None:
     """Write the predictions of the model as it stands for each test set, in the GLUE server's layout.
 
-    A model that has diverged predicts nothing: that is said, and what else is known of the run is reported as usual.
+    Those of a former run go. A model that has diverged predicts nothing: that is said, and what else is known of the
+    run is reported as usual.
     """
+    folder = run.directory / "predictions"
+    for stem in run.module.task.test:
+        (folder / f"{stem}.tsv").unlink(missing_ok=True)
     for stem, rows in test.items():
         assert isinstance(run.data, TextData)  # no other task has a test set
         batches: Any = trainer.predict(run.module, run.data.rows_dataloader(rows))
         predictions = [value for batch in batches for value in batch.tolist()]
-        path = run.directory / "predictions" / f"{stem}.tsv"
+        path = folder / f"{stem}.tsv"
         try:
             write_predictions(path, run.module.task, predictions)
         except ValueError as error:
             logger.warning("%r is not written. %s", path.name, error)
-            path.unlink(missing_ok=True)  # of a former run
 
 
 def costs(run: Run, max_length: int, others: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
