@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from axformer_lightning.anatomy import WORD_EMBEDDINGS
+from axformer_lightning.basics.mappings import finite
 from axformer_lightning.plan import Plan
 
 Row = tuple[str, str, str, str]
@@ -20,7 +21,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     """Return a run's results as a table: the dense model, the AxFormer model, and the change.
 
     Metrics are shown times 100 and their change in points (values outside -1..1 and thresholds are shown as they
-    are); the change of a cost is a ratio. A row without a value on either side is left out.
+    are); the change of a cost is a ratio. A row without a value on either side is left out; NaN is none.
 
     Args:
         results: the content of a run's `results.json`.
@@ -41,6 +42,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
         parameters | 1,350,000 | 1,000,000 | 1.35x smaller
         latency, batch 1 (ms) | 8.10 | 6.00 | 1.35x faster
     """
+    results = finite(results)
     absent = [side for side in ("baseline", "axformer") if side not in results]
     if absent:
         raise ValueError(f"Expected the results of both 'baseline' and 'axformer', got none of {absent}.")
@@ -71,6 +73,7 @@ def stages_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         fine-tuned | 80.00 | 1,000 | 0.08 | 1.00x
         in int8 | 80.00 | 1,000 | 0.02 | 4.00x
     """
+    rows = finite(rows)
     names = list(rows[0]["metrics"])
     table = Table(title="After each stage", box=box.SIMPLE)
     for i, head in enumerate(("", *names, "encoder parameters", "size on disk (MB)", "smaller")):

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from axformer_lightning.anatomy import HardAttention, LayerPlan
 from axformer_lightning.plan import Plan
-from axformer_lightning.report import plan_summary, results_table
+from axformer_lightning.report import plan_summary, results_table, stages_table
 
 RESULTS = {
     "task": "mrpc", "model": "a/model", "seed": 7, "device": "cpu", "accepted": 3,
@@ -57,6 +57,14 @@ def test_every_number_has_its_row(results):
 def test_an_encoder_of_which_nothing_is_left_is_said_to_be_gone(results):
     results["axformer"]["encoder_parameters"] = 0
     assert rows(results)["encoder parameters"] == ["10,646,784", "0", "all removed"]
+
+
+def test_what_a_model_that_has_diverged_is_worth_is_left_out_and_the_other_stays_in_points(results):
+    results["axformer"]["metrics"]["accuracy"] = float("nan")
+    assert rows(results)["accuracy"] == ["80.15", "-", "-"]
+    sizes = {"encoder_parameters": 1000, "size_bytes": 80_000}
+    table = stages_table([{"stage": "x", "metrics": {"accuracy": value}, **sizes} for value in (0.8, float("nan"))])
+    assert [str(cell) for cell in table.columns[1].cells] == ["80.00", "-"]
 
 
 def test_few_multiply_adds_are_told_in_millions(results):
