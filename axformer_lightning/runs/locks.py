@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -22,17 +22,45 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
         DirectoryInUseError: if a live process holds it.
     """
-    with (directory / FOLDER / LOCK).open("a", encoding="utf-8") as file:  # opening so changes neither content nor time
-        for _ in range(10):  # who only asks whether it is locked locks it for a moment
-            if _lock(file):
-                break
-            time.sleep(0.05)
-        else:
-            raise DirectoryInUseError(
-                f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
-                " Wait until it has ended, or choose another `hydra.run.dir`."
-            )
+    path = directory / FOLDER / LOCK
+    for _ in range(10):  # who only asks whether it is locked locks it for a moment
+        if (file := _held(path)) is not None:
+            break
+        time.sleep(0.05)
+    else:
+        raise DirectoryInUseError(
+            f"Expected a directory in which nothing runs, got {os.fspath(directory)!r}, which a live process uses."
+            " Wait until it has ended, or choose another `hydra.run.dir`."
+        )
+    with file:
         yield
+
+
+def give_up(directory: Path) -> None:
+    """Remove the lock of a directory that this process holds, and its folder, if nothing else is in there."""
+    (directory / FOLDER / LOCK).unlink()
+    with suppress(OSError):  # who has waited for the lock makes both anew
+        (directory / FOLDER).rmdir()
+
+
+def _held(path: Path) -> TextIO | None:
+    """Return the file of a lock, held by this process; None if another one holds it, or has just given it up."""
+    path.parent.mkdir(exist_ok=True)
+    try:
+        file = path.open("a", encoding="utf-8")  # which changes neither content nor time
+    except FileNotFoundError:
+        return None
+    if _lock(file) and _is_at(path, file):
+        return file
+    file.close()
+    return None
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: TextIO) -> bool:

@@ -7,7 +7,6 @@ search journal of the stage that is being run.
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing_extensions import override
 from axformer_lightning.basics import flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.runs.leftovers import RECORD, put_back, record_of_finished, remove_halves
-from axformer_lightning.runs.locks import FOLDER, LOCK, locked
+from axformer_lightning.runs.locks import FOLDER, LOCK, give_up, locked
 from axformer_lightning.surgery import cut_
 from axformer_lightning.tasks.module import FineTuner
 from axformer_lightning.tasks.random_states import random_states, set_random_states
@@ -175,7 +174,6 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             f"Expected an empty directory or a run that can be resumed, got {os.fspath(directory)!r} with a"
             f" {RESULTS} of unknown configuration. Choose another `hydra.run.dir`."
         )
-    folder.mkdir(exist_ok=True)
     finished = False
     with locked(directory):
         kept: Any = None
@@ -204,7 +202,8 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
             bare = {path.name for path in folder.iterdir()} == KEPT
             if bare and not json.loads(record.read_text(encoding="utf-8"))["finished"]:
                 if not former:
-                    shutil.rmtree(folder)  # nothing to resume, only in the way of other options
+                    record.unlink()  # nothing to resume, only in the way of other options
+                    give_up(directory)
                 elif isinstance(error, Exception):  # what was interrupted is to go on
                     put_back(former)
             raise
