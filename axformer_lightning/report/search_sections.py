@@ -176,7 +176,8 @@ def _seconds(outcome: Outcome, stages: tuple[str, ...]) -> float | None:
     own = float(found[1]) if found else most  # `model/` is that of the largest
     others = {name for name, x in ratios.items() if x > own or (x < own and name.startswith("retrain"))}
     others |= {name for name in kept if name.startswith("int8") and own < most}  # int8 follows the last cut
-    return sum(value for name, value in kept.items() if name.startswith(stages) and name not in others)
+    took: float = sum(value for name, value in kept.items() if name.startswith(stages) and name not in others)
+    return took
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:
