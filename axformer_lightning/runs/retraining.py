@@ -1,5 +1,6 @@
 """Training that goes on: in a run, and for a model by itself."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Recipe:
         return self.keep != "last"
 
     def is_better(self, after: Mapping[str, float], before: Mapping[str, float]) -> bool:
-        """Tell whether a retrained model is the one to keep.
+        """Tell whether a retrained model is the one to keep; what is no number is the worst there is.
 
         Args:
             after: its loss and metrics on the search set, and if it has one its ``calibrated_loss``, which goes first.
@@ -92,14 +93,20 @@ class Recipe:
             >>> Recipe(1, keep="better").is_better(right, doubtful)
             True
         """
-        if self.keep == "better_metric" and after[self.headline] != before[self.headline]:
-            return after[self.headline] > before[self.headline]
+        if self.keep == "better_metric":
+            now, then = (_or(scores[self.headline], -math.inf) for scores in (after, before))
+            if now != then:
+                return now > then
         name = "calibrated_loss" if "calibrated_loss" in after else "loss"
-        return after[name] < before[name]
+        return _or(after[name], math.inf) < _or(before[name], math.inf)
 
     def callbacks(self) -> list[L.Callback]:
         """Return what takes part in the training."""
         return [] if self.ema is None else [Averaged(decay=self.ema)]
+
+
+def _or(value: float, worst: float) -> float:
+    return worst if math.isnan(value) else value
 
 
 class Averaged(EMAWeightAveraging):

@@ -28,6 +28,7 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 8,
 }
+NAN = float("nan")
 TAUGHT = ["distillation=self", "retrain_epochs=2", "distillation.copies=0"]
 WINDOWS = ["data.max_length=64", "data.doc_stride=16", "data.max_search_samples=6", "data.search_fraction=0.25"]
 
@@ -389,7 +390,7 @@ def test_a_recipe_that_means_nothing_is_refused(options, message):
         ("better", 0.4, 0.7, True),
         ("better", 0.5, 0.9, False),
         ("better", 0.6, 0.9, False),
-        ("better", float("nan"), 0.9, False),
+        ("better", NAN, 0.9, False),
         ("better_metric", 0.6, 0.9, True),
         ("better_metric", 0.4, 0.7, False),
         ("better_metric", 0.4, 0.8, True),
@@ -399,6 +400,20 @@ def test_a_recipe_that_means_nothing_is_refused(options, message):
 )
 def test_which_model_is_the_better_one(keep, loss, f1, better):
     before, after = {"loss": 0.5, "f1": 0.8}, {"loss": loss, "f1": f1}
+    assert Recipe(1, keep=keep, headline="f1").is_better(after, before) == better
+
+
+@pytest.mark.parametrize(
+    ("keep", "before", "after", "better"),
+    [
+        ("better", {"loss": NAN, "f1": 0.0}, {"loss": 0.9, "f1": 0.0}, True),
+        ("better", {"loss": NAN, "f1": 0.0}, {"loss": NAN, "f1": 0.9}, False),
+        ("better_metric", {"loss": 0.5, "f1": NAN}, {"loss": 0.6, "f1": 0.1}, True),
+        ("better_metric", {"loss": 0.5, "f1": 0.1}, {"loss": 0.4, "f1": NAN}, False),
+        ("better_metric", {"loss": 0.5, "f1": NAN}, {"loss": 0.4, "f1": NAN}, True),
+    ],
+)
+def test_what_is_no_number_is_the_worst(keep, before, after, better):
     assert Recipe(1, keep=keep, headline="f1").is_better(after, before) == better
 
 
