@@ -112,6 +112,7 @@ def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Rec
     if distillation and (distillation.copies or distillation.texts):
         rate = 2 * cfg.model.learning_rate if rate is None else rate
         dropout = 0.0 if dropout is None else dropout
+    later = cfg.int8 and not cfg.retrain_dense and cfg.int8_retrain_epochs  # it may teach then alone
     return Recipe(
         cfg.retrain_epochs,
         how=how,
@@ -120,7 +121,7 @@ def recipe_of(cfg: DictConfig, how: str, distillation: DictConfig | None) -> Rec
         ema=cfg.retrain_ema,
         keep=cfg.retrain_keep,
         headline=cfg.task.headline,
-        taught=bool(distillation) and (cfg.retrain_epochs > 0 or not cfg.int8_retrain_epochs),
+        taught=bool(distillation) and (cfg.retrain_epochs > 0 or not later),
         dropout=dropout,
     )
 

@@ -1,6 +1,7 @@
 """Runs whose retraining has a teacher, keeps the better model, or averages weights."""
 
 import json
+from contextlib import nullcontext
 
 import lightning as L
 import pytest
@@ -445,6 +446,15 @@ def test_with_copies_a_model_retrains_without_dropout_and_faster_unless_told_oth
     assert (cfg.distillation and cfg.distillation.copies) == copies
     assert (recipe.learning_rate, recipe.dropout) == (rate, dropout)
     assert recipe.taught == (copies is not None)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"), [("int8=default", False), ("", True), ("int8=default retrain_dense=true", True)]
+)
+def test_a_teacher_who_would_teach_in_int8_alone_is_refused_where_nothing_is_in_int8(words, refused):
+    cfg = configuration("distillation=self", "retrain_epochs=0", "int8_retrain_epochs=1", *words.split())
+    with pytest.raises(ValueError, match="`retrain_epochs` of at least 1 with a teacher") if refused else nullcontext():
+        recipe_of(cfg, "continue", cfg.distillation)
 
 
 def test_a_recipe_that_is_said_in_full_is_that_of_a_budget():
