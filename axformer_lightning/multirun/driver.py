@@ -70,12 +70,14 @@ def run_jobs(
     """
     sweep = Sweep(jobs, slots, waiting=[job for job in jobs if _is_due(job, retry)])
     with _stopped_by_signals(sweep):
-        while (sweep.waiting or sweep.running) and sweep.signum is None:
-            _start(sweep, retry)
-            time.sleep(PAUSE)
-            _reap(sweep)
-            on_change(sweep)
-        _stop(sweep)
+        try:
+            while (sweep.waiting or sweep.running) and sweep.signum is None:
+                _start(sweep, retry)
+                time.sleep(PAUSE)
+                _reap(sweep)
+                on_change(sweep)
+        finally:  # also where nobody reads any more what is shown
+            _stop(sweep)
         on_change(sweep)
     return sweep
 
