@@ -61,7 +61,7 @@ class Notes:
                 name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
             }
             return Notes(**{**named, "tokenizer": texts.get(TOKENIZER_KEY, "")})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected {source!r} to be a file that `python -m axformer_lightning.export` wrote, got one without"
                 f" its notes ({type(error).__name__}: {error}). Export the model again."
@@ -71,14 +71,19 @@ class Notes:
         """Raise unless ``arrays`` can be the inputs of the model.
 
         Raises:
-            ValueError: if a name is missing, or samples are longer than the model has positions for.
+            ValueError: if a name is missing, or samples are longer than the model has positions for, or no batch.
         """
         if missing := [name for name in self.inputs if name not in arrays]:
             raise ValueError(f"Expected the inputs {[*self.inputs]}, got none for {missing}. Give them, too.")
-        if "input_ids" in self.inputs and arrays["input_ids"].shape[1] > self.max_tokens:
+        if "input_ids" not in self.inputs:
+            return
+        shape = np.shape(arrays["input_ids"])
+        if len(shape) != 2:
+            raise ValueError(f"Expected `input_ids` of samples and tokens, got the shape {shape}. Give a batch.")
+        if shape[1] > self.max_tokens:
             raise ValueError(
-                f"Expected at most {self.max_tokens} tokens, as many as the model has positions for, got"
-                f" {arrays['input_ids'].shape[1]}. Shorten the text, or let the tokenizer truncate it."
+                f"Expected at most {self.max_tokens} tokens, as many as the model has positions for, got {shape[1]}."
+                " Shorten the text, or let the tokenizer truncate it."
             )
 
 

@@ -92,6 +92,8 @@ def test_missing_and_long_inputs_are_refused_before_the_engine_sees_them():
         notes.check({"input_ids": ids})
     with pytest.raises(ValueError, match="at most 4 tokens"):
         notes.check({"input_ids": ids, "attention_mask": ids})
+    with pytest.raises(ValueError, match=r"the shape \(5,\)\. Give a batch"):
+        notes.check({"input_ids": ids[0], "attention_mask": ids[0]})
     notes.check({"input_ids": ids[:, :4], "attention_mask": ids[:, :4]})
 
 
@@ -101,8 +103,9 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "model.pt2").write_bytes(b"something else")
     with pytest.raises(ValueError, match="Cannot read"):
         read_exported(tmp_path / "model.pt2")
-    with pytest.raises(ValueError, match="Export the model again"):
-        Notes.from_text({}, "other.onnx")
+    for texts in ({}, {"axformer_lightning": "[]"}, {"axformer_lightning": "{}"}, {"axformer_lightning": "x"}):
+        with pytest.raises(ValueError, match="Export the model again"):
+            Notes.from_text(texts, "other.onnx")
 
 
 @pytest.mark.slow
