@@ -1,6 +1,6 @@
 """Every setting against the two dense baselines."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,8 +144,3 @@ def _together(parts: Sequence[_Paired]) -> Comparison | None:
         drawn = [gains_resampled(pairs[i], part.metric, seed=i) for i, part in enumerate(parts)]
         resampled = np.mean(drawn, axis=0)
     return compared(gains, resampled)
-
-
-def rows_against(rows: Iterable[Row], baseline: str) -> Iterator[Row]:
-    """Yield the rows of one baseline."""
-    return (row for row in rows if row.baseline == baseline)
