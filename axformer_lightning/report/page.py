@@ -56,7 +56,9 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
             lstrip_blocks=True,
             undefined=StrictUndefined,
         )
-        environment.filters |= {"code": _code, "inline": _inline, "cell": _markdown_cell, "anchor": _anchor}
+        environment.filters |= {
+            "code": _code, "inline": _inline, "anchor": _anchor, "markdown": _markdown, "cell": _markdown_cell,
+        }  # fmt: skip
         for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
             write_atomically(directory / name, environment.get_template(template).render(content))
     return directory / PAGE
@@ -134,8 +136,18 @@ def _code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
+def _markdown(text: str) -> str:
+    r"""Return a text in which Markdown sees no tags: those that it does not know are left out of what is shown.
+
+    Example:
+        >>> print(_markdown("got <class 'int'>"))
+        got \<class 'int'>
+    """
+    return text.replace("<", "\\<")
+
+
 def _markdown_cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _markdown(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _anchor(title: str) -> str:

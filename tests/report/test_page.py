@@ -414,7 +414,7 @@ def test_the_page_says_what_is_known_and_what_is_not(reported):
                   "1 unfinished, 1 failed", "python train.py -m seed=0,1,2", "All runs share"):  # fmt: skip
         assert words in text, words
     assert "ValueError: &lt;no&gt; such | file" in text
-    assert "ValueError: <no> such \\| file" in (reported / "report.md").read_text()
+    assert r"ValueError: \<no> such \| file" in (reported / "report.md").read_text()
     assert "<title>Layer 1, attention: loss 0.4100, before 0.4200, accepted</title>" in text
     assert "<title>Layer 0, head 2: stopped early, before 0.4100, rejected</title>" in text
     assert "<title>Layer 1, attention: 100 % removed, in 3 of 3 as a whole</title>" in text
