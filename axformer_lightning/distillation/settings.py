@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from axformer_lightning.basics import check_types
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -29,6 +31,7 @@ class Distillation:
     hidden: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"Expected `temperature` to be a number above 0, got {self.temperature}.")
         if not 0 <= self.alpha <= 1:

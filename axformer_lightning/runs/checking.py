@@ -7,7 +7,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from axformer_lightning.basics import check_at_least
+from axformer_lightning.basics import check_at_least, check_type
 from axformer_lightning.budgets import TARGETS, Budget
 from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.report.naming import name_of_ratio
@@ -21,9 +21,23 @@ LEAST = {
     "finetune_epochs": 0,
     "retrain_epochs": 0,
     "int8_retrain_epochs": 0,
+    "data.batch_size": 1,
     "data.max_length": 1,
+    "data.max_search_samples": 1,
+    "data.max_train_samples": 1,
     "distillation.copies": 0,
+    "pruning.rounds": 1,
 }
+ALL_IF_NONE = ("data.max_search_samples", "data.max_train_samples")
+SWITCHES = ("resume", "predict_test", "trim_vocabulary", "retrain_dense", "retrain_on_all", "report_stages")
+SWITCHES += ("sweep.retry", "sweep.halt")
+NUMBERS = ("data.search_fraction", "model.learning_rate")
+NUMBERS_OR_NONE = ("retrain_learning_rate", "retrain_ema", "retrain_dropout")
+KINDS: tuple[tuple[tuple[str, ...], Any], ...] = (
+    (SWITCHES, bool),  # Hydra takes `no` and `off` for texts, which would count as true
+    (NUMBERS, float),
+    (NUMBERS_OR_NONE, float | None),
+)
 OTHER_WEIGHTS = ("16-true", "bf16-true", "64-true", "64")  # precisions in which weights are not float32
 OVERRULED = {
     "max_epochs": "`finetune_epochs=` and `retrain_epochs=`",
@@ -34,9 +48,7 @@ OVERRULED = {
 
 def check_configuration(cfg: DictConfig) -> None:
     """Refuse what could not work, or would be overruled without a word."""
-    for name, least in LEAST.items():
-        if (value := OmegaConf.select(cfg, name)) is not None:
-            check_at_least(name, value, least)
+    _check_values(cfg)
     for name, instead in OVERRULED.items():
         if name in cfg.trainer:
             raise ValueError(f"Expected `trainer.{name}` to be left to the stages of a run. Set {instead}.")
@@ -86,6 +98,17 @@ def check_configuration(cfg: DictConfig) -> None:
     returned_names(cfg)  # which refuses what it does not know
     if cfg.distillation:
         _check_teacher(given)  # last, as it reads a model
+
+
+def _check_values(cfg: DictConfig) -> None:
+    """Refuse a value that is of another type than its setting, or too small."""
+    for name, least in LEAST.items():
+        value = OmegaConf.select(cfg, name, default=least)  # of a group that is switched off
+        if value is not None or name not in ALL_IF_NONE:
+            check_at_least(name, value, least)
+    for names, kind in KINDS:
+        for name in names:
+            check_type(name, OmegaConf.select(cfg, name), kind)
 
 
 def _check_last_retraining(cfg: DictConfig) -> None:

@@ -17,7 +17,7 @@ import lightning as L
 import torch
 from typing_extensions import override
 
-from axformer_lightning.basics import flattened, replacing, write_atomically
+from axformer_lightning.basics import check_type, flattened, replacing, write_atomically
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.runs.leftovers import RECORD, put_back, record_of_finished, remove_halves
 from axformer_lightning.runs.locks import FOLDER, LOCK, give_up, locked
@@ -150,7 +150,8 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         resume: whether to go on with the run in the directory; else one begins, whatever is there.
 
     Raises:
-        ValueError: if the directory is of a run with another configuration, or its record cannot be read.
+        ValueError: if the directory is of a run with another configuration, its record cannot be read, or ``resume`` is
+            neither.
         DirectoryInUseError: if a live process runs in it.
 
     Example:
@@ -167,6 +168,7 @@ def claim(directory: Path, configuration: Mapping[str, Any], *, resume: bool) ->
         Traceback (most recent call last):
         ValueError: Expected the configuration of the run in ..., got another one: seed is 1 and was 0. ...
     """
+    check_type("resume", resume, bool)
     folder = directory / FOLDER
     record = folder / RECORD
     if resume and not record.exists() and (directory / RESULTS).exists():

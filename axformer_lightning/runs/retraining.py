@@ -57,8 +57,8 @@ class Recipe:
         if self.epochs < 1 and (self.how == "rewind" or self.taught):
             what = "pruning.retrain=rewind" if self.how == "rewind" else "a teacher (`distillation`)"
             raise ValueError(f"Expected `retrain_epochs` of at least 1 with {what}, got {self.epochs}.")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"Expected `retrain_learning_rate` to be above 0, got {self.learning_rate}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"Expected `retrain_learning_rate` to be a number above 0, got {self.learning_rate}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"Expected `retrain_ema`, the decay of an average, between 0 and 1, got {self.ema}.")
         if self.dropout is not None and not 0 <= self.dropout < 1:

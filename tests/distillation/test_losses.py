@@ -140,6 +140,8 @@ def test_logits_of_another_task_are_refused():
         ({"alpha": 1.5}, r"`alpha` in \[0, 1\]"),
         ({"hidden": -1}, "`hidden` to be at least 0"),
         ({"alpha": 0}, "a say in the loss"),
+        ({"alpha": "all"}, "`alpha` to be a number, got 'all'"),
+        ({"hidden": None}, "`hidden` to be a number, got None"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):

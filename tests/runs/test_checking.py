@@ -30,6 +30,33 @@ def test_what_nobody_needs_is_not_refused():
     check_configuration(configuration("task=mrpc", "pruning=budget", "retrain_dense=true", *TIMED.split()))
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("retrain_dense=no", "`retrain_dense` to be True or False, got 'no'"),
+        ("predict_test=off", "`predict_test` to be True or False, got 'off'"),
+        ("sweep.retry=1", r"`sweep\.retry` to be True or False, got 1"),
+        ("report_stages=null", "`report_stages` to be True or False, got None"),
+        ("model.learning_rate=high", r"`model\.learning_rate` to be a number, got 'high'"),
+        ("data.search_fraction=null", r"`data\.search_fraction` to be a number, got None"),
+        ("retrain_ema=some", "`retrain_ema` to be a number or None, got 'some'"),
+        ("data.batch_size=1.5", r"`data\.batch_size` to be a whole number of at least 1, got 1\.5"),
+        ("data.max_train_samples=all", r"`data\.max_train_samples` to be a whole number of at least 1, got 'all'"),
+        ("finetune_epochs=null", "`finetune_epochs` to be a whole number of at least 0, got None"),
+        ("pruning.rounds=two", r"`pruning\.rounds` to be a whole number of at least 1, got 'two'"),
+    ],
+)
+@pytest.mark.parametrize("pruning", ["tolerant", "budget"])
+def test_a_value_of_another_type_is_refused(pruning, word, said):
+    with pytest.raises(ValueError, match=said):
+        check_configuration(configuration("task=mrpc", f"pruning={pruning}", word))
+
+
+def test_null_leaves_out_what_may_be_left_out():
+    words = [f"data.{name}=null" for name in ("max_search_samples", "max_train_samples")]
+    check_configuration(configuration(*words, "retrain_ema=null", "pruning=none", "hard_attention=none"))
+
+
 @pytest.mark.parametrize("words", ["task=demo", "task=mrpc pruning=budget", "task=mrpc retrain_dense=true"])
 def test_several_devices_are_refused_with_where_to_take_them(words):
     on_two = "++trainer.accelerator=cpu", "++trainer.devices=2"

@@ -377,6 +377,7 @@ def test_a_teacher_is_refused_before_anything_trains(go, tmp_path):
         ({"epochs": 1, "keep": "better", "on_all": True}, "cannot judge a model that was trained on it"),
         ({"epochs": 1, "ema": 1.0}, "`retrain_ema`"),
         ({"epochs": 1, "learning_rate": 0.0}, "`retrain_learning_rate`"),
+        ({"epochs": 1, "learning_rate": NAN}, "`retrain_learning_rate` to be a number above 0, got nan"),
         ({"epochs": 1, "dropout": 1.0}, "`retrain_dropout`"),
     ],
 )

@@ -26,3 +26,9 @@ def test_who_waits_for_a_run_that_fails_holds_the_directory_after_it(tmp_path, m
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"), locks.locked(tmp_path / "nowhere"):
         pass
+
+
+def test_a_directory_is_claimed_to_resume_or_not(tmp_path):
+    with pytest.raises(ValueError, match="`resume` to be True or False, got 'no'"), claim(tmp_path, {}, resume="no"):
+        pass
+    assert not any(tmp_path.iterdir())
