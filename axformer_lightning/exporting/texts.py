@@ -71,7 +71,7 @@ class Predictor:
 
     Args:
         exported: the model, with a tokenizer among its notes.
-        truncate: whether texts that are too long are cut; otherwise they are refused.
+        truncate: whether texts and questions that are too long are cut; otherwise they are refused.
 
     Raises:
         ValueError: if the model has no tokenizer or neither labels nor spans to give, or labels of the same name.
@@ -96,7 +96,7 @@ class Predictor:
                 f"Expected labels that differ, got {[*notes.labels]}. Name them in `model.config.id2label`, and save or"
                 " export the model again."
             )
-        self.exported = exported
+        self.exported, self.truncate = exported, truncate
         self.finds_spans = "start_logits" in notes.outputs
         self.tokenizer = Tokenizer.from_str(notes.tokenizer)
         self.tokenizer.no_padding()
@@ -169,12 +169,14 @@ class Predictor:
             if any("\ud800" <= char <= "\udfff" for char in text):  # of bytes that are not UTF-8, or of such JSON
                 raise ValueError(f"Expected a text of whole characters{where}, got {text[:60]!r}. Write it in UTF-8.")
         if self.finds_spans:  # at longer ones the tokenizer panics, unless it has nothing to cut
-            tokens = len(self.counts.encode(first, add_special_tokens=False).ids)
+            tokens = self._count(first)
             if tokens > self.longest_question and len(self.counts.encode(first, second).ids) > self.limit:
-                raise ValueError(
-                    f"Expected a question of at most {self.longest_question} tokens next to a long context{where}, got"
-                    f" {tokens}. Shorten it."
-                )
+                if not self.truncate:
+                    raise ValueError(
+                        f"Expected a question of at most {self.longest_question} tokens next to a long context{where},"
+                        f" got {tokens}. Shorten it, or have it cut (`--truncate`, `truncate=True`)."
+                    )
+                first = self._begin(first)
         encoded = self.tokenizer.encode(first, second)
         if len(encoded.ids) > self.notes.max_tokens:
             raise ValueError(
@@ -182,6 +184,15 @@ class Predictor:
                 f" {len(encoded.ids)}. Shorten the text, or have it cut (`--truncate`, `truncate=True`)."
             )
         return encoded
+
+    def _count(self, question: str) -> int:
+        return len(self.counts.encode(question, add_special_tokens=False).ids)
+
+    def _begin(self, question: str) -> str:
+        """Return as much of the beginning of a question as leaves room for windows; half a word may be more tokens."""
+        ends = [end for _, end in self.counts.encode(question, add_special_tokens=False).offsets]
+        parts = (question[:end] for end in reversed(ends[: self.longest_question]))
+        return next((part for part in parts if self._count(part) <= self.longest_question), "")
 
     def _outputs(self, encoded: list[Any], *names: str) -> list[np.ndarray]:
         given = self.exported(self._arrays(encoded))
