@@ -29,7 +29,14 @@ LEAST = {
     "pruning.rounds": 1,
 }
 ALL_IF_NONE = ("data.max_search_samples", "data.max_train_samples")
-SWITCHES = ("resume", "predict_test", "trim_vocabulary", "retrain_dense", "retrain_on_all", "report_stages")
+SWITCHES: tuple[str, ...] = (
+    "resume",
+    "predict_test",
+    "trim_vocabulary",
+    "retrain_dense",
+    "retrain_on_all",
+    "report_stages",
+)
 SWITCHES += ("sweep.retry", "sweep.halt")
 NUMBERS = ("data.search_fraction", "model.learning_rate")
 NUMBERS_OR_NONE = ("retrain_learning_rate", "retrain_ema", "retrain_dropout")
