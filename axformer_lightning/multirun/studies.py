@@ -159,4 +159,4 @@ def is_hopeless(study: optuna.Study, trial: Trial, share: float, after: int) -> 
         if other.number < trial.number and STOOD in other.user_attrs
     ]
     dominating = [other for other in others if other != mine and all(a <= b for a, b in zip(other, mine, strict=True))]
-    return len(others) >= after and len(dominating) >= share * len(others)
+    return len(others) >= after and 0 < share * len(others) <= len(dominating)

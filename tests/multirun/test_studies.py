@@ -207,6 +207,11 @@ def test_a_trial_without_a_number_has_failed_and_says_so(tmp_path, study):
     assert study.trials[0].user_attrs["reason"] == "It has ended well, but its headline is no number."
 
 
+def test_the_first_trial_is_never_hopeless(study):
+    (trial := study.ask()).set_user_attr(STOOD, [0.5, 1.0])
+    assert not is_hopeless(study, trial, share=0.5, after=0)
+
+
 def test_the_table_of_trials_shows_brackets_as_they_are(study):
     trial = study.ask()
     trial.suggest_categorical("pruning.ratios", ["[a,b]"])
