@@ -29,15 +29,16 @@ LEAST = {
     "pruning.rounds": 1,
 }
 ALL_IF_NONE = ("data.max_search_samples", "data.max_train_samples")
-SWITCHES: tuple[str, ...] = (
+SWITCHES = (
     "resume",
     "predict_test",
     "trim_vocabulary",
     "retrain_dense",
     "retrain_on_all",
     "report_stages",
+    "sweep.retry",
+    "sweep.halt",
 )
-SWITCHES += ("sweep.retry", "sweep.halt")
 NUMBERS = ("data.search_fraction", "model.learning_rate")
 NUMBERS_OR_NONE = ("retrain_learning_rate", "retrain_ema", "retrain_dropout")
 KINDS: tuple[tuple[tuple[str, ...], Any], ...] = (
