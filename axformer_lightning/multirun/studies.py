@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from hydra.utils import instantiate
 from optuna.trial import Trial, TrialState
+from sqlalchemy.engine import URL
 
 from axformer_lightning.multirun.spaces import Question
 from axformer_lightning.runs.configured import Better
@@ -46,9 +47,10 @@ def open_study(directory: Path, name: str, directions: Sequence[Better], storage
         directions: of each objective, `maximize` or `minimize`.
         storage: address of a data base, as optuna takes it.
     """
+    own = URL.create("sqlite", database=str(directory.absolute() / "study.db")).render_as_string()
     return optuna.create_study(
         study_name=name,
-        storage=storage or f"sqlite:///{directory.absolute() / 'study.db'}",
+        storage=storage or own.replace("{", "{{").replace("}", "}}"),  # which optuna takes for a template
         directions=list(directions),
         load_if_exists=True,
     )

@@ -120,6 +120,13 @@ def test_a_study_that_is_killed_while_it_proposes_ends_as_an_undisturbed_one(tmp
     assert trials_of(again) == trials_of(whole)
 
 
+@pytest.mark.parametrize("name", ["a b", "größe", "what?x=1", "50%25 of", "{x}", "a#b"])
+def test_a_study_is_kept_in_its_directory_whatever_that_is_called(tmp_path, name):
+    (tmp_path / name).mkdir()
+    open_study(tmp_path / name, "study", BETTER)
+    assert [*tmp_path.rglob("study.db")] == [tmp_path / name / "study.db"]
+
+
 def test_a_trial_that_fails_stops_no_other_and_says_why(study):
     def failing(trials, halt):
         return [Outcome(None, reason="no disk") if trial.number == 1 else Outcome(values_of(trial)) for trial in trials]
