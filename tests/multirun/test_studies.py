@@ -1,7 +1,9 @@
 """Studies with trials that take no time in the place of jobs."""
 
+import importlib
 import io
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 optuna = pytest.importorskip("optuna")
 
 from axformer_lightning.basics import write_json  # noqa: E402
-from axformer_lightning.multirun import sweeper  # noqa: E402
+from axformer_lightning.multirun import register_plugins, sweeper  # noqa: E402
 from axformer_lightning.multirun.jobs import Job  # noqa: E402
 from axformer_lightning.multirun.registering import OPTUNA  # noqa: E402
 from axformer_lightning.multirun.spaces import space_of  # noqa: E402
@@ -212,6 +214,16 @@ def test_a_trial_without_a_number_has_failed_and_says_so(tmp_path, study):
     run_study(study, SPACE, lambda trials, halt: [outcome] * len(trials), **OPTIONS | {"n_trials": 1})
     assert study.trials[0].state.name == "FAIL"
     assert study.trials[0].user_attrs["reason"] == "It has ended well, but its headline is no number."
+
+
+def test_without_optuna_what_brings_it_is_named(monkeypatch):
+    register_plugins()
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for name in ("sweeper", "studies"):
+        monkeypatch.delitem(sys.modules, f"axformer_lightning.multirun.{name}")
+    made = importlib.import_module("hydra_plugins.axformer_lightning_sweeper").StudySweeper()
+    with pytest.raises(ModuleNotFoundError, match=r"optuna to be installed, .*'axformer-lightning\[optuna\]'"):
+        made.sweep([])
 
 
 def test_the_first_trial_is_never_hopeless(study):

@@ -26,6 +26,6 @@ class StudySweeper(Sweeper):
             from axformer_lightning.multirun.sweeper import sweep_by_study
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"Expected optuna to be installed, got: {error}. Run pip install 'axformer-lightning[sweeps]'."
+                f"Expected optuna to be installed, got: {error}. Run pip install 'axformer-lightning[optuna]'."
             ) from error
         sweep_by_study(*self.given, arguments, self.options)
