@@ -3,7 +3,6 @@
 import logging
 import math
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from axformer_lightning.report.svg import style, svg_of
 
 logger = logging.getLogger(__name__)
 PAGE, TEXT, PICTURES = "report.html", "report.md", "report"
+# Names of pictures that a page has; others in the folder are the user's.
+DRAWN = re.compile(r"(gains|plan|front-.+|(removed|timeline|damage|calibration)-\d+)\.(png|svg)")
 
 
 def write_report(directory: Path, *, floor: float | None = None) -> Path:
@@ -118,13 +119,9 @@ def _draw(folder: Path, images: list[Image]) -> None:
         for kind in ("png", "svg"):
             with replacing(folder / f"{image.name}.{kind}") as temporary:
                 image.figure.savefig(temporary, format=kind, dpi=130)
-    for stale in _pictures(folder):
-        if stale.name not in wanted:
+    for stale in folder.iterdir():
+        if DRAWN.fullmatch(stale.name) and stale.name not in wanted:
             stale.unlink(missing_ok=True)
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix in (".png", ".svg"))
 
 
 def _inline(image: Image) -> Markup:

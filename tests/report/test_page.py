@@ -18,7 +18,7 @@ from axformer_lightning.report.cells import cells_of, shared_overrides
 from axformer_lightning.report.charts import front, intervals
 from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
-from axformer_lightning.report.page import try_report, write_report
+from axformer_lightning.report.page import DRAWN, try_report, write_report
 from axformer_lightning.report.records import read_records
 from axformer_lightning.report.sections import fronts, overview
 from tests.report.runs import predictions, write_json, write_run, write_unfinished
@@ -48,7 +48,8 @@ def reported(tmp_path_factory):
     """The same, with its report; tests only read it."""
     folder = write_sweep(tmp_path_factory.mktemp("sweep"))
     (folder / "report").mkdir()
-    (folder / "report" / "old.png").write_bytes(b"")
+    for name in ("removed-99.png", "mine.png"):  # of a former page, and of the user
+        (folder / "report" / name).write_bytes(b"")
     write_report(folder, floor=1.0)
     return folder
 
@@ -426,7 +427,8 @@ def test_the_page_says_what_is_known_and_what_is_not(reported):
 def test_pictures_can_be_opened_and_markdown_names_them(reported):
     folder = reported / "report"
     named = re.findall(r"\]\(report/(.+)\)", (reported / "report.md").read_text())
-    assert {path.name for path in folder.glob("*.png")} == {*named}
+    assert {path.name for path in folder.glob("*.png")} == {*named, "mine.png"}
+    assert all(DRAWN.fullmatch(name) for name in named)
     for name in named:
         Image.open(folder / name).verify()
         ElementTree.parse((folder / name).with_suffix(".svg"))
