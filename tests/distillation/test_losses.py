@@ -132,6 +132,14 @@ def test_logits_of_another_task_are_refused():
         logits_of((random(2, 3),))
 
 
+@pytest.mark.parametrize(("alpha", "loss", "mixed"), [(1.0, math.nan, 0.0), (0.0, 4.0, 4.0), (0.5, math.nan, math.nan)])
+def test_what_has_no_share_in_the_loss_may_be_no_number(alpha, loss, mixed):
+    logits = torch.full((1, 2), math.nan if alpha == 0 else 0.0)
+    output = {"loss": torch.tensor(loss), "logits": logits}  # as of a batch in which nothing has a label
+    found = mixed_loss(output, logits, Distillation(alpha=alpha, hidden=1.0)).item()
+    assert found == pytest.approx(mixed, nan_ok=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
