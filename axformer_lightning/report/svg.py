@@ -99,7 +99,6 @@ def _title(text: str) -> ElementTree.Element:
 
 def _own_names(text: str, title: str) -> str:
     """Let ids of one picture differ from those of all others on the page."""
-    own = f"p{zlib.crc32(title.encode()):x}"
-    for name in {*re.findall(r'\bid="([^"]+)"', text)}:
-        text = re.sub(rf'(id="|href="#|url\(#){re.escape(name)}(["\)])', rf"\g<1>{own}-{name}\g<2>", text)
-    return text
+    own, names = f"p{zlib.crc32(title.encode()):x}", {*re.findall(r'\bid="([^"]+)"', text)}
+    named = r'(id="|href="#|url\(#)([^")]+)'
+    return re.sub(named, lambda one: f"{one[1]}{own}-{one[2]}" if one[2] in names else one[0], text)
