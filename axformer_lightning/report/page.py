@@ -125,7 +125,7 @@ def _draw(folder: Path, images: list[Image]) -> None:
 
 
 def _inline(image: Image) -> Markup:
-    return Markup(svg_of(image.figure, image.said, title=image.title))
+    return Markup(svg_of(image.figure, image.said, name=image.name, title=image.title))
 
 
 def _code(text: str) -> Markup:

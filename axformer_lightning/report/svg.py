@@ -40,12 +40,13 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def svg_of(figure: Figure, said: Said | None = None, *, title: str) -> str:
+def svg_of(figure: Figure, said: Said | None = None, *, name: str, title: str) -> str:
     """Return a figure as an SVG element for an HTML page; colors of ``NAMES`` become CSS variables.
 
     Args:
         figure: drawn within :func:`style`.
         said: texts that are shown when a mark is pointed at, in the order of the marks of the artist of that `gid`.
+        name: of the picture, which no other one on the page has: ids within it are made from it.
         title: what the picture shows, for those who do not see it.
 
     Raises:
@@ -55,7 +56,7 @@ def svg_of(figure: Figure, said: Said | None = None, *, title: str) -> str:
         >>> with style():
         ...     figure = Figure(figsize=(2, 1))
         ...     _ = figure.subplots().scatter([0, 1], [0, 1], color=BLUE, gid="points")
-        ...     text = svg_of(figure, {"points": ["first", "second"]}, title="Two points")
+        ...     text = svg_of(figure, {"points": ["first", "second"]}, name="two", title="Two points")
         >>> text.count("<title>"), "var(--blue)" in text, BLUE in text
         (3, True, False)
     """
@@ -75,7 +76,7 @@ def svg_of(figure: Figure, said: Said | None = None, *, title: str) -> str:
     text = ElementTree.tostring(root, encoding="unicode")
     for color, name in NAMES.items():
         text = re.sub(re.escape(color), f"var(--{name})", text, flags=re.IGNORECASE)
-    return _own_names(text, title)
+    return _own_names(text, name)
 
 
 def _say(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
@@ -97,8 +98,8 @@ def _title(text: str) -> ElementTree.Element:
     return element
 
 
-def _own_names(text: str, title: str) -> str:
+def _own_names(text: str, name: str) -> str:
     """Let ids of one picture differ from those of all others on the page."""
-    own, names = f"p{zlib.crc32(title.encode()):x}", {*re.findall(r'\bid="([^"]+)"', text)}
+    own, ids = f"p{zlib.crc32(name.encode()):x}", {*re.findall(r'\bid="([^"]+)"', text)}
     named = r'(id="|href="#|url\(#)([^")]+)'
-    return re.sub(named, lambda one: f"{one[1]}{own}-{one[2]}" if one[2] in names else one[0], text)
+    return re.sub(named, lambda one: f"{one[1]}{own}-{one[2]}" if one[2] in ids else one[0], text)

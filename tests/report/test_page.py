@@ -396,6 +396,16 @@ def test_the_page_is_one_file_that_asks_for_nothing_outside(reported):
 
 
 @pytest.mark.slow
+def test_pictures_of_one_title_have_ids_of_their_own(tmp_path):
+    for name in ("one", "other"):
+        write_run(tmp_path / name, "tolerance=0")
+    path = tmp_path / "other" / ".resume" / "run.json"  # of another version of the package, so of another recipe
+    path.write_text(path.read_text().replace('"finetune_epochs": 3', '"finetune_epochs": 3, "new": null'))
+    page = Page(write_report(tmp_path).read_text())
+    assert len(page.ids) == len({*page.ids})
+
+
+@pytest.mark.slow
 @drawn_once
 def test_mcnemars_test_stands_beside_what_it_is_of(reported):
     lines = (reported / "report.md").read_text().splitlines()
