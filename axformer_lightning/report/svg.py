@@ -66,16 +66,16 @@ def svg_of(figure: Figure, said: Said | None = None, *, name: str, title: str) -
     ElementTree.register_namespace("", NAMESPACE)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(file.getvalue())
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
+    for side in ("width", "height"):
+        root.attrib.pop(side, None)
     root.set("role", "img")
     root.set("aria-label", title)
     root.insert(0, _title(title))
     for gid, texts in (said or {}).items():
         _say(root, gid, texts)
     text = ElementTree.tostring(root, encoding="unicode")
-    for color, name in NAMES.items():
-        text = re.sub(re.escape(color), f"var(--{name})", text, flags=re.IGNORECASE)
+    for color, variable in NAMES.items():
+        text = re.sub(re.escape(color), f"var(--{variable})", text, flags=re.IGNORECASE)
     return _own_names(text, name)
 
 
