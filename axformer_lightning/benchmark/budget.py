@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from axformer_lightning.benchmark.rules import mark_of, run_in, split_of
-from axformer_lightning.benchmark.table import circumstances, keep, percent, provenance, row, show_head
+from axformer_lightning.benchmark.table import circumstances, gained, keep, percent, provenance, row, show_head
 from axformer_lightning.budgets import Effort
 from axformer_lightning.runs import train_again
 from axformer_lightning.sweeps import METHODS, BudgetResult, batches_of, compare_budgets, labelled_rows
@@ -85,7 +85,7 @@ def budgets_summary(args: argparse.Namespace) -> dict[str, Any]:
     args.console.print()
     args.console.print(f"{row(*GAIN_COLUMNS)}\n{row(*['---'] * len(GAIN_COLUMNS))}")
     for gain in gains:
-        spreads = ("-" if (spread := gain.spreads[name]) is None else spread for name in MEASURES)
+        spreads = (gained(gain.spreads[name]) for name in MEASURES)
         head = gain.task, gain.method, f"{gain.ratio:g}", f"{gain.reached:.2f}", gain.runs
         args.console.print(row(*head, *spreads, f"{gain.cpu_seconds:.0f}"))
     conditions = [{name: run.get(name) for name in CONDITIONS} for run in runs]

@@ -13,7 +13,7 @@ from datasets import Dataset
 from omegaconf import OmegaConf
 
 from axformer_lightning.basics import digest_of
-from axformer_lightning.benchmark.table import circumstances, keep, percent, row, show_head
+from axformer_lightning.benchmark.table import circumstances, gained, keep, percent, row, show_head
 from axformer_lightning.runs import train_again
 from axformer_lightning.sweeps import (
     RULES,
@@ -93,7 +93,7 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
     found = gains([run_in(path, "rules") for path in args.files])
     show_head(args.console, {}, ("task", "rule", "runs", *GAIN_COLUMNS.values()))
     for gain in found:
-        spreads = ("-" if (spread := gain.spreads[name]) is None else spread for name in GAIN_COLUMNS)
+        spreads = (gained(gain.spreads[name]) for name in GAIN_COLUMNS)
         args.console.print(row(gain.task, gain.rule, gain.runs, *spreads))
     results = {"gains": [asdict(gain) for gain in found]}
     keep(args.out, results)

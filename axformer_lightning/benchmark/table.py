@@ -11,6 +11,7 @@ from rich.console import Console
 
 from axformer_lightning.basics import write_atomically
 from axformer_lightning.costs import hardware_name
+from axformer_lightning.evidence import Mean
 from axformer_lightning.runs.environment import commit_of_code, device_name
 
 MEBIBYTE = 2**20
@@ -42,6 +43,11 @@ def show_head(console: Console, results: dict[str, Any], columns: Sequence[str])
 def row(*cells: object) -> str:
     """Return one row of a table in Markdown."""
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def gained(mean: Mean | None) -> str:
+    """Return a mean of differences with its deviation."""
+    return "-" if mean is None else f"{mean:+z.2f}"
 
 
 def percent(share: float | None) -> str:

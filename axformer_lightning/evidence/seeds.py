@@ -12,6 +12,12 @@ from axformer_lightning.evidence.resampling import CONFIDENCE
 class Mean:
     """The mean of some values, and what Student's t says of it; without more than one value it says nothing.
 
+    In an f-string it is the mean, in the format that is given, and the deviation.
+
+    Example:
+        >>> print(f"{mean_of([80.0, 81.0])}, {mean_of([1.0]):+.1f}, {mean_of([float('nan')])}")
+        80.50 ± 0.71, +1.0, no number
+
     Args:
         mean: of the values.
         deviation: their sample standard deviation.
@@ -27,6 +33,16 @@ class Mean:
     high: float | None = None
     least: float | None = None
     p: float | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether all values are: the metric of a model that has diverged is not, and then there is no mean."""
+        return not math.isnan(self.mean)
+
+    def __format__(self, spec: str) -> str:
+        if not self.is_number:
+            return "no number"
+        return format(self.mean, spec or ".2f") + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
 def mean_of(values: Sequence[float]) -> Mean:

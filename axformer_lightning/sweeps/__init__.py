@@ -2,7 +2,7 @@
 
 from axformer_lightning.sweeps.baselines import METHODS
 from axformer_lightning.sweeps.budgets import BudgetResult, compare_budgets
-from axformer_lightning.sweeps.gains import Gain, Spread, gains
+from axformer_lightning.sweeps.gains import Gain, gains
 from axformer_lightning.sweeps.reports import Report, report_of
 from axformer_lightning.sweeps.rows import batches_of, encoded, first_rows, labelled_rows, rows_in
 from axformer_lightning.sweeps.rules import RULES, RuleResult, compare_rules
@@ -14,7 +14,6 @@ __all__ = [
     "Gain",
     "Report",
     "RuleResult",
-    "Spread",
     "batches_of",
     "compare_budgets",
     "compare_rules",

@@ -1,7 +1,6 @@
 """What ways of making a model smaller gain or lose at equal size, over tasks and seeds; as numbers and as a picture."""
 
 import os
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from axformer_lightning.basics.colors import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, YELLOW
-from axformer_lightning.sweeps.gains import ALL_TASKS, Spread
+from axformer_lightning.evidence import Mean
+from axformer_lightning.sweeps.gains import ALL_TASKS, Differences, each_once, means_of
 
 # A marker each for those who see no colors.
 STYLES = ((BLUE, "o"), (SKY, "s"), (GREEN, "^"), (ORANGE, "D"), (RED, "v"), (PINK, "P"), (BLACK, "X"), (YELLOW, "*"))
-COMPARED = ("metric", "retrained", "loss", "searched")
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class SizeGain:
         method: name.
         ratio: by which the encoder was to be smaller.
         reached: mean of that by which it is smaller.
-        runs: dense models, over tasks and seeds.
+        runs: dense models; over all tasks, the tasks.
         spreads: `metric`, the headline metric in percentage points; `retrained`, the same after both were trained once
             more; `loss` on the dev set in percent; `searched`, the loss on the samples that decided in percent.
             None is what was not measured.
@@ -37,14 +36,14 @@ class SizeGain:
     ratio: float
     reached: float
     runs: int
-    spreads: Mapping[str, Spread | None]
+    spreads: Mapping[str, Mean | None]
     cpu_seconds: float
 
 
 def size_gains(runs: Iterable[Mapping[str, Any]]) -> list[SizeGain]:
-    """Return the gain of each method at each ratio on each task, then over the runs of all tasks if there are several.
+    """Return the gain of each method at each ratio on each task, then over all tasks, where each task counts once.
 
-    Over all tasks stands what was reached in every run, and every run counts once.
+    Over all tasks stands what was reached on each; the spread there is the one between tasks.
 
     Args:
         runs: what ``benchmark budget`` has written, one for each dense model: `task`, `metric` and `results`, the
@@ -56,36 +55,30 @@ def size_gains(runs: Iterable[Mapping[str, Any]]) -> list[SizeGain]:
         ...     sizes = {"ratio": ratio, "reached": ratio, "cpu_seconds": 0.0}
         ...     return {"method": method, "report": report, "searched": report, **sizes}
         >>> run = {"task": "rte", "metric": "accuracy", "results": [entry("dense", 1, 0.75), entry("ours", 2, 0.5)]}
-        >>> str(size_gains([run])[0].spreads["metric"])
-        '-25.00'
+        >>> print(f"{size_gains([run])[0].spreads['metric']:+.2f}")
+        -25.00
     """
-    tasks: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        tasks.setdefault(run["task"], []).append(run)
-    found = [gain for task, listed in tasks.items() for gain in _gains(task, listed)]
-    if len(tasks) > 1:
-        everything = [run for listed in tasks.values() for run in listed]
-        found += [gain for gain in _gains(ALL_TASKS, everything) if gain.runs == len(everything)]
-    return found
-
-
-def _gains(task: str, runs: Sequence[Mapping[str, Any]]) -> list[SizeGain]:
-    cells: dict[tuple[str, float], list[dict[str, float | None]]] = {}
+    by_task: dict[str, dict[tuple[str, float], list[Differences]]] = {}
     for run in runs:
         dense, *results = run["results"]
+        cells = by_task.setdefault(run["task"], {})
         for result in results:
             own = _differences(result, dense, run["metric"])
             cells.setdefault((result["method"], result["ratio"]), []).append(own)
-    gains = []
-    for (method, ratio), listed in cells.items():
-        values = {name: [value for one in listed if (value := one[name]) is not None] for name in listed[0]}
-        spreads = {name: Spread.of(values[name]) if values[name] else None for name in COMPARED}
-        reached, seconds = (statistics.fmean(values[name]) for name in ("reached", "cpu_seconds"))
-        gains.append(SizeGain(task, method, ratio, reached, len(listed), spreads, seconds))
-    return gains
+    found = [_gain(task, *cell, listed) for task, cells in by_task.items() for cell, listed in cells.items()]
+    if len(by_task) > 1:
+        everywhere = [cell for cell in next(iter(by_task.values())) if all(cell in cells for cells in by_task.values())]
+        found += [_gain(ALL_TASKS, *cell, each_once(cells[cell] for cells in by_task.values())) for cell in everywhere]
+    return found
 
 
-def _differences(result: Mapping[str, Any], dense: Mapping[str, Any], metric: str) -> dict[str, float | None]:
+def _gain(task: str, method: str, ratio: float, listed: Sequence[Differences]) -> SizeGain:
+    means = means_of(listed)
+    reached, seconds = (mean.mean for name in ("reached", "cpu_seconds") if (mean := means.pop(name)) is not None)
+    return SizeGain(task, method, ratio, reached, len(listed), means, seconds)
+
+
+def _differences(result: Mapping[str, Any], dense: Mapping[str, Any], metric: str) -> Differences:
     def points(name: str) -> float | None:
         cut, whole = result.get(name), dense.get(name)
         return 100 * (cut["metrics"][metric] - whole["metrics"][metric]) if cut and whole else None
@@ -137,7 +130,8 @@ def size_gains_figure(gains: Sequence[SizeGain]) -> Figure:
             )  # fmt: skip
         ticks = sorted({gain.ratio for gain in gains if gain.task == task})
         runs = max(gain.runs for gain in gains if gain.task == task)
-        axes.set(title=f"{task}, {runs} run{'s' if runs > 1 else ''}", xlabel="times smaller, encoder", xscale="log")
+        title = f"mean of {runs} tasks" if task == ALL_TASKS else f"{task}, {runs} run{'s' if runs > 1 else ''}"
+        axes.set(title=title, xlabel="times smaller, encoder", xscale="log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_ylabel(f"metric less that of the dense model{', both retrained' if retrained else ''}, points")
         axes.minorticks_off()

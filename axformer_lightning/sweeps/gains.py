@@ -1,38 +1,13 @@
 """What rules gain over the dense model, over tasks and seeds."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from axformer_lightning.evidence import mean_of
+from axformer_lightning.evidence import Mean, mean_of
 
 ALL_TASKS = "all tasks"
 Differences = Mapping[str, float | None]  # by what is compared; None where it was not measured
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation, which is None of a single value and where a value is no number.
-
-    Example:
-        >>> Spread.of([1.0, 2.0, 3.0]), str(Spread.of([1.0]))
-        (Spread(mean=2.0, deviation=1.0), '+1.00')
-    """
-
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the spread of some values."""
-        found = mean_of(values)
-        return cls(found.mean, found.deviation)
-
-    def __str__(self) -> str:
-        if math.isnan(self.mean):
-            return "no number"
-        return f"{self.mean:+z.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +27,7 @@ class Gain:
     task: str
     rule: str
     runs: int
-    spreads: Mapping[str, Spread | None]
+    spreads: Mapping[str, Mean | None]
 
 
 def gains(runs: Iterable[Mapping[str, Any]]) -> list[Gain]:
@@ -73,9 +48,7 @@ def gains(runs: Iterable[Mapping[str, Any]]) -> list[Gain]:
     found = [_gain(task, rule, listed) for task, rules in by_task.items() for rule, listed in rules.items()]
     if len(by_task) > 1:
         everywhere = [rule for rule in next(iter(by_task.values())) if all(rule in rules for rules in by_task.values())]
-        for rule in everywhere:
-            means = [_means(gain.spreads) for gain in found if gain.rule == rule]
-            found.append(_gain(ALL_TASKS, rule, means))
+        found += [_gain(ALL_TASKS, rule, each_once(rules[rule] for rules in by_task.values())) for rule in everywhere]
     return found
 
 
@@ -104,12 +77,15 @@ def _percent(value: float, base: float) -> float:
 
 
 def _gain(task: str, rule: str, listed: Sequence[Differences]) -> Gain:
-    spreads = {}
-    for name in listed[0]:
-        values = [value for differences in listed if (value := differences[name]) is not None]
-        spreads[name] = Spread.of(values) if values else None
-    return Gain(task, rule, len(listed), spreads)
+    return Gain(task, rule, len(listed), means_of(listed))
 
 
-def _means(spreads: Mapping[str, Spread | None]) -> Differences:
-    return {name: spread.mean if spread else None for name, spread in spreads.items()}
+def means_of(listed: Sequence[Differences]) -> dict[str, Mean | None]:
+    """Return the mean of each difference over those that were measured, None where none was."""
+    values = {name: [value for one in listed if (value := one[name]) is not None] for name in listed[0]}
+    return {name: mean_of(own) if own else None for name, own in values.items()}
+
+
+def each_once(tasks: Iterable[Sequence[Differences]]) -> list[Differences]:
+    """Return the mean differences of each task: over tasks one with more runs counts no more than another."""
+    return [{name: None if mean is None else mean.mean for name, mean in means_of(listed).items()} for listed in tasks]
