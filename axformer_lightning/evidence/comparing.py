@@ -1,6 +1,5 @@
 """A comparison of two settings over seeds, and its verdict in words."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +54,7 @@ class Comparison:
     def limits(self) -> str:
         """In words: what so many seeds cannot tell."""
         num_seeds = len(self.gains)
-        if math.isnan(self.over_seeds.mean):
+        if not self.over_seeds.is_number:
             return "A metric is no number: nothing can be tested. Leave out the run that has diverged, or repeat it."
         if self.p is None:
             seeds = "One seed" if num_seeds == 1 else f"{num_seeds} seeds"
@@ -104,7 +103,7 @@ def compared(
     """Return what the gains of seeds, in points, and the mean gain in resamples, as fractions, say together."""
     over_seeds = mean_of(gains)
     low = high = samples_least = samples_p = None
-    if math.isnan(over_seeds.mean):
+    if not over_seeds.is_number:
         return Comparison(tuple(gains), over_seeds, None, None, None, None)
     if resampled is not None:
         tail = (1 - CONFIDENCE) / 2

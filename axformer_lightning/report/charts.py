@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from axformer_lightning.basics.colors import BLUE, RED
-from axformer_lightning.evidence import Calibration
+from axformer_lightning.evidence import Calibration, Mean
 from axformer_lightning.report.cells import Cell
 from axformer_lightning.report.comparisons import PLAIN, Row
-from axformer_lightning.report.numbers import Numbers, Spread
+from axformer_lightning.report.numbers import Numbers, is_drawn, known_mean
 from axformer_lightning.report.svg import INK, MARKERS, MUTED, SERIES, Said
 
 Picture = tuple[Figure, Said]
@@ -35,7 +35,7 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
     dense = {"dense, plain": _plain(cells)}
     dense |= {cell.setting: one.points for cell, one in zip(cells, numbers, strict=True) if cell.is_dense}
     panels = [("smaller", "encoder, times smaller")]
-    if any(one.faster for _, one in shown):
+    if any(is_drawn(one.faster) for _, one in shown):
         panels.append(("faster", "batch of 32, times faster"))
     named = [_label(cell.setting) for cell, _ in shown]
     columns = 1 + (len(shown) > 3 and max(map(len, named)) < LINE // 2)
@@ -47,7 +47,7 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
         points = []
         for i, (cell, one) in enumerate(shown):
             x = getattr(one, name)
-            if not x or not one.points:
+            if not is_drawn(x) or not is_drawn(one.points):
                 continue
             gid = f"front-{panel}-{i}"
             style = {**_mark_of(i), "s": 52, "zorder": 3}
@@ -64,13 +64,13 @@ def front(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Picture:
         ax.axvline(1, color=MUTED, linewidth=0.6)
         ax.set_xlabel(label)
     spreads = [*(one.points for _, one in shown), *dense.values()]
-    axes[0].set_ylim(_room(s.mean + sign * (s.deviation or 0) for s in spreads if s for sign in (-1, 1)))
+    axes[0].set_ylim(_room(s.mean + sign * (s.deviation or 0) for s in spreads if is_drawn(s) for sign in (-1, 1)))
     axes[0].set_ylabel(f"{cells[0].headline} on dev" if cells else "")
     figure.legend(loc="outside lower left", ncols=columns)
     return figure, said
 
 
-def _plain(cells: Sequence[Cell]) -> Spread | None:
+def _plain(cells: Sequence[Cell]) -> Mean | None:
     """Return what all dense models are worth that some settings were cut from, each once; not those that diverged."""
     found = {
         (outcome.record.seed, value)
@@ -78,7 +78,7 @@ def _plain(cells: Sequence[Cell]) -> Spread | None:
         for outcome, value in zip(cell.outcomes, cell.dense_values, strict=True)
         if not math.isnan(value)
     }
-    return Spread.of(sorted(100 * value for _, value in found))
+    return known_mean(sorted(100 * value for _, value in found))
 
 
 def _mark_of(number: int) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def reliability(found: Sequence[tuple[str, Calibration]]) -> Picture:
     return figure, said
 
 
-def _dense_lines(ax: Any, values: Mapping[str, Spread | None], *, with_labels: bool) -> None:
+def _dense_lines(ax: Any, values: Mapping[str, Mean | None], *, with_labels: bool) -> None:
     for (name, value), line in zip(values.items(), itertools.cycle(DENSE_LINES)):
-        if value:
+        if is_drawn(value):
             ax.axhline(value.mean, color=INK, linestyle=line, linewidth=1.2, zorder=2)
             label = _label(name) if with_labels else None
             ax.plot([1], [value.mean], "*", color=INK, linestyle=line, markersize=10, label=label, zorder=3)

@@ -1,52 +1,11 @@
 """Numbers of a cell: means and standard deviations over its finished runs."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-from axformer_lightning.evidence import mean_of
+from axformer_lightning.evidence import Mean, mean_of
 from axformer_lightning.report.cells import Cell, Outcome
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of some runs; it is false where a run has diverged and neither is a number.
-
-    Args:
-        mean: of the values.
-        deviation: None of a single value.
-        count: how many values there are.
-
-    Example:
-        >>> str(Spread.of([80.0, 81.0])), str(Spread.of([80.0])), Spread.of([])
-        ('80.50 ± 0.71', '80.00', None)
-        >>> nothing = Spread.of([80.0, float("nan")])
-        >>> str(nothing), bool(nothing)
-        ('no number', False)
-    """
-
-    mean: float
-    deviation: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Spread | None":
-        """Return the spread of values, or None unless all of them were measured."""
-        known = list(values)
-        if not known or None in known:
-            return None
-        numbers = [float(value) for value in known if value is not None]
-        found = mean_of(numbers)
-        return cls(found.mean, found.deviation, len(numbers))
-
-    def __bool__(self) -> bool:
-        return not math.isnan(self.mean)
-
-    def __str__(self) -> str:
-        if not self:
-            return "no number"
-        return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
 @dataclass(frozen=True)
@@ -64,12 +23,12 @@ class Numbers:
     """
 
     metric: str = ""
-    points: Spread | None = None
-    dense: Spread | None = None
-    smaller: Spread | None = None
-    file: Spread | None = None
-    faster: Spread | None = None
-    faster_alone: Spread | None = None
+    points: Mean | None = None
+    dense: Mean | None = None
+    smaller: Mean | None = None
+    file: Mean | None = None
+    faster: Mean | None = None
+    faster_alone: Mean | None = None
 
 
 def numbers_of(cell: Cell) -> Numbers:
@@ -78,10 +37,10 @@ def numbers_of(cell: Cell) -> Numbers:
         return Numbers()
     return Numbers(
         cell.headline,
-        Spread.of(100 * value for value in cell.values),
-        Spread.of(100 * value for value in cell.dense_values),
-        Spread.of(_inverse(outcome.model.costs.get("encoder")) for outcome in cell.outcomes),
-        Spread.of(_inverse(outcome.model.costs.get("file")) for outcome in cell.outcomes),
+        known_mean(100 * value for value in cell.values),
+        known_mean(100 * value for value in cell.dense_values),
+        known_mean(_inverse(outcome.model.costs.get("encoder")) for outcome in cell.outcomes),
+        known_mean(_inverse(outcome.model.costs.get("file")) for outcome in cell.outcomes),
         _faster(cell.outcomes, "batch32"),
         _faster(cell.outcomes, "batch1"),
     )
@@ -91,10 +50,27 @@ def _inverse(share: float | None) -> float | None:
     return 1 / share if share else None
 
 
-def _faster(outcomes: Sequence[Outcome], batch: str) -> Spread | None:
+def _faster(outcomes: Sequence[Outcome], batch: str) -> Mean | None:
     ratios: list[Any] = []
     for outcome in outcomes:
         before = (outcome.record.results["baseline"].get("latency_ms") or {}).get(batch)
         after = (outcome.model.costs.get("latency_ms") or {}).get(batch)
         ratios.append(before / after if before and after else None)
-    return Spread.of(ratios)
+    return known_mean(ratios)
+
+
+def known_mean(values: Iterable[float | None]) -> Mean | None:
+    """Return the mean of values, or None unless all of them were measured.
+
+    Example:
+        >>> print(known_mean([80.0, None]), known_mean([]), f"{known_mean([80.0, 81.0])}")
+        None None 80.50 ± 0.71
+    """
+    known = list(values)
+    numbers = [float(value) for value in known if value is not None]
+    return mean_of(numbers) if numbers and len(numbers) == len(known) else None
+
+
+def is_drawn(mean: Mean | None) -> TypeGuard[Mean]:
+    """Tell whether there is a mean, and whether it is a number: that of models of which one diverged is not."""
+    return mean is not None and mean.is_number

@@ -1,17 +1,16 @@
 """The parts of a report, as words, tables and pictures that HTML and Markdown show alike."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from axformer_lightning.evidence import NEITHER, McNemar
+from axformer_lightning.evidence import NEITHER, McNemar, Mean
 from axformer_lightning.report import charts
 from axformer_lightning.report.cells import Cell, tasks_of
 from axformer_lightning.report.comparisons import ALL_TASKS, PLAIN, SAME, Row
-from axformer_lightning.report.numbers import Numbers, Spread
+from axformer_lightning.report.numbers import Numbers, is_drawn
 from axformer_lightning.report.records import DONE, Record
 from axformer_lightning.report.svg import Said
 
@@ -171,7 +170,7 @@ def fronts(cells: Sequence[Cell], numbers: Sequence[Numbers]) -> Section | None:
     images: list[Image] = []
     for task, model in tasks_of(cells):
         chosen = [(c, n) for c, n in zip(cells, numbers, strict=True) if (c.task, c.model) == (task, model)]
-        if any(not cell.is_dense and one.points for cell, one in chosen):
+        if any(not cell.is_dense and is_drawn(one.points) for cell, one in chosen):
             figure, said = charts.front(*zip(*chosen, strict=True))
             title = f"{task}, {model}: metric against size and time"
             name = f"front-{task}-{model.replace('/', '-')[-LONGEST_NAME:]}"
@@ -193,19 +192,19 @@ def _sentence(title: str, verdict: str, baseline: str, rows: Sequence[Row]) -> s
 
 def _is_lost(row: Row) -> bool:
     """Tell whether a model has diverged, so that nothing can be said of the others either."""
-    return math.isnan(row.comparison.over_seeds.mean)
+    return not row.comparison.over_seeds.is_number
 
 
 def _gain(row: Row) -> str:
     return "no number" if _is_lost(row) else f"{row.comparison.over_seeds.mean:+z.2f}"
 
 
-def _shown(spread: Spread | None) -> str:
-    return NONE if spread is None else str(spread)
+def _shown(mean: Mean | None) -> str:
+    return NONE if mean is None else f"{mean}"
 
 
-def _times(spread: Spread | None) -> str:
-    return NONE if spread is None else f"{spread.mean:.2f}x"
+def _times(mean: Mean | None) -> str:
+    return NONE if mean is None else f"{mean.mean:.2f}x"
 
 
 def _mcnemar(test: McNemar | None) -> str:
