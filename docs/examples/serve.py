@@ -19,13 +19,13 @@ def handler(predictor):
         protocol_version = "HTTP/1.1"  # connections stay open
 
         def do_POST(self):
-            length = int(self.headers.get("Content-Length", 0))
-            if length > LARGEST:
+            told = self.headers.get("Content-Length", "0")
+            if not told.isdecimal() or int(told) > LARGEST:
                 self.close_connection = True
-                self.answer(413, {"error": f"Expected at most {LARGEST} bytes, got {length}."})
+                self.answer(413, {"error": f"Expected at most {LARGEST} bytes, got {told}."})
                 return
             try:
-                samples = json.loads(self.rfile.read(length).decode())
+                samples = json.loads(self.rfile.read(int(told)).decode())
                 if not isinstance(samples, list):
                     raise ValueError("Expected a list of samples.")
                 samples = [{"text": sample} if isinstance(sample, str) else dict(sample) for sample in samples]

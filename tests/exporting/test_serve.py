@@ -24,8 +24,9 @@ def ask(saved):  # noqa: F811
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
 
-    def post(body):
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}", body, timeout=30) as answer:
+    def post(body, **headers):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.server_port}", body, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
     yield post
@@ -46,4 +47,13 @@ def test_what_cannot_be_read_is_refused(ask, body):
         ask(body)
     assert refused.value.code == 400
     assert json.loads(refused.value.read())["error"]
+    refused.value.close()
+
+
+@pytest.mark.parametrize("length", ["many", "-1", str(10**9)])
+def test_a_length_that_is_none_or_too_large_is_refused_before_anything_is_read(ask, length):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(b"[]", **{"Content-Length": length})
+    assert refused.value.code == 413
+    assert length in json.loads(refused.value.read())["error"]
     refused.value.close()
