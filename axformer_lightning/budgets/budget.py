@@ -9,6 +9,7 @@ from typing import Any
 from torchmetrics import Metric
 from typing_extensions import TypedDict
 
+from axformer_lightning.basics import check_at_least, check_types
 from axformer_lightning.costs import LatencyTable
 
 
@@ -70,7 +71,7 @@ class Effort:
             and repairs are in full precision all the same.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or a setting of another type.
     """
 
     table_samples: int = 128
@@ -78,10 +79,9 @@ class Effort:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.table_samples < 1:
-            raise ValueError(f"Expected `table_samples` to be at least 1, got {self.table_samples}.")
-        if self.tries < 0:
-            raise ValueError(f"Expected `tries` to be at least 0, got {self.tries}.")
+        check_types(self)
+        check_at_least("table_samples", self.table_samples, 1)
+        check_at_least("tries", self.tries, 0)
 
 
 DEFAULT_EFFORT = Effort()

@@ -117,6 +117,8 @@ def _check_values(cfg: DictConfig) -> None:
     for names, kind in KINDS:
         for name in names:
             check_type(name, OmegaConf.select(cfg, name), kind)
+    if cfg.task.name not in TASKS:
+        raise ValueError(f"Expected `task.name` to be one of {[*TASKS]}, got {cfg.task.name!r}.")
 
 
 def _check_last_retraining(cfg: DictConfig) -> None:
@@ -136,7 +138,7 @@ def _checked_ratios(cfg: DictConfig) -> list[float] | None:
     ratios = OmegaConf.to_container(ratios, resolve=True) if OmegaConf.is_config(ratios) else ratios
     if ratios is None:
         return None
-    if not isinstance(ratios, list) or not all(_is_above_1(ratio) for ratio in ratios):
+    if not ratios or not isinstance(ratios, list) or not all(map(_is_above_1, ratios)):
         raise ValueError(f"Expected `pruning.ratios` to be a list of numbers above 1, such as [2,3.2], got {ratios!r}.")
     if len({*map(name_of_ratio, ratios)}) < len({*ratios}):
         raise ValueError(

@@ -43,6 +43,7 @@ def test_what_nobody_needs_is_not_refused():
         ("data.batch_size=1.5", r"`data\.batch_size` to be a whole number of at least 1, got 1\.5"),
         ("data.max_train_samples=all", r"`data\.max_train_samples` to be a whole number of at least 1, got 'all'"),
         ("finetune_epochs=null", "`finetune_epochs` to be a whole number of at least 0, got None"),
+        ("task.name=cats", r"`task\.name` to be one of \['demo', .*got 'cats'"),
         ("pruning.rounds=two", r"`pruning\.rounds` to be a whole number of at least 1, got 'two'"),
     ],
 )
@@ -68,7 +69,7 @@ def test_several_devices_are_refused_with_where_to_take_them(words):
     ("ratios", "got"),
     [
         ("2", "2"), ("two", "'two'"), ("[a]", r"\['a'\]"), ("[1]", r"\[1\]"), ("[2,0]", r"\[2, 0\]"),
-        ("[2,nan]", r"\[2, nan\]"), ("[inf]", r"\[inf\]"), ("[true]", r"\[True\]"), ("{a:2}", r"\{'a': 2\}"),
+        ("[2,nan]", r"\[2, nan\]"), ("[inf]", r"\[inf\]"), ("[true]", r"\[True\]"), ("{a:2}", r"\{'a': 2\}"), ("[]", r"\[\]"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dense", ["false", "true"])
