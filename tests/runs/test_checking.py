@@ -69,7 +69,8 @@ def test_several_devices_are_refused_with_where_to_take_them(words):
     ("ratios", "got"),
     [
         ("2", "2"), ("two", "'two'"), ("[a]", r"\['a'\]"), ("[1]", r"\[1\]"), ("[2,0]", r"\[2, 0\]"),
-        ("[2,nan]", r"\[2, nan\]"), ("[inf]", r"\[inf\]"), ("[true]", r"\[True\]"), ("{a:2}", r"\{'a': 2\}"), ("[]", r"\[\]"),
+        ("[2,nan]", r"\[2, nan\]"), ("[inf]", r"\[inf\]"), ("[true]", r"\[True\]"), ("{a:2}", r"\{'a': 2\}"),
+        ("[]", r"\[\]"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dense", ["false", "true"])
