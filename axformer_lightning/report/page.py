@@ -16,7 +16,7 @@ from axformer_lightning.report.comparisons import compare_cells
 from axformer_lightning.report.numbers import numbers_of
 from axformer_lightning.report.records import read_records
 from axformer_lightning.report.sections import Image, Section, runs_of
-from axformer_lightning.report.svg import style, svg_of
+from axformer_lightning.report.svg import on_page, style, svg_of
 
 logger = logging.getLogger(__name__)
 PAGE, TEXT, PICTURES = "report.html", "report.md", "report"
@@ -48,7 +48,7 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
         )
     with style():
         title, parts = _parts(directory, floor)
-        _draw(directory / PICTURES, [image for section in parts for image in section.images])
+        drawn = _draw(directory / PICTURES, [image for section in parts for image in section.images])
         content = {"title": title, "sections": parts, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
         environment = Environment(
             loader=PackageLoader("axformer_lightning", "report"),
@@ -58,7 +58,8 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
             undefined=StrictUndefined,
         )
         environment.filters |= {
-            "code": _code, "inline": _inline, "anchor": _anchor, "markdown": _markdown, "cell": _markdown_cell,
+            "code": _code, "inline": lambda image: drawn[image.name], "anchor": _anchor, "markdown": _markdown,
+            "cell": _markdown_cell,
         }  # fmt: skip
         for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
             write_atomically(directory / name, environment.get_template(template).render(content))
@@ -112,20 +113,20 @@ def _parts(directory: Path, floor: float | None) -> tuple[str, list[Section]]:
     )
 
 
-def _draw(folder: Path, images: list[Image]) -> None:
+def _draw(folder: Path, images: list[Image]) -> dict[str, Markup]:
+    """Write the pictures, and return them by name as the page shows them."""
     folder.mkdir(exist_ok=True)
-    wanted = {f"{image.name}.{kind}" for image in images for kind in ("png", "svg")}
+    shown = {}
     for image in images:
-        for kind in ("png", "svg"):
-            with replacing(folder / f"{image.name}.{kind}") as temporary:
-                image.figure.savefig(temporary, format=kind, dpi=130)
+        with replacing(folder / f"{image.name}.png") as temporary:
+            image.figure.savefig(temporary, format="png", dpi=130)
+        svg = svg_of(image.figure)
+        write_atomically(folder / f"{image.name}.svg", svg)
+        shown[image.name] = Markup(on_page(svg, image.said, name=image.name, title=image.title))
     for stale in folder.iterdir():
-        if DRAWN.fullmatch(stale.name) and stale.name not in wanted:
+        if DRAWN.fullmatch(stale.name) and stale.stem not in shown:
             stale.unlink(missing_ok=True)
-
-
-def _inline(image: Image) -> Markup:
-    return Markup(svg_of(image.figure, image.said, name=image.name, title=image.title))
+    return shown
 
 
 def _code(text: str) -> Markup:

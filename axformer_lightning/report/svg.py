@@ -40,11 +40,19 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def svg_of(figure: Figure, said: Said | None = None, *, name: str, title: str) -> str:
-    """Return a figure as an SVG element for an HTML page; colors of ``NAMES`` become CSS variables.
+def svg_of(figure: Figure) -> str:
+    """Return a figure that is drawn within :func:`style` as the text of an SVG file, the same for the same figure."""
+    file = io.StringIO()
+    with style():
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return file.getvalue()
+
+
+def on_page(svg: str, said: Said | None = None, *, name: str, title: str) -> str:
+    """Return an SVG file as an element of an HTML page; colors of ``NAMES`` become CSS variables.
 
     Args:
-        figure: drawn within :func:`style`.
+        svg: of :func:`svg_of`.
         said: texts that are shown when a mark is pointed at, in the order of the marks of the artist of that `gid`.
         name: of the picture, which no other one on the page has: ids within it are made from it.
         title: what the picture shows, for those who do not see it.
@@ -56,16 +64,13 @@ def svg_of(figure: Figure, said: Said | None = None, *, name: str, title: str) -
         >>> with style():
         ...     figure = Figure(figsize=(2, 1))
         ...     _ = figure.subplots().scatter([0, 1], [0, 1], color=BLUE, gid="points")
-        ...     text = svg_of(figure, {"points": ["first", "second"]}, name="two", title="Two points")
+        >>> text = on_page(svg_of(figure), {"points": ["first", "second"]}, name="two", title="Two points")
         >>> text.count("<title>"), "var(--blue)" in text, BLUE in text
         (3, True, False)
     """
-    file = io.StringIO()
-    with style():
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     ElementTree.register_namespace("", NAMESPACE)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(file.getvalue())
+    root = ElementTree.fromstring(svg)
     for side in ("width", "height"):
         root.attrib.pop(side, None)
     root.set("role", "img")
