@@ -394,7 +394,7 @@ def in_two_processes(work, monkeypatch):
         return list(pool.map(run, (0, 1)))
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("family", ["bert"])
 @pytest.mark.parametrize("target", ["encoder_size_ratio", "speedup"])

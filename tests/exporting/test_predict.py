@@ -41,6 +41,7 @@ def said(capsys, *arguments):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_model_also_from_a_file(saved, tokenizer, tmp_path, capsys):
     model, directory = saved
     texts = ["w1 w2 w3", "w4", "w5 w6"]

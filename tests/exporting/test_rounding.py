@@ -79,7 +79,7 @@ def test_layers_that_read_the_same_have_ranges_of_their_own(x, tmp_path):
         np.testing.assert_allclose(found, by_torch(linear, x, RANGES[name]).numpy(), atol=1e-5)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("range_", [None, (-4.0, 4.0)])
 def test_a_layer_may_be_applied_several_times(x, tmp_path, range_):
     module, path = Again(), tmp_path / "again.onnx"

@@ -78,7 +78,7 @@ def test_a_study_ends_after_so_many_trials_and_more_can_be_added(study):
     assert len(study.trials) == 10
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [1, 4, 7])
 def test_a_study_that_is_killed_ends_as_an_undisturbed_one(tmp_path, dies_at):
     run_study(whole := open_study(tmp_path, "whole", BETTER), SPACE, run, **OPTIONS)

@@ -15,7 +15,7 @@ def diverge(run, side):
     write_json(run / "results.json", results)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["baseline", "axformer"])
 def test_a_run_that_has_diverged_is_done_and_its_page_says_so(side, tmp_path):
     write_run(tmp_path, "tolerance=0")

@@ -33,6 +33,7 @@ def trained(monkeypatch):
     return fitted
 
 
+@pytest.mark.slow
 def test_it_is_made_once_and_what_follows_is_the_same(options, trained, tmp_path):
     run(tmp_path / "a", *options, "retrain_epochs=1")
     assert trained == ["finetune", "retrain1"]

@@ -154,7 +154,7 @@ def test_the_dense_baseline_of_a_run_with_int8_stays_in_floats(go):
     assert "int8" not in results
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("base", [[*OPTIONS, "pruning.ratios=[1.3,2]"], ["task=mrpc", *SMALL, "pruning.tolerance=9"]])
 def test_no_training_before_the_search_for_int8_uses_the_search_set(write_glue, tmp_path, monkeypatch, base):
