@@ -51,6 +51,7 @@ from axformer_lightning.runs.environment import device_name
 from axformer_lightning.runs.epochs import count_epochs_from_one_
 from axformer_lightning.runs.groups import callbacks_of, store_groups
 from axformer_lightning.runs.halting import halting
+from axformer_lightning.runs.leftovers import finish_up
 from axformer_lightning.runs.locks import DirectoryInUseError
 from axformer_lightning.runs.logged import log_results
 from axformer_lightning.runs.memory import keep_freed_memory
@@ -58,7 +59,7 @@ from axformer_lightning.runs.paths import from_where_it_was_given
 from axformer_lightning.runs.resume import RESULTS, Progress, claim
 from axformer_lightning.runs.retraining import Recipe
 from axformer_lightning.runs.sharing import fine_tune_once
-from axformer_lightning.runs.state import DONE, Halted, State, read_state, signal_of, sigterm_raises, telling
+from axformer_lightning.runs.state import Halted, signal_of, sigterm_raises, telling
 from axformer_lightning.runs.teaching import MORE_TEXTS, Teacher, more_texts
 from axformer_lightning.tasks import KINDS, TASKS, load_model, texts_of
 from axformer_lightning.training import StartingPoint
@@ -75,8 +76,8 @@ def train(cfg: DictConfig, directory: Path) -> dict[str, Any]:
                 run_stages(cfg, directory, progress)
                 progress.finish()
             try_report(directory)
-        elif (state := read_state(directory)) and state.state != DONE:  # it was killed after its last file
-            State(DONE, began=state.began).write(directory)
+        else:
+            finish_up(directory)
     results: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
     return results
 

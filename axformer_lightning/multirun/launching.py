@@ -18,6 +18,8 @@ from axformer_lightning.multirun.slots import make_slots, usable_cores, visible_
 from axformer_lightning.multirun.table import detail, jobs_table, state_of, told
 from axformer_lightning.report.page import try_report
 from axformer_lightning.runs.configured import returned_value
+from axformer_lightning.runs.leftovers import finish_page, remove_halves
+from axformer_lightning.runs.locks import is_in_use
 
 
 def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -42,6 +44,9 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
     unique = list({job.directory: job for job in jobs}.values())
     with _shown(console, directory) as show:
         sweep = run_jobs(unique, slots, retry=config.sweep.retry, on_change=show)
+    for job in unique:
+        if job.is_done and not is_in_use(job.directory):
+            finish_page(job.directory)
     console.print(jobs_table(sweep, directory))
     if sweep.signum is not None:
         name = signal.Signals(sweep.signum).name
@@ -62,6 +67,7 @@ def launch(config: DictConfig, loader: Any, job_overrides: Sequence[Sequence[str
 
 def show_page(console: Console, directory: Path) -> None:
     """Write the page of a sweep, and say where it is."""
+    remove_halves(directory)
     if (page := try_report(directory)) is not None:
         console.print(f"All runs on one page: {page}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 

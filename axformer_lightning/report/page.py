@@ -49,7 +49,8 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
     with style():
         title, parts = _parts(directory, floor)
         drawn = _draw(directory / PICTURES, [image for section in parts for image in section.images])
-        content = {"title": title, "sections": parts, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        content = {"title": title, "sections": parts, "drawn": drawn, "written": written}
         environment = Environment(
             loader=PackageLoader("axformer_lightning", "report"),
             autoescape=select_autoescape(["html"]),
@@ -58,8 +59,7 @@ def write_report(directory: Path, *, floor: float | None = None) -> Path:
             undefined=StrictUndefined,
         )
         environment.filters |= {
-            "code": _code, "inline": lambda image: drawn[image.name], "anchor": _anchor, "markdown": _markdown,
-            "cell": _markdown_cell,
+            "code": _code, "anchor": _anchor, "markdown": _markdown, "cell": _markdown_cell,
         }  # fmt: skip
         for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
             write_atomically(directory / name, environment.get_template(template).render(content))

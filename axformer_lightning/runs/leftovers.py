@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from axformer_lightning.basics import replacing
+from axformer_lightning.report.page import PAGE, try_report
 from axformer_lightning.runs.locks import FOLDER
-from axformer_lightning.runs.state import STATE
+from axformer_lightning.runs.state import DONE, STATE, State, read_state
 
 RECORD = "run.json"  # in the folder
 MODELS = ("finetuned", "model")
@@ -25,6 +26,20 @@ def remove_halves(directory: Path) -> None:
     saving = (half for folder in models for half in folder.glob(".saving.????????/"))
     for path in (*directory.glob(f"{TAKING_OVER}????????/"), *saving):
         shutil.rmtree(path)
+
+
+def finish_page(directory: Path) -> None:
+    """Write the page of a finished run that was killed while it drew it; copies of a run's records have none."""
+    if (directory / FOLDER / RECORD).exists() and not (directory / PAGE).exists():
+        remove_halves(directory)
+        try_report(directory)
+
+
+def finish_up(directory: Path) -> None:
+    """Say of a finished run that it is done, and write its page, if it was killed after its last file."""
+    if (state := read_state(directory)) and state.state != DONE:
+        State(DONE, began=state.began).write(directory)
+    finish_page(directory)
 
 
 def record_of_finished(directory: Path) -> dict[Path, bytes]:

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.multirun.sweeping import GRID, outcomes, processes_of, start, sweep
+from tests.multirun.sweeping import GRID, jobs, outcomes, processes_of, start, sweep
 
 SIGNALS = signal.SIGKILL, signal.SIGTERM
 VICTIMS = "driver", "job"
@@ -75,6 +75,7 @@ def compare(directory, kills, seed):
         assert status == 0, said
         assert outcomes(place) == whole, place
         assert not list(place.rglob("*.tmp"))
+        assert all((job / "report.html").exists() for job in jobs(place))
     return Counter(killed), len(places)
 
 

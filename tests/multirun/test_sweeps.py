@@ -3,7 +3,7 @@
 import pytest
 
 from tests.multirun.killing import compare
-from tests.multirun.sweeping import states, sweep
+from tests.multirun.sweeping import jobs, states, sweep
 
 pytestmark = pytest.mark.exhaustive
 
@@ -27,3 +27,15 @@ def test_several_devices_are_refused_with_the_reason(tmp_path):
     status, said = sweep(tmp_path, "seed=0", "trainer.devices=2")
     assert status == 1
     assert "Expected one device, got 2" in said
+
+
+def test_pages_that_were_being_drawn_as_the_sweep_was_killed_are_drawn_anew(tmp_path):
+    assert sweep(tmp_path, "seed=0")[0] == 0
+    (job,) = jobs(tmp_path)
+    halves = [folder / "report" / "plan.png.abcd_123.tmp" for folder in (job, tmp_path)]
+    for half in halves:
+        half.write_text("half")
+    (job / "report.html").unlink()
+    assert sweep(tmp_path, "seed=0")[0] == 0
+    assert (job / "report.html").exists()
+    assert not any(half.exists() for half in halves)
