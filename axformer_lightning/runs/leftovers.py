@@ -7,7 +7,7 @@ from pathlib import Path
 
 from axformer_lightning.basics import replacing
 from axformer_lightning.report.page import PAGE, try_report
-from axformer_lightning.runs.locks import FOLDER
+from axformer_lightning.runs.locks import FOLDER, LOCK
 from axformer_lightning.runs.state import DONE, STATE, State, read_state
 
 RECORD = "run.json"  # in the folder
@@ -29,8 +29,11 @@ def remove_halves(directory: Path) -> None:
 
 
 def finish_page(directory: Path) -> None:
-    """Write the page of a finished run that was killed while it drew it; copies of a run's records have none."""
-    if (directory / FOLDER / RECORD).exists() and not (directory / PAGE).exists():
+    """Write the page of a finished run that was killed while it drew it; copies of a run's records have none.
+
+    What has no lock is such a copy: nothing ever ran there.
+    """
+    if (directory / FOLDER / LOCK).exists() and not (directory / PAGE).exists():
         remove_halves(directory)
         try_report(directory)
 

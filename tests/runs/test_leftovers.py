@@ -10,7 +10,7 @@ from axformer_lightning.runs.leftovers import finish_page
 def drawn(tmp_path, monkeypatch):
     """The directory of a finished run that was killed while it drew its page, which is written without pictures."""
     monkeypatch.setattr(leftovers, "try_report", lambda directory: (directory / "report.html").write_text("new"))
-    for name in (".resume/run.json", "report/plan.png", "report/gains.svg.abcd_123.tmp"):
+    for name in (".resume/run.json", ".resume/lock", "report/plan.png", "report/gains.svg.abcd_123.tmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     return tmp_path
@@ -29,6 +29,6 @@ def test_a_page_that_is_there_stays_as_it_is(drawn):
 
 
 def test_copies_of_records_have_no_page(drawn):
-    (drawn / ".resume" / "run.json").unlink()
+    (drawn / ".resume" / "lock").unlink()
     finish_page(drawn)
     assert not (drawn / "report.html").exists()
