@@ -200,14 +200,17 @@ def _of_tasks(records: Sequence[Record]) -> dict[tuple[str, str], set[str]]:
 
 
 def recipe_of(record: Record) -> tuple[Any, ...]:
-    """Return how a run trains: everything in its configuration but the seed and what is cut; empty if unknown."""
+    """Return how a run trains: everything in its configuration but the seed and what is cut; empty if unknown.
+
+    What is null counts as left out, as options are that came after a run.
+    """
     if not record.config:
         return ()
     flat = flattened(record.config)
     parts = {name: value for name, value in flat.items() if not _is_beside(name, NOT_OF_THE_RECIPE)}
     pruning = record.config.get("pruning") or {}
     again = {"again.rounds": pruning.get("rounds", 1), "again.retrain": pruning.get("retrain", "continue")}
-    return tuple(sorted((name, repr(value)) for name, value in (parts | again).items()))
+    return tuple(sorted((name, repr(value)) for name, value in (parts | again).items() if value is not None))
 
 
 def _given(record: Record) -> set[str]:
@@ -246,7 +249,7 @@ def _differing(records: Sequence[Record]) -> dict[str, set[str]]:
     found = {}
     for record in records:
         others = groups[record.task, record.model]
-        differ = {name for one in others for name in one if any(other.get(name, ...) != one[name] for other in others)}
+        differ = {name for one in others for name in one if any(other.get(name) != one[name] for other in others)}
         found[record.name] = {f"{name}={flat[record.name].get(name)}" for name in differ & {*flat[record.name]}}
     return found
 

@@ -112,3 +112,16 @@ def test_a_directory_is_not_taken_for_a_model_of_the_hub(tmp_path):
     assert {record.model for record in read_records(tmp_path)} == {
         "minilm", "a/minilm", "some/model", "model",
     }  # fmt: skip
+
+
+def test_an_option_that_came_later_and_is_null_tells_no_settings_apart(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), "tolerance=0", seed=seed)
+    kept = tmp_path / "1" / ".resume" / "run.json"
+    record = json.loads(kept.read_text())
+    record["configuration"]["task"]["texts"] = None
+    write_json(kept, record)
+    assert [len(cell.outcomes) for cell in settings(tmp_path).values()] == [2]
+    for directory in tmp_path.iterdir():
+        shutil.rmtree(directory / ".hydra")
+    assert [len(cell.outcomes) for cell in settings(tmp_path).values()] == [2]
