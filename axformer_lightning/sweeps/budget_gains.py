@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from axformer_lightning.basics.colors import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, YELLOW
 from axformer_lightning.evidence import Mean
-from axformer_lightning.sweeps.gains import ALL_TASKS, Differences, each_once, means_of
+from axformer_lightning.sweeps.gains import ALL_TASKS, Differences, means_of, with_all_tasks
 
 # A marker each for those who see no colors.
 STYLES = ((BLUE, "o"), (SKY, "s"), (GREEN, "^"), (ORANGE, "D"), (RED, "v"), (PINK, "P"), (BLACK, "X"), (YELLOW, "*"))
@@ -65,11 +65,7 @@ def size_gains(runs: Iterable[Mapping[str, Any]]) -> list[SizeGain]:
         for result in results:
             own = _differences(result, dense, run["metric"])
             cells.setdefault((result["method"], result["ratio"]), []).append(own)
-    found = [_gain(task, *cell, listed) for task, cells in by_task.items() for cell, listed in cells.items()]
-    if len(by_task) > 1:
-        everywhere = [cell for cell in next(iter(by_task.values())) if all(cell in cells for cells in by_task.values())]
-        found += [_gain(ALL_TASKS, *cell, each_once(cells[cell] for cells in by_task.values())) for cell in everywhere]
-    return found
+    return [_gain(task, *cell, listed) for task, cell, listed in with_all_tasks(by_task)]
 
 
 def _gain(task: str, method: str, ratio: float, listed: Sequence[Differences]) -> SizeGain:

@@ -1,11 +1,12 @@
 """What rules gain over the dense model, over tasks and seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from axformer_lightning.evidence import Mean, mean_of
 
+K = TypeVar("K")
 ALL_TASKS = "all tasks"
 Differences = Mapping[str, float | None]  # by what is compared; None where it was not measured
 
@@ -45,11 +46,7 @@ def gains(runs: Iterable[Mapping[str, Any]]) -> list[Gain]:
         rules = by_task.setdefault(run["task"], {})
         for result in results:
             rules.setdefault(result["name"], []).append(_differences(result, dense, run["metric"]))
-    found = [_gain(task, rule, listed) for task, rules in by_task.items() for rule, listed in rules.items()]
-    if len(by_task) > 1:
-        everywhere = [rule for rule in next(iter(by_task.values())) if all(rule in rules for rules in by_task.values())]
-        found += [_gain(ALL_TASKS, rule, each_once(rules[rule] for rules in by_task.values())) for rule in everywhere]
-    return found
+    return [Gain(task, rule, len(listed), means_of(listed)) for task, rule, listed in with_all_tasks(by_task)]
 
 
 def _differences(result: Mapping[str, Any], dense: Mapping[str, Any], metric: str) -> Differences:
@@ -76,16 +73,23 @@ def _percent(value: float, base: float) -> float:
     return 100 * (value / base - 1)
 
 
-def _gain(task: str, rule: str, listed: Sequence[Differences]) -> Gain:
-    return Gain(task, rule, len(listed), means_of(listed))
-
-
 def means_of(listed: Sequence[Differences]) -> dict[str, Mean | None]:
     """Return the mean of each difference over those that were measured, None where none was."""
     values = {name: [value for one in listed if (value := one[name]) is not None] for name in listed[0]}
     return {name: mean_of(own) if own else None for name, own in values.items()}
 
 
-def each_once(tasks: Iterable[Sequence[Differences]]) -> list[Differences]:
-    """Return the mean differences of each task: over tasks one with more runs counts no more than another."""
-    return [{name: None if mean is None else mean.mean for name, mean in means_of(listed).items()} for listed in tasks]
+def with_all_tasks(
+    by_task: Mapping[str, Mapping[K, Sequence[Differences]]],
+) -> Iterator[tuple[str, K, Sequence[Differences]]]:
+    """Yield the differences of what was compared on each task, then over all tasks if there are several.
+
+    Over all tasks stands what each has, with one mean of each: a task with more runs counts no more than another.
+    """
+    for task, compared in by_task.items():
+        yield from ((task, what, listed) for what, listed in compared.items())
+    first, *others = by_task.values() or [{}]
+    for what in first if others else ():
+        if all(what in compared for compared in others):
+            means = [means_of(compared[what]) for compared in by_task.values()]
+            yield ALL_TASKS, what, [{name: None if m is None else m.mean for name, m in one.items()} for one in means]
