@@ -123,7 +123,7 @@ def _mapping(data: Any, where: str) -> Any:
 
 
 def _where_something_is_left(sizes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Leave out the size of an encoder of which nothing is left, as may be where norms go with their blocks."""
+    """Return the sizes without that of an encoder of which nothing is left: it is 0 where norms go with blocks."""
     return {one: value for one, value in sizes.items() if one != name or value != 0}
 
 

@@ -39,7 +39,7 @@ def locked(directory: Path) -> Iterator[None]:
 def give_up(directory: Path) -> None:
     """Remove the lock of a directory that this process holds, and its folder, if nothing else is in there."""
     (directory / FOLDER / LOCK).unlink()
-    with suppress(OSError):  # who has waited for the lock makes both anew
+    with suppress(OSError):  # a process that waits for the lock makes both anew
         (directory / FOLDER).rmdir()
 
 
