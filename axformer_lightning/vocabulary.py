@@ -74,16 +74,18 @@ def trim_vocabulary_(
         for ids in tokenizer(lines[start : start + CHUNK])["input_ids"]
         for i in ids
     }
+    rules = described["model"]
     used |= {*tokenizer.all_special_ids, *(entry["id"] for entry in described["added_tokens"])}
     pad = tokenizer.pad_token_id or 0
     used |= {*range(pad + 1)} if _counts_from_padding(model, embeddings) else {pad}
-    named = (getattr(model.config, "pad_token_id", None), embeddings.padding_idx, described["model"].get("unk_id"))
-    used |= {i for i in named if i is not None and i < embeddings.num_embeddings}
     pieces = {piece: i for piece, i in tokenizer.get_vocab().items() if i < embeddings.num_embeddings}
-    used |= {i for piece, i in pieces.items() if len(piece.removeprefix("##")) == 1}
-    if described["model"].get("byte_fallback"):  # characters without a piece are spelled by their bytes
+    unknown = (rules.get("unk_id"), pieces.get(rules.get("unk_token")))  # nothing else has to name it
+    named = (getattr(model.config, "pad_token_id", None), embeddings.padding_idx, *unknown)
+    used |= {i for i in named if i is not None and i < embeddings.num_embeddings}
+    used |= {i for piece, i in pieces.items() if len(_letters(rules, piece)) == 1}
+    if rules.get("byte_fallback"):  # characters without a piece are spelled by their bytes
         used |= {pieces[byte] for byte in BYTES if byte in pieces}
-    kept = sorted(KINDS[kind](described["model"], pieces, used))
+    kept = sorted(KINDS[kind](rules, pieces, used))
     numbers = {old: new for new, old in enumerate(kept)}
     trimmed = copy.deepcopy(tokenizer)
     trimmed._tokenizer = Tokenizer.from_str(json.dumps(_renumbered(described, numbers)))
@@ -98,6 +100,12 @@ def _counts_from_padding(model: nn.Module, embeddings: nn.Embedding) -> bool:
     return any(getattr(module, "padding_idx", None) is not None for module in others)
 
 
+def _letters(model: Json, piece: str) -> str:
+    """Return a piece without what it says of its place in the word: `##` of WordPiece, `</w>` of some BPE."""
+    prefix, suffix = (model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix"))
+    return piece.removeprefix(prefix).removesuffix(suffix)
+
+
 def _all_of(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
     """WordPiece takes the longest piece that fits, Unigram the likeliest: what was never taken can go."""
     return used
@@ -105,10 +113,10 @@ def _all_of(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
 
 def _with_parts(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
     """BPE makes pieces of pieces: all that a used one may be made of has to stay."""
-    parts: dict[str, list[tuple[str, str]]] = {}
+    parts: dict[str, list[tuple[str, ...]]] = {}
     for merge in model["merges"]:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        parts.setdefault(left + right, []).append((left, right))
+        *pair, whole = _merged(model, merge)
+        parts.setdefault(whole, []).append((*pair,))
     names = {i: piece for piece, i in pieces.items()}
     found, waiting = set(used), [names[i] for i in used if i in names]
     while waiting:
@@ -136,7 +144,7 @@ def _renumbered(described: Json, numbers: Mapping[int, int]) -> Json:
     else:
         model["vocab"] = {piece: numbers[i] for piece, i in model["vocab"].items() if i in numbers}
     if model["type"] == "BPE":
-        model["merges"] = [merge for merge in model["merges"] if _stays(merge, model["vocab"])]
+        model["merges"] = [merge for merge in model["merges"] if {*_merged(model, merge)} <= model["vocab"].keys()]
     added = [{**entry, "id": numbers[entry["id"]]} for entry in described["added_tokens"]]
     padding = described.get("padding")
     return {
@@ -148,9 +156,10 @@ def _renumbered(described: Json, numbers: Mapping[int, int]) -> Json:
     }
 
 
-def _stays(merge: Any, vocab: Mapping[str, int]) -> bool:
+def _merged(model: Json, merge: Any) -> tuple[str, str, str]:
+    """Return the two pieces of a merge and what it makes of them: a prefix inside a word is not spelled twice."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left in vocab and right in vocab and left + right in vocab
+    return left, right, left + right.removeprefix(model.get("continuing_subword_prefix") or "")
 
 
 def _processor(value: Any, numbers: Mapping[int, int]) -> Any:

@@ -159,6 +159,35 @@ def test_what_a_tokenizer_makes_of_unknown_characters_stays_also_if_nothing_name
     assert trim_vocabulary_(model, tokenizer, ["x"]).tokenize("x\u00e9") == ["x", "\u00e9"]
 
 
+MARKED = {  # what tells the place of a piece in its word, and what the tokenizer then makes of two words
+    "end_of_word_suffix": (
+        ["[PAD]", "[UNK]", "a", "b", "a</w>", "b</w>", "ab</w>", "ba</w>"],
+        ["ab</w>", "b", "a</w>"],
+    ),
+    "continuing_subword_prefix": (["[PAD]", "[UNK]", "a", "b", "@@a", "@@b", "ab", "ba"], ["ab", "b", "@@a"]),
+}
+
+
+@pytest.mark.parametrize("mark", MARKED)
+def test_letters_and_merges_stay_that_are_marked_by_their_place_in_the_word(mark):
+    pieces, expected = MARKED[mark]
+    marks = {mark: {"end_of_word_suffix": "</w>", "continuing_subword_prefix": "@@"}[mark]}
+    merges = [(pieces[2], pieces[5]), (pieces[3], pieces[4])]
+    made = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, merges, unk_token="[UNK]", **marks))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **SIZES))
+    assert trim_vocabulary_(model, tokenizer, ["ab"]).tokenize("ab ba") == expected
+
+
+def test_the_piece_for_unknown_words_stays_also_if_it_is_no_special_token():
+    pieces = {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "a", "##b", "ab"])}
+    made = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **SIZES))
+    assert trim_vocabulary_(model, tokenizer, ["ab"]).tokenize("zebra") == ["[UNK]"]
+
+
 def test_a_tokenizer_that_is_written_in_python_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("a 1\nb 1\n")
     (tmp_path / "bpe.codes").write_text("#version: 0.2\n")
