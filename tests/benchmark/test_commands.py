@@ -19,7 +19,7 @@ from axformer_lightning.surgery import apply_plan_
 from axformer_lightning.sweeps.search_cost import search_costs
 from axformer_lightning.tasks import TASKS, load_model, load_rows, texts_of
 from axformer_lightning.vocabulary import trim_vocabulary_
-from tests.benchmark.conftest import LENGTH, ROWS
+from tests.benchmark.conftest import LENGTH, ROWS, TINY
 
 EXACT = ["exhaustive", "+ batches by length", "+ replay", "+ shared blocks", "+ first token", "+ exact early rejection"]
 
@@ -289,6 +289,21 @@ def test_models_are_deployed_each_with_its_own_tokenizer(run, directory, tmp_pat
         run("deploy", tmp_path / "dense", tmp_path / "trimmed", *options)
 
 
+@pytest.mark.parametrize(
+    ("task", "names", "said"),
+    [
+        ("mrpc", ("equivalent", "not_equivalent"), "in this order, got"),
+        ("mnli", TASKS["mnli"].labels, "for 2 labels, got .* with a head for 3"),
+    ],
+)
+def test_models_for_other_labels_are_not_deployed(run, tmp_path, task, names, said):
+    model, tokenizer = load_model(TASKS[task], config=TINY, texts=["a boat"], max_length=8)
+    model.config.id2label = dict(enumerate(names))
+    save_pretrained(model, tmp_path / "dense", tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=rf"{said}.*another `--task`\."):
+        run("deploy", tmp_path / "dense", "--engines", "PyTorch float")
+
+
 @pytest.mark.slow
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     """Only that they are: how well is no matter of a test."""
@@ -336,6 +351,14 @@ def test_hard_layers_are_timed_beside_soft_ones(directory, tmp_path, capsys, mor
     assert all(found["low"] <= found["ratio"] <= found["high"] for found in results["times"])
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in (head, *rows)} == {7}
+
+
+def test_hard_layers_are_timed_of_a_model_of_any_task(directory, tmp_path):
+    load_model(TASKS["mnli"], config=TINY, texts=["a boat"], max_length=8)[0].save_pretrained(tmp_path)  # no tokenizer
+    options = ["--model", str(tmp_path), "--layers", "1", "--rounds", "2", "--training"]
+    assert len(main(["hard-attention", *options, "--shapes", "1x4"])["times"]) == 3
+    with pytest.raises(ValueError, match=f"1 to 96, .* got {LENGTH + 1}"):
+        main(["hard-attention", *options, "--shapes", f"1x4,1x{LENGTH + 1}"])
 
 
 @pytest.mark.parametrize("shapes", ["128", "1x2x3", "axb", ""])

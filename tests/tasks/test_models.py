@@ -69,8 +69,23 @@ def test_a_fine_tuned_head_is_kept_where_the_number_of_labels_is_right(made, tmp
 @pytest.mark.parametrize(("name", "wanted"), [("mnli", 3), ("stsb", 1)])
 def test_a_fine_tuned_head_for_other_labels_is_refused(made, tmp_path, name, wanted):
     save_pretrained(made[0], tmp_path, tokenizer=made[1])
-    with pytest.raises(ValueError, match=rf"for {wanted} labels, .*got '{tmp_path}' with a head for 2\. Start from"):
+    with pytest.raises(
+        ValueError, match=rf"for {wanted} labels, .*got '{tmp_path}' with a head for 2\. Or start without"
+    ):
         load_model(TASKS[name], pretrained=str(tmp_path), max_length=64)
+
+
+@pytest.mark.parametrize("names", [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("LABEL_0", "LABEL_1", "LABEL_2")])
+def test_a_fine_tuned_head_for_the_labels_in_another_order_is_refused(tmp_path, names):
+    """As many of the hub's models for MNLI have it; without names of their own nobody knows."""
+    model, tokenizer = load_model(TASKS["mnli"], config=CONFIG, texts=TEXTS, max_length=64)
+    model.config.id2label = dict(enumerate(names))
+    save_pretrained(model, tmp_path, tokenizer=tokenizer)
+    if names[0] == "LABEL_0":
+        load_model(TASKS["mnli"], pretrained=str(tmp_path), max_length=64)
+        return
+    with pytest.raises(ValueError, match=r"\['entailment', .*in this order, got .*\['CONTRADICTION', .*Bring the rows"):
+        load_model(TASKS["mnli"], pretrained=str(tmp_path), max_length=64)
 
 
 def test_an_encoder_may_have_said_any_number_of_labels(made, tmp_path):
