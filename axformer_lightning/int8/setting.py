@@ -100,8 +100,9 @@ def check_can_be_int8(model: PreTrainedModel, layers: Sequence[LayerPlan]) -> No
     Raises:
         ValueError: if weights are not in float32, or the embeddings that are to be in int8 are those of no words.
     """
-    for name, module in int8_modules(model, layers).items():
-        dtype = module.weight.dtype
+    parts = {part.name: part.module for part in parts_in_int8(model, layers)} | int8_modules(model, layers)
+    for name, module in parts.items():
+        dtype = getattr(module, "weight", model).dtype  # a block that is gone comes back in the type of the model
         if dtype != torch.float32:
             raise ValueError(
                 f"Expected weights in float32 to round to int8 at {name!r}, got {dtype}. Call `model.float()` first."

@@ -1,7 +1,7 @@
 """CUT: make the weights smaller."""
 
 from axformer_lightning.surgery.checks import check_can_cut, check_plan, check_unshared
-from axformer_lightning.surgery.cut import apply_plan_, bring_to_, cut_, is_cut_further, let_plan_travel
+from axformer_lightning.surgery.cut import apply_plan_, bring_to_, check_can_become, cut_, let_plan_travel
 from axformer_lightning.surgery.edits import Edit, joined, keep
 from axformer_lightning.surgery.original import restore_layers_
 from axformer_lightning.surgery.positions import kept_positions
@@ -12,12 +12,12 @@ __all__ = [
     "Edit",
     "apply_plan_",
     "bring_to_",
+    "check_can_become",
     "check_can_cut",
     "check_plan",
     "check_unshared",
     "cut_",
     "is_as_it_was_built",
-    "is_cut_further",
     "joined",
     "keep",
     "kept_positions",

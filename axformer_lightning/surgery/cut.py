@@ -17,8 +17,8 @@ from axformer_lightning.anatomy import (
 )
 from axformer_lightning.costs import count_parameters
 from axformer_lightning.gates import stand_ins
-from axformer_lightning.hard_attention import set_hard_attention_
-from axformer_lightning.int8 import set_int8_
+from axformer_lightning.hard_attention import check_can_attend_hard, set_hard_attention_
+from axformer_lightning.int8 import check_can_be_int8, set_int8_
 from axformer_lightning.plan import Plan, applied_plan
 from axformer_lightning.surgery.checks import check_plan
 from axformer_lightning.surgery.edits import Edit, keep
@@ -98,12 +98,24 @@ def is_cut_further(model: PreTrainedModel, plan: Plan | None) -> bool:
     return now is not None and (plan is None or not plan.removes_all_of(now))
 
 
+def check_can_become(model: PreTrainedModel, plan: Plan) -> None:
+    """Raise what :func:`bring_to_` would raise; nothing is changed."""
+    plan.check_fits(anatomy_of(model))
+    if not is_cut_further(model, plan):
+        check_plan(model, plan)
+        return
+    check_can_attend_hard(model, plan.layers)
+    check_can_be_int8(model, plan.layers)
+
+
 def bring_to_(model: PreTrainedModel, plan: Plan | None) -> None:
     """Bring a model into the shape that ``plan`` leaves, also a larger one, for weights that are loaded afterwards.
 
     Raises:
-        ValueError: as :func:`apply_plan_`.
+        ValueError: as :func:`apply_plan_`. The model is then unchanged.
     """
+    if plan is not None:
+        check_can_become(model, plan)
     is_brought_back, before = is_cut_further(model, plan), count_parameters(model)
     if is_brought_back:
         restore_layers_(model)

@@ -11,11 +11,10 @@ import lightning as L
 from torch import nn
 from transformers import PreTrainedModel
 
-from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.anatomy import find_transformer
 from axformer_lightning.basics.reading import read_fields, read_list, read_typed
-from axformer_lightning.hard_attention import check_can_attend_hard
 from axformer_lightning.plan import Plan
-from axformer_lightning.surgery import bring_to_, check_plan, is_cut_further, plans_in
+from axformer_lightning.surgery import bring_to_, check_can_become, plans_in
 
 PLANS_KEY = "axformer_plans"
 
@@ -69,13 +68,8 @@ def _check(transformer: PreTrainedModel, plan: Plan | None, others: Set[nn.Modul
             f"Expected plans for separate models, got one for a {type(transformer).__name__} and one for a part of it."
             " Use a checkpoint as Lightning wrote it."
         )
-    if plan is None:
-        return
-    plan.check_fits(anatomy_of(transformer))
-    if is_cut_further(transformer, plan):
-        check_can_attend_hard(transformer, plan.layers)
-    else:
-        check_plan(transformer, plan)
+    if plan is not None:
+        check_can_become(transformer, plan)
 
 
 def _plans_beside_weights(checkpoint: Mapping[str, Any]) -> dict[str | None, Plan | None]:
