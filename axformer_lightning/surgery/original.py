@@ -7,6 +7,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import ORIGINAL, anatomy_of, layer_modules
+from axformer_lightning.int8 import set_int8_
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")  # of a torch module
 
 
 def remember_layers(model: PreTrainedModel) -> None:
@@ -20,7 +23,7 @@ def remember_layers(model: PreTrainedModel) -> None:
 
 
 def restore_layers_(model: PreTrainedModel) -> None:
-    """Undo every cut of ``model`` but for the weights, which have to be loaded afterwards; hard attention is off.
+    """Undo every cut of ``model`` but for the weights, which have to be loaded afterwards; nothing is hard or in int8.
 
     Raises:
         ValueError: if the model remembers no layers.
@@ -31,8 +34,9 @@ def restore_layers_(model: PreTrainedModel) -> None:
             f"Expected a {type(model).__name__} that was cut by `apply_plan_`, got one that remembers no layers. Make"
             " the model anew."
         )
+    set_int8_(model, anatomy_of(model).dense_layers())  # the embeddings are in no layer
     for name, now, layer in zip(anatomy_of(model).layers, layer_modules(model), empty, strict=True):
-        restored = copy.deepcopy(layer, {id(model.config): model.config})
+        restored = copy.deepcopy(layer, _not_copied(layer, model))
         for module in restored.modules():
             for own, parameter in module.named_parameters(recurse=False):
                 dtype = model.dtype if parameter.is_floating_point() else parameter.dtype
@@ -43,9 +47,23 @@ def restore_layers_(model: PreTrainedModel) -> None:
 
 
 def _empty_copy(layer: nn.Module, model: PreTrainedModel) -> nn.Module:
-    """Copy a layer with its hooks and buffers, but with parameters on the meta device and the config of ``model``."""
-    memo: dict[int, object] = {id(model.config): model.config}
+    """Copy a layer with its hooks and buffers, but with parameters on the meta device."""
+    memo = _not_copied(layer, model)
     for parameter in layer.parameters():
         empty = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
         memo[id(parameter)] = empty
     return copy.deepcopy(layer, memo)
+
+
+def _not_copied(layer: nn.Module, model: PreTrainedModel) -> dict[int, object]:
+    """Return what a copy of a layer shares with it: the config of ``model``, and hooks that belong to something else.
+
+    A hook that is a method of a user's module would bring a copy of all of that module along.
+    """
+    shared: dict[int, object] = {id(model.config): model.config}
+    parts = {id(part) for part in layer.modules()}
+    for hook in (hook for part in layer.modules() for name in HOOKS for hook in getattr(part, name).values()):
+        owner = getattr(getattr(hook, "func", hook), "__self__", None)  # of a method, maybe with some arguments
+        if id(owner) not in parts:
+            shared[id(hook)] = hook
+    return shared

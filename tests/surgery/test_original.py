@@ -1,7 +1,10 @@
 import copy
+from functools import partial
+from types import MethodType
 
 import pytest
 import torch
+from torch import nn
 
 from axformer_lightning.anatomy import ORIGINAL, HardAttention, LayerPlan, anatomy_of, layer_modules, layers_left
 from axformer_lightning.plan import Plan
@@ -83,3 +86,70 @@ def test_copies_remember_on_their_own(model, batch, logits, cut):
 def test_a_model_that_was_never_cut_is_refused(model):
     with pytest.raises(ValueError, match="remembers no layers"):
         restore_layers_(model)
+
+
+@pytest.mark.one_family
+def test_a_restored_model_is_in_floats_everywhere(model, batch, logits, cut):
+    weights, expected = copy.deepcopy(model.state_dict()), logits(model, batch)
+    restore_layers_(cut(model, (LayerPlan(int8=("embeddings", "attention")), LayerPlan(), LayerPlan("removed"))))
+    model.load_state_dict(weights)
+    assert torch.equal(logits(model, batch), expected)
+
+
+class Watching(nn.Module):
+    """Watches the layers of a model by methods of its own."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.seen = model, []
+        for i, layer in enumerate(layer_modules(model)):
+            layer.register_forward_hook(self.see)
+            layer.register_forward_pre_hook(partial(self.see, i))
+
+    def see(self, *args):
+        self.seen.append(len(args))
+
+
+@pytest.mark.one_family
+def test_hooks_of_the_module_around_stay_its_own_through_a_cut_and_back(model, batch, logits, cut):
+    watching, weights = Watching(model), copy.deepcopy(model.state_dict())
+    cut(model, THEN)
+    hooks = [hook for layer in getattr(model, ORIGINAL) for hook in layer._forward_hooks.values()]
+    assert [hook.__self__ for hook in hooks] == [watching] * 3
+    restore_layers_(model)
+    model.load_state_dict(weights)
+    logits(model, batch)
+    assert watching.seen == [3, 3] * 3
+
+
+@pytest.mark.one_family
+def test_hooks_of_a_layer_belong_to_the_layer_that_comes_back(model, batch, logits, cut):
+    layer, weights = layer_modules(model)[0], copy.deepcopy(model.state_dict())
+    layer.calls = []
+    layer.note = MethodType(lambda self, *args: self.calls.append(len(args)), layer)
+    layer.register_forward_hook(layer.note)
+    restore_layers_(cut(model, THEN))
+    model.load_state_dict(weights)
+    logits(model, batch)
+    assert layer.calls == []
+    assert layer_modules(model)[0].calls == [3]
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize(
+    ("other", "plan", "named"),
+    [
+        ({"num_hidden_layers": 2}, Plan("bert", 2, 4, 48, (LayerPlan(heads_removed=(2,)),) * 2), "num_layers 3"),
+        ({"intermediate_size": 40}, Plan("bert", 3, 4, 40, (LayerPlan(heads_removed=(2,)),) * 3), "size 48"),
+        ({}, Plan("bert", 3, 4, 48, (LayerPlan(int8=("attention",)),) * 3), "float32"),
+    ],
+    ids=["layers", "neurons", "int8"],
+)
+def test_weights_of_another_model_leave_a_cut_model_as_it_was(tiny, state, cut, other, plan, named):
+    weights = apply_plan_(tiny.model("bert", **other), plan).state_dict()
+    model = cut(tiny.model("bert").double(), THEN)
+    before = state(model)
+    with pytest.raises(ValueError, match=named):
+        model.load_state_dict(weights)
+    assert state(model) == before
+    assert model.axformer_plan.layers == THEN
