@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from tests import measuring
+
 gc.disable()  # until all is collected
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads only wait for each other
 MEMORY = "/dev/shm"  # thousands of small files are quicker to write and to remove there than on a disk
@@ -15,6 +17,7 @@ LAYOUTS = ("bert", "distilbert", "mpnet", "deberta-v2", "modernbert", "albert")
 SAME_LAYOUT = ("roberta", "xlm-roberta", "camembert", "electra")
 IMPLEMENTATIONS = ("sdpa", "eager")  # the first that a family offers stands for both where it makes no difference
 EAGER_ONLY = ("mpnet", "deberta-v2")
+SLOW = measuring.read()
 SLOW_FIXTURES = {"subprocesses", "workers", "served", "site"}  # two ranks, a service, the site of the docs
 
 
@@ -85,7 +88,9 @@ def is_needed(item):
 
 
 def is_slow(item, first):
-    costly = item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
+    if item.get_closest_marker("always"):
+        return False
+    costly = name_of(item) in SLOW or item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
     again = chosen(item)[0] not in (None, "bert") and not item.get_closest_marker("every_family")
     return costly or again or (item.get_closest_marker("slow_but_first") and not first)
 
