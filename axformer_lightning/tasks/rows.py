@@ -109,7 +109,7 @@ def _from_hub(task: Task, parts: Mapping[str, Dataset], part: str) -> Dataset:
 def _hub_parts(task: Task) -> Mapping[str, Dataset]:
     try:
         parts: Mapping[str, Dataset] = datasets.load_dataset(*task.hub)
-    except (OSError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
         raise ConnectionError(
             f"Expected the hub to deliver the dataset {'/'.join(task.hub)!r}: {error}. Without the hub, pass"
             f" `data_dir=DIR` (or set {task.data_variable}) with the official files {_official_files(task)} and use"

@@ -50,7 +50,10 @@ def test_the_hub_gives_the_same_columns(monkeypatch):
     assert asked == [("nyu-mll/glue", "mrpc")]
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("offline")])
+OTHERS_ONLY = ValueError("Couldn't find cache for nyu-mll/glue for config 'mrpc'")  # offline, where rte was loaded once
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("offline"), OTHERS_ONLY])
 def test_a_hub_that_does_not_answer_is_told_with_the_ways_out(monkeypatch, error):
     def load_dataset(*args):
         raise error
