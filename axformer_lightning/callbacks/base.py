@@ -16,7 +16,6 @@ from axformer_lightning.callbacks.checks import (
     check_scores,
     check_trainer,
     has_setup_of_its_own,
-    is_ready,
 )
 from axformer_lightning.callbacks.fit import Fit, begin_fit
 from axformer_lightning.callbacks.loading import plan_in, unwatch_loading, watch_loading
@@ -97,22 +96,24 @@ class SearchCallback(ScheduledCallback):
             if not has_setup_of_its_own(pl_module):
                 raise
             return  # the model may be made later
-        if is_ready(trainer, pl_module, find_transformer(pl_module, self.model)):
-            self._check_scores(trainer, pl_module)
+        self._is_checked = True
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.remaining and not _is_dry_run(trainer) and not self._is_checked:
             check_module(pl_module, self.model, self._steps(trainer))
-            self._check_scores(trainer, pl_module)
 
+    # Not before, as a step may use the optimizers, or what the module makes in `on_fit_start`.
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         partners = self._partners(trainer)
         at_work = any(other.remaining for other in partners) and not _is_dry_run(trainer)
         if not at_work or partners[-1] is not self:
             return
-        transformer = find_transformer(pl_module, self.model)
+        transformer, loader = find_transformer(pl_module, self.model), self._search_set(trainer, pl_module)
+        if loader is None:
+            warn_that_validation_decides(type(self).__name__)
+        check_scores(trainer, pl_module, transformer, loader, self._steps(trainer))
         rewinds = self._shared(trainer)["retrain"] == "rewind"
         resumed = self._fit.resumed
         for other in partners:
@@ -120,10 +121,6 @@ class SearchCallback(ScheduledCallback):
         fit = begin_fit(trainer, pl_module, transformer, self.model, rewinds=rewinds, resumed=resumed)
         for other in partners:
             other._fit = fit
-        if self._search_set(trainer, pl_module) is None:
-            warn_that_validation_decides(type(self).__name__)
-            if trainer.val_dataloaders is not None:
-                check_scores(trainer, pl_module, transformer, None, self._steps(trainer))
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -234,13 +231,6 @@ class SearchCallback(ScheduledCallback):
     def _shared(self, trainer: L.Trainer | None = None) -> dict[str, Any]:
         """Return the options that it shares with its partners."""
         return agreed([self] if trainer is None else self._partners(trainer))
-
-    def _check_scores(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let the last of the partners with rounds to come score a batch of the search loader, for all of them."""
-        self._is_checked = True
-        if self._working(trainer)[-1] is self and (loader := self._search_set(trainer, pl_module)) is not None:
-            transformer = find_transformer(pl_module, self.model)
-            check_scores(trainer, pl_module, transformer, loader, self._steps(trainer))
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""

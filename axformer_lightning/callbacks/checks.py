@@ -15,6 +15,7 @@ from axformer_lightning.anatomy import anatomy_of, find_transformer
 from axformer_lightning.budgets import Budget, targets_of
 from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.budgets.targets import check_can_measure
+from axformer_lightning.callbacks.asking import asked
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
 from axformer_lightning.scoring import ADVICE, check_agreement, check_metric, step_of, to_device, with_own_labels
@@ -160,13 +161,6 @@ def has_setup_of_its_own(pl_module: L.LightningModule) -> bool:
     return hooks != {"DataHooks.setup", "ModelHooks.configure_model"}
 
 
-def is_ready(trainer: L.Trainer, pl_module: L.LightningModule, transformer: PreTrainedModel) -> bool:
-    """Tell whether a module is already at the callbacks' `setup` what will be trained, and where, and how precisely."""
-    in_place = pl_module.device == transformer.device  # Lightning names the device of training before it moves there
-    same_precision = trainer.precision_plugin.precision in ("32-true", "16-mixed", "bf16-mixed")
-    return in_place and same_precision and not has_setup_of_its_own(pl_module)
-
-
 def check_scores(
     trainer: L.Trainer,
     pl_module: L.LightningModule,
@@ -195,7 +189,7 @@ def check_scores(
         answered = (one for batch in batches for one in with_own_labels(pl_module, transformer, [batch]))
         batches = (to_device(batch, transformer.device) for batch in answered)
     try:
-        with isolate_rng(), trainer.precision_plugin.forward_context():
+        with isolate_rng(), asked(trainer), trainer.precision_plugin.forward_context():
             found = check_agreement(pl_module, batches, problem_type)
     except Exception as error:
         what = "AxFormer scored the first batches of its search set, before any training."

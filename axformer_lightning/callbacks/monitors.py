@@ -41,12 +41,18 @@ def restart_monitors(trainer: L.Trainer) -> None:
     for callback in _of_class(trainer, "EarlyStopping"):
         callback.best_score = callback.best_score.new_tensor(math.inf if callback.mode == "min" else -math.inf)
         callback.wait_count = 0
-    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-    while schedulers:
-        scheduler: Any = schedulers.pop()
-        schedulers += getattr(scheduler, "_schedulers", [])  # of a sequence
+    for scheduler in schedulers_of(trainer):
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler._reset()
+
+
+def schedulers_of(trainer: L.Trainer) -> Iterator[Any]:
+    """Yield all schedulers of ``trainer``, and those that a sequence of them is made of."""
+    schedulers: list[Any] = [config.scheduler for config in trainer.lr_scheduler_configs]
+    while schedulers:
+        scheduler = schedulers.pop()
+        schedulers += getattr(scheduler, "_schedulers", [])
+        yield scheduler
 
 
 def _of_class(trainer: L.Trainer, name: str) -> Iterator[Any]:

@@ -5,13 +5,16 @@ from itertools import count
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
+from axformer_lightning.basics import eval_mode
 from axformer_lightning.budgets import Budget
+from axformer_lightning.callbacks.asking import asked
 from axformer_lightning.callbacks.fit import Fit, search_journal
 from axformer_lightning.callbacks.sharing import logger, ranks_of, read_alike, undivided, undrawn
 from axformer_lightning.callbacks.speaking import numbers_of, search_progress, speak
@@ -66,7 +69,7 @@ def run_round(
     averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
     check_references(trainer, pl_module, transformer, copies=False)
     held, before, size = held_by(trainer.optimizers), layers_left(transformer), count_parameters(transformer)
-    with isolate_rng(), trainer.precision_plugin.forward_context():
+    with isolate_rng(), asked(trainer), trainer.precision_plugin.forward_context():
         ranks = ranks_of(trainer)
         tokens = BATCH_TOKENS if isinstance(settings, Budget) else settings.batch_tokens
         batches = list(prepared_batches(trainer, loader))
@@ -116,6 +119,8 @@ def run_round(
 def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterator[Any]:
     """Yield the search set as Lightning's own evaluation loop would hand it to the module of a single process.
 
+    For the stage of a validation call it within :func:`~axformer_lightning.callbacks.asking.asked`.
+
     Args:
         trainer: prepares the batches.
         loader: the search set, or None for the trainer's validation set.
@@ -125,6 +130,8 @@ def prepared_batches(trainer: L.Trainer, loader: Iterable[Any] | None) -> Iterat
             for batch in loader:
                 yield _prepared(trainer, batch, 0)
         return
+    if loader is None and trainer.val_dataloaders is None:  # no sanity check, and no validation in the first epoch
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
     own: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader if loader is None else loader
     combined = CombinedLoader(own.iterables, own._mode)
     with undivided(combined.flattened) as was_divided, undrawn(combined.flattened):
@@ -160,6 +167,7 @@ def _share(
 
 
 def _prepared(trainer: L.Trainer, batch: Any, dataloader_idx: int) -> Any:
-    batch = trainer.precision_plugin.convert_input(batch)
-    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
-    return trainer.strategy.batch_to_device(batch, dataloader_idx=dataloader_idx)
+    with eval_mode(trainer.lightning_module), torch.no_grad():  # as a hook may augment what it trains on
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+        return trainer.strategy.batch_to_device(batch, dataloader_idx=dataloader_idx)

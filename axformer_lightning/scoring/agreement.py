@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -114,7 +114,9 @@ def _losses(module: nn.Module, batch: Any, why: list[str]) -> Iterator[tuple[str
 
 def _indices(step: Any) -> list[int]:
     """Return zeros for what a step takes after the batch: the numbers of batch and dataloader."""
-    return [0 for p in signature(step).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    kinds = [parameter.kind for parameter in signature(step).parameters.values()]
+    named = kinds.count(Parameter.POSITIONAL_OR_KEYWORD)
+    return [0] * max(named - 1, int(Parameter.VAR_POSITIONAL in kinds))  # to `*args` Lightning gives the batch's, too
 
 
 def _logged_losses(step: str, values: Mapping[str, Any]) -> dict[str, Any]:
