@@ -25,6 +25,7 @@ LEAST = {
     "data.max_length": 1,
     "data.max_search_samples": 1,
     "data.max_train_samples": 1,
+    "model.vocab_size": 1,
     "distillation.copies": 0,
     "pruning.rounds": 1,
 }

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from axformer_lightning.anatomy import anatomy_of
 from axformer_lightning.costs import num_positions
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
@@ -52,9 +53,9 @@ def load_model(
         max_length: tokens of the longest sample.
 
     Raises:
-        ValueError: if neither source is given, the config names no family, the model has fewer positions than
-            ``max_length`` or a fine-tuned head for another number of labels or for those of the task in another order,
-            or the tokenizer is missing or has no pad token.
+        ValueError: if neither source is given, the config names no family, the model is of an unknown one, has fewer
+            positions than ``max_length`` or a fine-tuned head for another number of labels or for those of the task in
+            another order, or the tokenizer is missing or has no pad token.
         OSError: if ``pretrained`` cannot be found or loaded.
     """
     if pretrained is None and not config:
@@ -71,6 +72,7 @@ def load_model(
         tokenizer = train_wordpiece(texts, vocab_size, max_length)
         options = {**(config or {}), **head, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         model = auto_model.from_config(AutoConfig.for_model(**options))
+    anatomy_of(model)  # of a family that nothing can be searched in: refused now, not after fine-tuning
     positions = num_positions(model)
     if max_length > positions:
         raise ValueError(

@@ -44,6 +44,7 @@ def test_what_nobody_needs_is_not_refused():
         ("data.max_train_samples=all", r"`data\.max_train_samples` to be a whole number of at least 1, got 'all'"),
         ("finetune_epochs=null", "`finetune_epochs` to be a whole number of at least 0, got None"),
         ("task.name=cats", r"`task\.name` to be one of \['demo', .*got 'cats'"),
+        ("+model.vocab_size=ten", r"`model\.vocab_size` to be a whole number of at least 1, got 'ten'"),
         ("pruning.rounds=two", r"`pruning\.rounds` to be a whole number of at least 1, got 'two'"),
     ],
 )

@@ -186,3 +186,8 @@ def test_a_tokenizer_in_its_original_form_is_loaded(tmp_path):
 def test_a_config_without_a_family_is_refused():
     with pytest.raises(ValueError, match=r"Expected `model\.config` with `model_type`, .* got \['hidden_size'\]"):
         load_model(TASKS["mrpc"], config={"hidden_size": 16}, texts=TEXTS)
+
+
+def test_a_family_without_a_row_is_refused_before_it_is_fine_tuned():
+    with pytest.raises(ValueError, match=r"one of the families \[.*got model_type 'gpt2'\..*register_family"):
+        load_model(TASKS["mrpc"], config={**CONFIG, "model_type": "gpt2"}, texts=TEXTS, max_length=64)
