@@ -96,7 +96,7 @@ class Budget:
         effort: how much is measured.
 
     Raises:
-        ValueError: if no target is given, or one is out of range.
+        ValueError: if no target is given, or a setting is out of range or of another type.
 
     Example:
         >>> Budget({"encoder_size_ratio": 0.5})
@@ -108,6 +108,12 @@ class Budget:
     effort: Effort = DEFAULT_EFFORT
 
     def __post_init__(self) -> None:
+        if not isinstance(self.effort, Effort):
+            raise ValueError(
+                f"Expected `effort` to be an Effort, got {self.effort!r}. Pass `Effort(tries=8)`, say."
+            )
+        for name in ("batch_size", "tokens"):
+            check_at_least(name, self.options.get(name, NO_TARGETS[name]), 1)
         asked, floor = self.asked, self.options.get("metric_floor")
         if not asked and floor is None:
             raise ValueError(f"Expected a target, one of {[*TARGETS]}, got none.")
