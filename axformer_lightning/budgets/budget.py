@@ -109,9 +109,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not isinstance(self.effort, Effort):
-            raise ValueError(
-                f"Expected `effort` to be an Effort, got {self.effort!r}. Pass `Effort(tries=8)`, say."
-            )
+            raise ValueError(f"Expected `effort` to be an Effort, got {self.effort!r}. Pass `Effort(tries=8)`, say.")
         for name in ("batch_size", "tokens"):
             check_at_least(name, self.options.get(name, NO_TARGETS[name]), 1)
         asked, floor = self.asked, self.options.get("metric_floor")
