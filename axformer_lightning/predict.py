@@ -56,7 +56,7 @@ def _of_file(name: str) -> Iterator[Sample]:
         if not line.strip():
             continue
         try:
-            sample = json.loads(line.decode("utf-8"))
+            sample = json.loads(line.decode("utf-8-sig"))  # the first line may begin with a byte-order mark
         except (ValueError, RecursionError) as error:  # of UTF-8 and of JSON, and where it is nested too deep
             raise ValueError(
                 f"Expected JSON in UTF-8 in line {number} of {name!r}, got {line[:60]!r}: {error}"

@@ -82,6 +82,12 @@ def test_lines_of_json_come_from_a_file_or_standard_input(saved, tmp_path, capsy
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
+def test_lines_of_json_may_begin_with_a_byte_order_mark(saved, tmp_path, capsys):
+    _, directory = saved
+    (tmp_path / "lines").write_text('"w1"\n"w2"\n', encoding="utf-8-sig")
+    assert len(said(capsys, directory, "--file", tmp_path / "lines")) == 2
+
+
 def test_what_cannot_be_read_is_said_in_a_line(saved, tmp_path):
     _, directory = saved
     (tmp_path / "lines").write_bytes(b'"w1"\n"\xff"\n')
