@@ -54,6 +54,19 @@ def test_a_value_of_another_type_is_refused(pruning, word, said):
         check_configuration(configuration("task=mrpc", f"pruning={pruning}", word))
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data.doc_stride=x", r"`data\.doc_stride` to be a whole number of at least 0, got 'x'"),
+        ("task.n_best=0", r"`task\.n_best` to be a whole number of at least 1, got 0"),
+        ("task.max_answer_length=0", r"`task\.max_answer_length` to be a whole number of at least 1, got 0"),
+    ],
+)
+def test_a_setting_of_questions_that_is_none_is_refused(word, said):
+    with pytest.raises(ValueError, match=said):
+        check_configuration(configuration("task=squad", word))
+
+
 def test_null_leaves_out_what_may_be_left_out():
     words = [f"data.{name}=null" for name in ("max_search_samples", "max_train_samples")]
     check_configuration(configuration(*words, "retrain_ema=null", "pruning=none", "hard_attention=none"))
