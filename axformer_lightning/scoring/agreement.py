@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from axformer_lightning.basics import untouched
 from axformer_lightning.scoring.context import as_is, logged
@@ -103,8 +104,8 @@ def _losses(module: nn.Module, batch: Any, why: list[str]) -> Iterator[tuple[str
             except Exception as error:  # it may need what only training has
                 why.append(f"`{name}` raises {type(error).__name__} in a trial")
                 continue
-        returned = output.get("loss") if isinstance(output, Mapping) else output
-        said = {f"`{name}` returns": returned} if _is_loss(returned) else _logged_losses(name, values)
+            returned = output.get("loss") if isinstance(output, Mapping) else output
+            said = {f"`{name}` returns": returned} if _is_loss(returned) else _logged_losses(name, values)
         for where, value in said.items():
             found = True
             yield where, value
@@ -120,9 +121,11 @@ def _indices(step: Any) -> list[int]:
 
 
 def _logged_losses(step: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    # A metric is logged as what it made of this batch.
+    numbers = {name: value._forward_cache if isinstance(value, Metric) else value for name, value in values.items()}
     return {
         f"`{step}` logs {name!r}:": value
-        for name, value in values.items()
+        for name, value in numbers.items()
         if "loss" in name.lower() and _is_loss(value)
     }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchmetrics import MeanMetric
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
 from axformer_lightning import find_plan
@@ -182,6 +183,20 @@ class ByHand(Learns):
 
     def validation_step(self, batch, batch_idx, dataloader_idx):
         self.log_dict({"accuracy": 0.5, "val_loss": super().training_step(batch, batch_idx)})
+
+
+def test_a_metric_that_is_logged_says_the_loss_of_the_batch(encoder, labelled, caplog):
+    class Logs(Learns):
+        def validation_step(self, batch, batch_idx):
+            logits = self(batch["input_ids"], batch["attention_mask"])
+            self.mean(functional.cross_entropy(logits, batch["labels"]))
+            self.log("val/loss", self.mean)
+
+    module = Logs(encoder, nn.CrossEntropyLoss(label_smoothing=0.1))
+    module.mean = MeanMetric()
+    module.mean(100.0)  # of another batch
+    check_agreement(module, [labelled])
+    assert "as `validation_step`; but `training_step` returns" in caplog.text
 
 
 @pytest.mark.parametrize(("loss", "refused"), [(nn.CrossEntropyLoss(), False), (focal, True)])
