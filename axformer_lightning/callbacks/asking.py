@@ -22,7 +22,7 @@ def asked(trainer: L.Trainer) -> Iterator[None]:
     """
     stage, loggers = trainer.state.stage, trainer.loggers
     groups: list[dict[str, Any]] = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    held = [*groups, *map(vars, schedulers_of(trainer))]
+    held = groups + [vars(scheduler) for scheduler in schedulers_of(trainer)]
     before = [{name: value for name, value in one.items() if name != "params"} for one in held]
     trainer.validating = True
     trainer.loggers = [DummyLogger() for _ in loggers]

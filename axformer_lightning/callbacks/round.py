@@ -32,7 +32,9 @@ from axformer_lightning.training import (
     check_references,
     contents_of,
     copy_parameters_,
+    forget_removed,
     held_by,
+    original_of,
     restart_averages,
     rewrap,
     tell_of_cut,
@@ -64,9 +66,12 @@ def run_round(
     Raises:
         ValueError: if something would not follow the cut; nothing is changed then.
     """
-    name = next(path for path, part in pl_module.named_modules() if part is transformer)
-    averages = [(module, find_transformer(module, name), "") for module in averaged_modules(trainer)]
-    averages += [(copy, copy, name) for copy, before in fit.copies.items() if contents_of(copy) != before]
+    paths = {part: path for path, part in pl_module.named_modules()}
+    name = paths[transformer]
+    averages = [(module, find_transformer(module, name), transformer, "") for module in averaged_modules(trainer)]
+    for copy, contents in fit.copies.items():
+        if contents_of(copy) != contents and (original := original_of(copy, transformer)) is not None:
+            averages.append((copy, copy, original, paths[original]))
     check_references(trainer, pl_module, transformer, copies=False)
     held, before, size = held_by(trainer.optimizers), layers_left(transformer), count_parameters(transformer)
     with isolate_rng(), asked(trainer), trainer.precision_plugin.forward_context():
@@ -87,18 +92,20 @@ def run_round(
     for optimizer in trainer.optimizers:
         carry_over(optimizer, cut.edits)
     check_all_trained(pl_module, trainer.optimizers, cut.edits, held)
-    for _, average, _ in averages:
+    forget_removed(trainer, pl_module)
+    for _, average, original, _ in averages:
         edits = cut_(average, cut.plan)
-        copy_parameters_(average, transformer, cut.repaired)
+        within = "" if original is transformer else f"{transformer.base_model_prefix}."
+        copy_parameters_(average, original, {path.removeprefix(within) for path in cut.repaired})
         for optimizer in trainer.optimizers:
             carry_over(optimizer, edits)  # it may hold them, frozen
     tell_of_cut(trainer, pl_module, name and f"{name}.", cut.edits)
     plan = cut.plan
     if fit.start is not None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        copies, inside = [average for _, average, _ in averages], {*pl_module.modules()}
+        copies, inside = [average for _, average, _, _ in averages], {*pl_module.modules()}
         fit.start.rewind_(pl_module, transformer, trainer.optimizers, schedulers, copies)
-        for module, average, path in averages:
+        for module, average, _, path in averages:
             if average not in inside:
                 fit.start.rewind_weights_(module, average, path)
         restart_averages(trainer)

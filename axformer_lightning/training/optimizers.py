@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,14 +14,17 @@ from axformer_lightning.training.references import nested_optimizers
 
 logger = logging.getLogger(__name__)
 
+NAMES = "param_names"  # of a group of an optimizer that was given `named_parameters()`, one for each parameter
+PLAIN = (bool, int, float, str)
+
 
 def carry_over(optimizer: Optimizer, edits: Iterable[Edit]) -> None:
     """Make ``optimizer`` train the parameters that are left after a cut, with their share of its state.
 
     The optimizer object, its groups and their settings stay, so schedulers continue; removed parameters are dropped.
-    Optimizers that it wraps follow, too. A
-    parameter whose state has another shape than its own (except for factored states with a 1 in place of a dimension)
-    starts without state, as in a new optimizer, and a warning is logged.
+    Optimizers that it wraps follow, too. A parameter whose state has another shape than its own (except for factored
+    states with a 1 in place of a dimension), or holds more than tensors and plain values, as lists of factors, starts
+    without state, as in a new optimizer, and a warning is logged.
 
     Args:
         optimizer: holds the old parameters.
@@ -52,14 +56,15 @@ def _carry_over(optimizer: Optimizer, by_parameter: Mapping[nn.Parameter, Edit])
             if strange is None:
                 followed[edit.new] = {name: _follow(value, edit) for name, value in state.items()}
             else:
-                shapes = tuple(state[strange].shape), tuple(edit.old.shape)
-                reset.append(f"{strange!r} has the shape {shapes[0]}, its parameter had {shapes[1]}")
+                value, shape = state[strange], tuple(edit.old.shape)
+                kind = type(value).__name__
+                has = f"has the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {kind}"
+                reset.append(f"{strange!r} {has}, its parameter had the shape {shape}")
         for group in optimizer.param_groups:
-            group["params"] = [
-                new
-                for parameter in group["params"]
-                if (new := by_parameter[parameter].new if parameter in by_parameter else parameter) is not None
-            ]
+            left = [by_parameter[p].new if p in by_parameter else p for p in group["params"]]
+            if NAMES in group:
+                group[NAMES] = [name for name, new in zip(group[NAMES], left, strict=True) if new is not None]
+            group["params"] = [new for new in left if new is not None]
         for old in by_parameter:
             optimizer.state.pop(old, None)
         optimizer.state.update(followed)
@@ -70,6 +75,20 @@ def _carry_over(optimizer: Optimizer, by_parameter: Mapping[nn.Parameter, Edit])
             len(reset),
             reset[0],
         )
+
+
+def forget_removed(trainer: L.Trainer, module: nn.Module) -> None:
+    """Take removed parameters out of what Lightning's finetuning callbacks keep of groups, by name, to resume by.
+
+    Args:
+        trainer: whose callbacks are looked through.
+        module: that was cut.
+    """
+    left = {name for name, _ in module.named_parameters()}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for groups in getattr(callback, "_internal_optimizer_metadata", {}).values():
+            for group in groups:
+                group["params"] = [name for name in group["params"] if name in left]
 
 
 def held_by(optimizers: Sequence[Optimizer]) -> set[Tensor]:
@@ -102,7 +121,9 @@ def check_all_trained(
 
 
 def _can_follow(value: Any, edit: Edit) -> bool:
-    if not isinstance(value, Tensor) or value.dim() == 0:  # Adam's step count
+    if not isinstance(value, Tensor):
+        return value is None or isinstance(value, PLAIN)
+    if value.dim() == 0:  # Adam's step count
         return True
     shape = edit.old.shape
     return value.dim() == len(shape) and all(size in (1, full) for size, full in zip(value.shape, shape, strict=True))

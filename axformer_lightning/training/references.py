@@ -72,23 +72,30 @@ def tell_of_cut(trainer: L.Trainer, module: L.LightningModule, prefix: str, edit
 def copies_of(
     trainer: L.Trainer, module: L.LightningModule, transformer: PreTrainedModel
 ) -> dict[PreTrainedModel, list[float]]:
-    """Return the copies of a transformer that nothing trains, with what tells whether they change.
+    """Return copies of a transformer, or of its base model, that nothing trains, with what tells whether they change.
 
     Those that do change are averages that a module or callback keeps itself; those that do not are teachers.
     """
-    names = _shapes(transformer)
     trained = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
     inside = {*transformer.modules()}
-    return {
+    found = {
         part: contents_of(part)
         for path, root in [("", [module]), *_holders(trainer, module, transformer)]
         for _, value in _walk(root, path)
         for part in (value.modules() if isinstance(value, nn.Module) else ())
         if isinstance(part, PreTrainedModel)
         and part not in inside
-        and _shapes(part) == names
+        and original_of(part, transformer) is not None
         and not any(parameter.requires_grad and parameter in trained for parameter in part.parameters())
     }
+    within = {part for copy in found for part in copy.modules() if part is not copy}
+    return {copy: contents for copy, contents in found.items() if copy not in within}
+
+
+def original_of(copy: PreTrainedModel, transformer: PreTrainedModel) -> PreTrainedModel | None:
+    """Return what ``copy`` is a copy of, by its shapes: ``transformer`` or its base model; None if of neither."""
+    parts: tuple[PreTrainedModel, ...] = (transformer, transformer.base_model)
+    return next((part for part in parts if _shapes(part) == _shapes(copy)), None)
 
 
 def contents_of(model: nn.Module) -> list[float]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.plan import Plan, applied_plan, plan_of
 from axformer_lightning.surgery import keep, kept_positions
+from axformer_lightning.training.optimizers import NAMES
 
 PLAN = "plan"  # the entry of a checkpoint that says what was left of the layers
 TOKEN = "fit"  # the entry of the file's metadata that tells it from those of other fits
@@ -134,7 +135,8 @@ class StartingPoint:
             transformer: the model that was cut.
             optimizers: lose their state, and get the former settings of their groups back.
             schedulers: get their former state back.
-            copies: of ``transformer``, cut like it; those inside ``module`` get their former weights back, too.
+            copies: of ``transformer`` or its base model, cut like it; those inside ``module`` get their former weights
+                back, too.
         """
         self.rewind_weights_(module, transformer, copies=copies)
         for optimizer, groups in zip(optimizers, self.groups, strict=True):
@@ -158,12 +160,12 @@ class StartingPoint:
         start = self._read()
         start = {key.removeprefix(name and f"{name}."): value for key, value in start.items()}
         now, same = applied_plan(transformer), {transformer, *copies}
-        positions = kept_positions(transformer, self.layers, self.layers if now is None else now.layers)
+        layers = self.layers if now is None else now.layers
         kept = {
             f"{prefix}{prefix and '.'}{path}": where
             for prefix, child in module.named_modules()
-            if child in same
-            for path, where in positions.items()
+            if isinstance(child, PreTrainedModel) and child in same
+            for path, where in kept_positions(child, self.layers, layers).items()
         }
         with torch.inference_mode(False), torch.no_grad():
             for path, value in _tensors(module).items():
@@ -195,4 +197,4 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return copy.deepcopy({name: value for name, value in group.items() if name != "params"})
+    return copy.deepcopy({name: value for name, value in group.items() if name not in ("params", NAMES)})

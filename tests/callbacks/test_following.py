@@ -5,7 +5,7 @@ import copy
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint
 
 from axformer_lightning import AccuracyDrivenPruningCallback, HardAttentionCallback, load_from_checkpoint
 from tests.callbacks.conftest import Classifier, loader
@@ -72,6 +72,58 @@ def test_a_copy_that_the_module_averages_into_is_cut_along(net, fit, search_load
     assert shapes(module.teacher.named_parameters()) == dense  # it has not changed, so it is no average
     held = {id(parameter) for group in trainer.optimizers[0].param_groups for parameter in group["params"]}
     assert held == {id(parameter) for parameter in module.parameters()}
+
+
+class KeepsParts(Classifier):
+    """Averages its weights in a copy of the model, and those of the base model in another."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.whole = copy.deepcopy(net).requires_grad_(False)
+        self.part = copy.deepcopy(net.bert).requires_grad_(False)
+
+    def on_train_batch_end(self, *args):
+        for average, model in ((self.whole, self.anything), (self.part, self.anything.bert)):
+            for old, new in zip(average.parameters(), model.parameters(), strict=True):
+                old.data.lerp_(new.data, 0.5)
+
+
+@pytest.mark.parametrize("retrain", ["continue", "rewind"])
+def test_a_copy_of_the_base_model_ends_as_the_one_within_a_copy_of_the_model(net, fit, pruning, retrain):
+    module = KeepsParts(net)
+    pruning.options["retrain"] = retrain
+    fit(module, [pruning], max_epochs=2)
+    assert not pruning.plan.removes_nothing
+    assert shapes(module.part.named_parameters()) == shapes(net.bert.named_parameters())
+    for name, value in module.whole.bert.named_parameters():
+        torch.testing.assert_close(module.part.get_parameter(name), value, rtol=0, atol=0)
+
+
+class Thaws(Classifier):
+    """Begins with a frozen encoder, which Lightning's callback puts into the optimizer later."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.backbone = net.bert
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], 1e-3)
+
+
+def test_a_fit_with_a_backbone_that_was_unfrozen_and_cut_is_resumed(net, fit, search_loader, tmp_path):
+    alike, path = copy.deepcopy(net), tmp_path / "cut.ckpt"
+
+    def callbacks():
+        pruning = AccuracyDrivenPruningCallback(**PARTS, first_epoch=1, search_dataloader=search_loader)
+        return [BackboneFinetuning(unfreeze_backbone_at_epoch=1), pruning]
+
+    first = fit(Thaws(net), callbacks(), max_epochs=3)
+    first.save_checkpoint(path)
+    again = Thaws(alike)
+    trainer = fit(again, callbacks(), max_epochs=4, ckpt_path=path)
+    held = {id(parameter) for group in trainer.optimizers[0].param_groups for parameter in group["params"]}
+    assert shapes(again.named_parameters()) == shapes(Thaws(net).named_parameters())
+    assert {id(parameter) for parameter in again.backbone.encoder.parameters()} <= held
 
 
 def test_a_module_follows_by_itself(net, fit, pruning):

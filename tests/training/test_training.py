@@ -142,6 +142,28 @@ def test_state_that_cannot_follow_starts_anew_and_is_named(caplog):
     assert "SGD cannot follow the cut for 1 of its parameters, and starts from scratch there: 'odd' has" in caplog.text
 
 
+@pytest.mark.parametrize("state", [[torch.ones(4, 4)], {"factors": torch.ones(4)}, object()])
+def test_state_of_more_than_tensors_and_numbers_starts_anew_and_is_named(caplog, state):
+    old, new = torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([old])
+    optimizer.state[old] = {"step": 3, "factors": state}
+    carry_over(optimizer, [Edit(old, new, {0: [1, 2]})])
+    assert dict(optimizer.state) == {}
+    assert f"starts from scratch there: 'factors' is a {type(state).__name__}, its parameter had" in caplog.text
+
+
+def test_names_in_the_groups_of_an_optimizer_stay_those_of_their_parameters(tiny, tmp_path):
+    model = tiny.model("bert", "eager")
+    optimizer = torch.optim.AdamW(model.named_parameters())
+    start = StartingPoint.save(tmp_path / "start.safetensors", model, layers_left(model), [optimizer])
+    carry_over(optimizer, cut_(model, plan_for(model)))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    (group,) = optimizer.param_groups
+    assert group["param_names"] == [names[parameter] for parameter in group["params"]]
+    start.rewind_(model, model, [optimizer])
+    assert group["param_names"] == [names[parameter] for parameter in group["params"]]
+
+
 def test_a_factored_optimizer_of_transformers_trains_on(tiny, caplog):
     model, batch = tiny.model("bert", "eager"), tiny.batch()
     optimizer = Adafactor(model.parameters(), lr=1e-3, relative_step=False)
