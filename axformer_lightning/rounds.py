@@ -135,7 +135,7 @@ def quantize(
     transformer = find_transformer(small)
     settings = make_settings(None, None, ROUNDED | options, int8=Int8(embeddings, static))
     check_can_cut(transformer, None, prunes=False, rounds=True)  # what cannot be rounded need not be scored
-    arranged = checked_search_batches(small, transformer, batches, settings.batch_tokens)
+    arranged = checked_search_batches(small, transformer, batches, settings.batch_tokens, settings.rule.metric)
     search_and_cut_(small, transformer, arranged, settings)
     return small
 
@@ -164,9 +164,10 @@ def in_bf16(model: M, batches: Iterable[Any], **options: Unpack[SearchOptions]) 
         True
     """
     plain, settings = copied(model), make_settings(None, None, ROUNDED | options, int8=Int8(embeddings=False))
-    if not bf16_pays(find_transformer(plain).device):
+    transformer = find_transformer(plain)
+    if not bf16_pays(transformer.device):
         return plain
-    arranged = checked_search_batches(plain, find_transformer(plain), batches, settings.batch_tokens)
+    arranged = checked_search_batches(plain, transformer, batches, settings.batch_tokens, settings.rule.metric)
     halved = copied(plain).bfloat16()
     base, score = (score_of(one, find_transformer(one), arranged, settings) for one in (plain, halved))
     keeps = settings.rule.gains(score, base, base)

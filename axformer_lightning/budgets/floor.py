@@ -65,7 +65,7 @@ class Floor:
                 " a size instead."
             )
         preds, target = (torch.cat(column).cpu() for column in zip(*((s.preds, s.target) for s in scored), strict=True))
-        check_metric(metric, Scored(scored[0].loss_N, preds, target), torch.device("cpu"))
+        check_metric(metric, [Scored(scored[0].loss_N, preds, target)], torch.device("cpu"))
         own = metric.clone().cpu()
         if not math.isfinite(value := _value(own, preds, target)):
             raise ValueError(

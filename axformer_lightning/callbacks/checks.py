@@ -195,9 +195,7 @@ def check_scores(
         what = "AxFormer scored the first batches of its search set, before any training."
         error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
         raise
-    counted = next((scored for scored in found if len(scored.loss_N)), None)
     for step in steps:
-        if counted is not None and (metric := _metric_of(step)) is not None:
-            check_metric(metric, counted, pl_module.device)
+        check_metric(_metric_of(step), found, pl_module.device)
     if all(empty for (empty,) in ranks_of(trainer).gather([not found])):
         raise ValueError("Expected a search set of at least one batch, got an empty one. Pass batches with samples.")

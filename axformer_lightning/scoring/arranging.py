@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.scoring.agreement import check_agreement
@@ -21,6 +22,7 @@ from axformer_lightning.scoring.batches import (
 )
 from axformer_lightning.scoring.context import as_is
 from axformer_lightning.scoring.logits import WithLogits
+from axformer_lightning.scoring.metrics import check_metric
 from axformer_lightning.scoring.names import SAMPLE_IDS
 from axformer_lightning.scoring.steps import scored_through, step_of
 
@@ -78,7 +80,11 @@ def search_batches(
 
 
 def checked_search_batches(
-    module: nn.Module, transformer: PreTrainedModel, batches: Iterable[Any], batch_tokens: int = BATCH_TOKENS
+    module: nn.Module,
+    transformer: PreTrainedModel,
+    batches: Iterable[Any],
+    batch_tokens: int = BATCH_TOKENS,
+    metric: Metric | None = None,
 ) -> list[Any]:
     """Return the search set as :func:`search_batches` does, for a module that learns by the loss that scores it.
 
@@ -87,15 +93,17 @@ def checked_search_batches(
         transformer: the model inside it.
         batches: the search set.
         batch_tokens: see :func:`~axformer_lightning.scoring.batches_by_length`.
+        metric: by which it will be judged, if any.
 
     Raises:
-        ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, or as :func:`search_batches`, or if what
-            is given is one batch.
+        ValueError: as :func:`~axformer_lightning.scoring.check_agreement`, as :func:`search_batches`, or as
+            :func:`~axformer_lightning.scoring.check_metric`, or if what is given is one batch.
     """
     check_several(batches)
     batches, config = list(batches), transformer.config
     on_device = (to_device(batch, transformer.device) for batch in batches)
-    check_agreement(module, on_device, getattr(config, "problem_type", None))
+    found = check_agreement(module, on_device, getattr(config, "problem_type", None))
+    check_metric(metric, found, transformer.device)
     return search_batches(module, batches, batch_tokens, config)
 
 

@@ -1,6 +1,7 @@
 """Whether a metric goes with what is scored."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -9,18 +10,27 @@ from torchmetrics import Metric
 from axformer_lightning.scoring.logits import Scored
 
 
-def check_metric(metric: Metric, scored: Scored, device: torch.device) -> None:
-    """Refuse a metric that cannot take what a batch was scored as; a copy of it is tried.
+def check_metric(metric: Metric | None, found: Iterable[Scored], device: torch.device) -> None:
+    """Refuse a metric that cannot take what batches were scored as; a copy of it is tried.
+
+    Args:
+        metric: None is never refused.
+        found: the scores of some batches; those without a label do not count.
+        device: of the model.
 
     Raises:
         ValueError: naming the metric and what it was given.
     """
-    trial = copy.deepcopy(metric).to(device)
+    counted = [scored for scored in found if len(scored.loss_N)]
+    if metric is None or not counted:
+        return
+    scored, trial = counted[0], copy.deepcopy(metric).to(device)
     trial.reset()
     trial.sync_on_compute = trial._to_sync = False  # another process may have no batch to compute anything from
     preds = scored.preds
     try:
-        trial.update(preds, scored.target)
+        for one in counted:
+            trial.update(one.preds, one.target)
         float(trial.compute())
         # Metrics with thresholds go by how sure a prediction is; of classes they would make something, but not that.
         wanted = hasattr(trial, "thresholds") and isinstance(preds, Tensor) and not preds.is_floating_point()

@@ -80,15 +80,15 @@ def find_plan(
 
     Raises:
         ValueError: if a setting is out of range, the model cannot be searched or cut, the search set is empty or has no
-            labels, a loss is not finite (the candidate is named), or the model returns another loss than it would be
-            scored by (:func:`~axformer_lightning.scoring.check_agreement`).
+            labels, a loss is not finite (the candidate is named), the model returns another loss than it would be
+            scored by (:func:`~axformer_lightning.scoring.check_agreement`), or the metric does not take predictions.
     """
     hard_attention = None if hard_attention_k is None else HardAttention(hard_attention_k, renormalize)
     pruning = Pruning(neuron_groups, inspection_factor, strategy, sweeps)
     settings = make_settings(hard_attention, pruning, PUBLISHED | options, max_length=max_length)
     transformer = find_transformer(model)
     check_can_cut(transformer, hard_attention, prunes=True)  # what cannot be cut need not be scored
-    arranged = checked_search_batches(model, transformer, batches, settings.batch_tokens)
+    arranged = checked_search_batches(model, transformer, batches, settings.batch_tokens, settings.rule.metric)
     plan, counts = search_plan(model, transformer, arranged, settings, on_trial=on_trial)
     if not counts.accepted:
         logger.warning(
