@@ -72,6 +72,7 @@ class SearchCallback(ScheduledCallback):
         release_monitors(trainer)
         watch_loading(trainer, pl_module)
         if stage == "fit":
+            self.pending_epoch, self.restart_due = None, False
             self._begin_anew_with_another(pl_module)
         if stage != "fit" or _is_dry_run(trainer):
             return
@@ -100,6 +101,7 @@ class SearchCallback(ScheduledCallback):
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._begin_anew_with_another(pl_module)  # a hook of the module may have made it meanwhile
         if self.remaining and not _is_dry_run(trainer) and not self._is_checked:
             check_module(pl_module, self.model, self._steps(trainer))
 
@@ -234,10 +236,9 @@ class SearchCallback(ScheduledCallback):
 
     def _begin_anew_with_another(self, pl_module: L.LightningModule) -> None:
         """Forget the rounds of another module; those of this one count, however often it is fitted."""
-        self.pending_epoch, self.restart_due = None, False
         plan = plan_in(pl_module, self.model)
         if plan != self.plan:
-            self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
+            self.plan, self.rounds_done, self.next_epoch, self._is_checked = plan, 0, self.first_epoch, False
 
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:

@@ -191,6 +191,19 @@ def test_a_model_that_never_comes_is_refused(module, fit):
         fit(module, [HardAttentionCallback()])
 
 
+def test_a_model_that_setup_makes_anew_for_a_second_fit_is_cut_in_it(module, fit, search_loader):
+    def setup(self, stage):
+        self.anything = copy.deepcopy(self.dense[0])
+
+    module = changed(module, setup=setup)
+    module.dense = [module.anything]
+    callback = AccuracyDrivenPruningCallback(**LENIENT, search_dataloader=search_loader)
+    for _ in range(2):
+        fit(module, [callback], max_epochs=1)
+        assert callback.plan == module.anything.axformer_plan
+        assert not callback.plan.removes_nothing
+
+
 def test_a_head_made_in_setup_is_waited_for(module, fit, search_loader):
     def setup(self, stage):
         self.scale = nn.Parameter(torch.ones(2))
