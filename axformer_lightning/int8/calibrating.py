@@ -26,7 +26,7 @@ class Observed:
     """
 
     def __init__(self, num_layers: int, device: torch.device) -> None:
-        self.most = torch.zeros(num_layers, len(BLOCKS), 2, 2, device=device)
+        self.most = torch.zeros(num_layers, len(BLOCKS), 2, 2, device=device, dtype=torch.float32)
 
     def see(self, part: Part, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Take down what a linear layer reads; a forward pre-hook but for its first argument."""
@@ -41,7 +41,7 @@ class Observed:
         Args:
             gather: gives the numbers of every process for those of this one.
         """
-        everyones = torch.tensor(gather(self.most.flatten().tolist()))
+        everyones = torch.tensor(gather(self.most.flatten().tolist()), dtype=torch.float32)
         layers = everyones.amax(dim=0).view(self.most.shape).tolist()
         return [
             {kind: BlockRanges(kind, *map(_range, sides)) for kind, sides in zip(BLOCKS, layer, strict=True)}

@@ -196,6 +196,17 @@ def test_processes_see_the_ranges_of_all(tiny):
     assert observed.together(lambda mine: [mine, other])[1]["attention"].outer == (2 * least, 2 * most)
 
 
+def test_static_ranges_are_the_same_whatever_type_torch_makes_numbers_of(tiny):
+    model, batch = tiny.model("bert", "eager"), tiny.batch((9,) * 6)
+    expected = quantize(model, [batch], static=True, tolerance=9.0).axformer_plan.layers
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert quantize(model, [batch], static=True, tolerance=9.0).axformer_plan.layers == expected
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_gradients_reach_the_weights_of_a_model_in_int8(model, batch):
     set_int8_(model, everything(model))
     model(**batch).loss.backward()
