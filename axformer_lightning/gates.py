@@ -34,8 +34,9 @@ class Removed(nn.Module):
         self.num_outputs = num_outputs
         self.featureless = featureless
 
-    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
-        """Return a zero-dimensional zero, or a tensor without features, on the device and of the dtype of ``x``."""
+    def forward(self, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
+        """Return a zero-dimensional zero, or a tensor without features, as the first tensor that is given."""
+        x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         nothing = x.new_zeros((*x.shape[:-1], 0) if self.featureless else ())
         return nothing if self.num_outputs == 1 else (nothing, *(None,) * (self.num_outputs - 1))
 

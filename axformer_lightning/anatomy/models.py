@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy.blocks import Block
+from axformer_lightning.anatomy.configs import check_config
 from axformer_lightning.anatomy.families import FAMILIES, Family
 from axformer_lightning.anatomy.layers import LayerPlan
 
@@ -101,8 +102,9 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return the names and numbers of ``model``, cut or not.
 
     Raises:
-        ValueError: if the family is unknown, its row names modules that the model does not have, the model is or has a
-            decoder, or its config has ``pruned_heads``, which transformers 5 ignores, or ``chunk_size_feed_forward``.
+        ValueError: if the family is unknown, its row names what the model or its config does not have, the model is or
+            has a decoder or several heads that share keys, or its config has ``pruned_heads``, which transformers 5
+            ignores, or ``chunk_size_feed_forward``.
     """
     config = model.config
     if config.model_type.endswith("encoder-decoder"):  # two models of other families, held together
@@ -116,21 +118,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
             f"Expected a model of one of the families {sorted(FAMILIES)}, got model_type {config.model_type!r}."
             " Add its row with `axformer_lightning.register_family(model_type, axformer_lightning.Family(...))`."
         )
-    if getattr(config, "is_decoder", False):
-        raise ValueError(
-            f"Expected an encoder, got a {config.model_type!r} model with `is_decoder=True`. Load it as an encoder."
-        )
-    if getattr(config, "pruned_heads", None):
-        raise ValueError(
-            f"Expected a config without `pruned_heads`, got {config.pruned_heads}: transformers 5 ignores it and"
-            " runs all heads. Clear it, and remove heads with `apply_plan_`."
-        )
-    if chunk := getattr(config, "chunk_size_feed_forward", 0):  # blocks run for the first token alone, say
-        raise ValueError(
-            f"Expected a config without `chunk_size_feed_forward`, got {chunk}: transformers refuses to run other"
-            " numbers of tokens than its multiples. Load the model with `chunk_size_feed_forward=0`, which computes the"
-            " same."
-        )
+    check_config(config, family)
     prefix = model.base_model_prefix
     inside = f"{prefix}." if prefix and hasattr(model, prefix) else ""
     try:

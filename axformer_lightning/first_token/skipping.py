@@ -146,6 +146,7 @@ def _attend(
 AttentionInterface.register(IMPLEMENTATION, _attend)
 
 
-def _without_heads(out_projection: Any, inside: bool, x_BTC: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+def _without_heads(out_projection: Any, inside: bool, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
     heads_B1C = x_BTC.new_zeros((x_BTC.shape[0], 1, out_projection.in_features))
     return out_projection(heads_B1C) if inside else heads_B1C, None

@@ -95,7 +95,13 @@ def test_an_unknown_family_is_told_where_its_row_goes():
 
 @pytest.mark.one_family
 @pytest.mark.parametrize(
-    ("field", "value"), [("is_decoder", True), ("pruned_heads", {0: [1]}), ("chunk_size_feed_forward", 2)]
+    ("field", "value"),
+    [
+        ("is_decoder", True),
+        ("pruned_heads", {0: [1]}),
+        ("chunk_size_feed_forward", 2),
+        ("num_key_value_heads", 2),
+    ],
 )
 def test_a_config_that_cannot_be_followed_is_refused(model, field, value):
     setattr(model.config, field, value)

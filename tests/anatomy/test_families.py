@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+from transformers import EuroBertConfig, EuroBertForSequenceClassification
 
 from axformer_lightning import find_plan, load_pretrained, save_pretrained
-from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layer_modules
+from axformer_lightning.anatomy import BERT, FAMILIES, Family, HardAttention, LayerPlan, anatomy_of, layer_modules
 from axformer_lightning.costs import count_encoder_parameters, macs_per_sample
+from axformer_lightning.first_token import reading_first_token
 from axformer_lightning.gates import closed
 from axformer_lightning.hard_attention import attending
 from axformer_lightning.plan import Plan
@@ -174,3 +176,45 @@ def test_a_row_that_names_what_is_not_there_is_refused(tiny, monkeypatch):
     monkeypatch.setitem(FAMILIES, "bert", dataclasses.replace(BERT, layers="encoder.layers"))
     with pytest.raises(ValueError, match=r"layers of a 'bert' model at 'encoder.layers'"):
         anatomy_of(tiny.model("bert"))
+    monkeypatch.setitem(FAMILIES, "bert", dataclasses.replace(BERT, intermediate_size="hidden_dim"))
+    with pytest.raises(ValueError, match=r"Expected the field 'hidden_dim' .*Fix `intermediate_size` of the row"):
+        anatomy_of(tiny.model("bert"))
+
+
+@pytest.fixture
+def eurobert(monkeypatch):
+    """A family that is not in the table, and whose layers call their blocks by keyword."""
+    row = Family(
+        layers="layers",
+        self_attention="self_attn",
+        head_in_projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        head_out_projection="self_attn.o_proj",
+        neuron_in_projections=("mlp.gate_proj", "mlp.up_proj"),
+        neuron_out_projection="mlp.down_proj",
+        attention_modules={"input_layernorm": 1, "self_attn": 2},
+        feed_forward_modules={"post_attention_layernorm": 1, "mlp": 1},
+        after_attention="post_attention_layernorm",
+        pre_norm=True,
+    )
+    monkeypatch.setitem(FAMILIES, "eurobert", row)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4}
+    config = EuroBertConfig(vocab_size=50, intermediate_size=48, pad_token_id=0, **sizes, num_labels=3)
+    config.initializer_range, config.classifier_pooling = 0.3, "bos"
+    return EuroBertForSequenceClassification(config).eval()
+
+
+@pytest.mark.parametrize("last", TAKEN)
+def test_blocks_that_are_called_by_keyword_are_closed_and_cut_all_the_same(tiny, eurobert, logits, last):
+    batch, plan = tiny.batch(), Plan("eurobert", 3, 4, 48, (LayerPlan(), LayerPlan(), TAKEN[last]))
+    gated = gated_logits(eurobert, plan, batch, logits)
+    with reading_first_token(eurobert, plan.layers), closed(eurobert, plan.layers):
+        first = logits(eurobert, batch)
+    cut = logits(apply_plan_(eurobert, plan), batch)
+    torch.testing.assert_close(cut, gated, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(first, gated, rtol=1e-5, atol=1e-4)
+
+
+def test_a_search_tries_blocks_that_are_called_by_keyword(tiny, eurobert):
+    plan = find_plan(eurobert, [tiny.batch()], hard_attention_k=3, majority=0.0, tolerance=9.0)
+    assert {decision.kind for decision in plan.decisions} >= {"attention", "feed_forward", "hard_attention"}
