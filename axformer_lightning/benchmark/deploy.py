@@ -20,7 +20,7 @@ from axformer_lightning.sweeps.deploy import Deployed, deployed
 from axformer_lightning.sweeps.deploy_picture import draw_deployed
 from axformer_lightning.sweeps.engines import ENGINES, check_engines
 from axformer_lightning.tasks import TASKS, Task, at_most
-from axformer_lightning.tasks.models import check_labels
+from axformer_lightning.tasks.models import check_labels, head_of
 
 
 def deploy(args: argparse.Namespace) -> dict[str, Any]:
@@ -69,6 +69,12 @@ def _loaded(path: str, task: Task) -> Any:
     if not Path(path, PLAN_FILE).is_file():
         raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
     model = load_pretrained(path).float()
+    kind = head_of(task)[0].__name__.removeprefix("AutoModel")
+    if not type(model).__name__.endswith(kind):
+        raise ValueError(
+            f"Expected models with a head of the task's kind, {kind!r}, got {path!r} with {type(model).__name__}. Give"
+            " others, or another `--task`."
+        )
     check_labels(path, model.config, task, "Or give another model, or another `--task`.")
     return model
 

@@ -304,6 +304,14 @@ def test_models_for_other_labels_are_not_deployed(run, tmp_path, task, names, sa
         run("deploy", tmp_path / "dense", "--engines", "PyTorch float")
 
 
+@pytest.mark.parametrize("task", ["squad", None])
+def test_models_without_a_head_of_the_task_s_kind_are_not_deployed(run, tmp_path, task):
+    model, tokenizer = load_model(TASKS[task or "mrpc"], config=TINY, texts=["a boat"], max_length=8)
+    save_pretrained(model if task else model.bert, tmp_path / "dense", tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"kind, 'ForSequenceClassification', got .*/dense' with Bert"):
+        run("deploy", tmp_path / "dense", "--engines", "PyTorch float")
+
+
 @pytest.mark.slow
 def test_random_plans_are_predicted_and_timed(directory, tmp_path, capsys):
     """Only that they are: how well is no matter of a test."""
