@@ -7,6 +7,7 @@ from torch import Tensor
 
 from axformer_lightning.int8.rounding import to_int8
 
+WEIGHT = ".weight"  # after the name of a module
 STEP = "_step"  # after the name of a weight
 
 
@@ -24,13 +25,13 @@ def pack(weights: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tenso
     """
     packed = dict(weights)
     for name in names:
-        key = f"{name}.weight"
+        key = name + WEIGHT
         packed[key], packed[key + STEP] = to_int8(weights[key])
     return packed
 
 
 def unpack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what :func:`pack` stored as floats, on their grids.
+    """Return what :func:`pack` stored as floats, on their grids; a parameter of another name may end like the steps.
 
     Raises:
         ValueError: if an int8 tensor has no steps, steps have no tensor, or their shapes do not fit.
@@ -39,8 +40,8 @@ def unpack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> unpack(pack({"a.weight": torch.tensor([[1.27, -0.304]])}, ["a"]))
         {'a.weight': tensor([[ 1.2700, -0.3000]])}
     """
-    plain = {name: value for name, value in weights.items() if not name.endswith(STEP)}
-    steps = {name.removesuffix(STEP): value for name, value in weights.items() if name.endswith(STEP)}
+    plain = {name: value for name, value in weights.items() if not name.endswith(WEIGHT + STEP)}
+    steps = {name.removesuffix(STEP): value for name, value in weights.items() if name.endswith(WEIGHT + STEP)}
     whole = {name for name, value in plain.items() if value.dtype == torch.int8}
     if alone := sorted(whole ^ steps.keys()):
         raise ValueError(f"Expected a tensor of int8 and its steps for each of {alone[:3]}, got one of the two.")

@@ -88,6 +88,13 @@ def test_steps_that_do_not_fit_are_refused(broken, message):
         unpack(broken)
 
 
+def test_a_parameter_that_is_called_a_step_stays_what_it_is():
+    weights = {"a.weight": torch.tensor([[1.27, -0.3]]), "a.time_step": torch.ones(1), "_step": torch.zeros(2, 1)}
+    found = unpack(pack(weights, ["a"]))
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in ("a.time_step", "_step"))
+
+
 def test_steps_have_few_bits_so_that_all_multiples_are_exact():
     steps = weight_steps(drawn((64, 5), 3)).double()
     for step in steps.flatten().tolist():
