@@ -31,8 +31,9 @@ def cached_moments(
 ) -> Moments:
     """Return what :func:`~axformer_lightning.repair.measure_moments` returns, from disk where it was measured before.
 
-    A file goes by the SHA-256 of the module's weights and buffers, what is left of each layer and the batches, so it
-    cannot be of another model or data. Of several processes each has a file of its own; all are read, or none.
+    A file goes by the SHA-256 of the module's weights and buffers, the config, what is left of each layer and the
+    batches, so it cannot be of another model or data. Of several processes each has a file of its own; all are read,
+    or none.
 
     Args:
         directory: where files are kept; made if absent. Files are never removed.
@@ -119,6 +120,7 @@ def _kept(path: Path, find: Callable[[], RemovalOrder]) -> RemovalOrder:
 def _key(module: nn.Module, transformer: PreTrainedModel, batches: Sequence[Any], ranks: Ranks) -> str:
     def parts() -> Iterator[bytes]:
         yield repr((layers_left(transformer), ranks.rank, ranks.size)).encode()
+        yield transformer.config.to_json_string(use_diff=False).encode()
         for name, value in module.state_dict().items():
             yield name.encode()
             yield _bytes(value)

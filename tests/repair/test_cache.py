@@ -37,12 +37,14 @@ def test_moments_are_measured_once(model, batch, measured, tmp_path, never):
     assert all(torch.equal(found.of(*name).sums_MM, expected.of(*name).sums_MM) for name in expected.blocks)
 
 
-@pytest.mark.parametrize("change", ["weight", "batch", "hard attention"])
+@pytest.mark.parametrize("change", ["weight", "config", "batch", "hard attention"])
 def test_moments_of_something_else_are_measured_anew(model, batch, plan_of, tmp_path, never, change):
     cached_moments(tmp_path, model, model, [batch])
     if change == "weight":
         with torch.no_grad():
             model.classifier.bias[0] += 1e-3
+    if change == "config":
+        model.config.layer_norm_eps = 0.5
     if change == "batch":
         batch["input_ids"][0, 0] += 1
     if change == "hard attention":
