@@ -88,9 +88,8 @@ def is_needed(item):
 
 
 def is_slow(item, first):
-    if item.get_closest_marker("always"):
-        return False
-    costly = name_of(item) in SLOW or item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
+    listed = name_of(item) in SLOW and not item.get_closest_marker("always")
+    costly = listed or item.get_closest_marker("exhaustive") or SLOW_FIXTURES & set(item.fixturenames)
     again = chosen(item)[0] not in (None, "bert") and not item.get_closest_marker("every_family")
     return costly or again or (item.get_closest_marker("slow_but_first") and not first)
 

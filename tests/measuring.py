@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 LIST = Path(__file__).parent / "slow.txt"
-SLOW = 0.5  # seconds, in the mean over the cases of a test
+SLOW = 0.4  # seconds, in the mean over the cases of a test
 seconds = defaultdict(list)
 
 

@@ -75,6 +75,7 @@ def run(glue, tmp_path, monkeypatch):
     return go
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("choice", ["task=mrpc", *CHOICES_BUT_TASKS])
 def test_every_choice_composes_and_builds(choice):
     cfg = configuration(choice)

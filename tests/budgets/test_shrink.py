@@ -80,6 +80,7 @@ def mean_loss(model, batches):
         return torch.cat([step_of(model)(batch).loss_N for batch in batches]).mean().item()
 
 
+@pytest.mark.always
 @pytest.mark.slow_but_first
 @pytest.mark.one_implementation
 @pytest.mark.parametrize("ratio", [pytest.param(1.3, marks=pytest.mark.one_family), 3])

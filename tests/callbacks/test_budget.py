@@ -40,6 +40,7 @@ class Watch(L.Callback):
         self.after = copy.deepcopy(pl_module.anything)
 
 
+@pytest.mark.always
 def test_in_a_fit_it_leaves_what_shrink_leaves(module, fit, search_loader):
     watch = Watch()
     callback = ShrinkCallback(encoder_size_ratio=2.0, first_epoch=1, search_dataloader=search_loader, **QUICK)

@@ -86,6 +86,7 @@ def test_one_round_serves_both_callbacks_whatever_their_order(module, fit, round
     assert (hard_attention, pruning) == (callbacks[0].settings, callbacks[1].settings)
 
 
+@pytest.mark.always
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, search_loader, reverse):
@@ -100,6 +101,7 @@ def test_the_plan_is_that_of_find_plan_on_the_module_as_it_was(module, fit, sear
     assert any(decision.accepted for decision in expected.decisions)
 
 
+@pytest.mark.always
 def test_weights_get_smaller_during_fit_and_the_remaining_ones_train_on(module, fit, search_loader):
     spy = Spy()
     before = sum(parameter.numel() for parameter in module.parameters())

@@ -10,6 +10,7 @@ README = Path(__file__).parents[2] / "README.md"
 PRINTED = re.compile(r"^\w+ of layer \d+: loss \d\.\d{4} -> \d\.\d{4}$", re.M)
 
 
+@pytest.mark.always
 @pytest.mark.filterwarnings("ignore:Starting from v1.9.0")
 def test_the_lines_for_an_existing_project_run_and_print_what_was_accepted(
     module, search_loader, tmp_path, monkeypatch, capsys

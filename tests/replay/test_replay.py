@@ -66,6 +66,7 @@ def losses(plan):
     return [(d.kind, d.layer, d.index, d.loss, d.share_not_worse, d.accepted) for d in plan.decisions]
 
 
+@pytest.mark.always
 @pytest.mark.slow_but_first
 def test_no_bit_depends_on_what_is_kept(model, batches, rounds):
     assert_no_bit_depends_on_what_is_kept(model, batches, rounds, share=True, first_token=True)

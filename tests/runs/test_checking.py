@@ -48,6 +48,7 @@ def test_what_nobody_needs_is_not_refused():
         ("pruning.rounds=two", r"`pruning\.rounds` to be a whole number of at least 1, got 'two'"),
     ],
 )
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("pruning", ["tolerant", "budget"])
 def test_a_value_of_another_type_is_refused(pruning, word, said):
     with pytest.raises(ValueError, match=said):
@@ -87,6 +88,7 @@ def test_several_devices_are_refused_with_where_to_take_them(words):
         ("[]", r"\[\]"),
     ],
 )  # fmt: skip
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("dense", ["false", "true"])
 def test_ratios_that_are_no_list_of_numbers_above_1_are_refused(ratios, got, dense):
     cfg = configuration("task=mrpc", "pruning=budget", f"pruning.ratios={ratios}", f"retrain_dense={dense}")

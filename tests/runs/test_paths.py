@@ -70,6 +70,7 @@ def test_a_model_is_a_directory_there_or_an_id_of_the_hub(changed):
         ("", "sweep.dense_dir"),
     ],
 )
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_name_that_looks_like_a_number_is_a_path(changed, monkeypatch, choice, name, is_there):
     monkeypatch.chdir(changed if is_there else changed.parent)

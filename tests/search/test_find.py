@@ -150,6 +150,7 @@ class Walk:
         return follows
 
 
+@pytest.mark.always
 @pytest.mark.slow_but_first
 def test_every_decision_is_that_of_the_published_procedure(model, names, search_set, monkeypatch):
     """Of every layout with every part of every block; the rule, which knows no family, is varied below."""

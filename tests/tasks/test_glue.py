@@ -34,6 +34,7 @@ WHOLE_RUNS = ("cola", "mrpc", "stsb", "mnli", "rte")  # one for each kind of met
 @pytest.mark.parametrize(
     "task", [task if task in WHOLE_RUNS else pytest.param(task, marks=pytest.mark.exhaustive) for task in GLUE]
 )
+@pytest.mark.always
 @pytest.mark.slow_but_first
 def test_a_task_goes_from_its_official_files_to_results_and_predictions(task, write_glue, tmp_path):
     directory = tmp_path / "run"
