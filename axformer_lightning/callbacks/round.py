@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer, layers_left
@@ -68,7 +69,9 @@ def run_round(
     """
     paths = {part: path for path, part in pl_module.named_modules()}
     name = paths[transformer]
-    averages = [(module, find_transformer(module, name), transformer, "") for module in averaged_modules(trainer)]
+    averages: list[tuple[nn.Module, PreTrainedModel, nn.Module, str]] = [
+        (module, find_transformer(module, name), transformer, "") for module in averaged_modules(trainer)
+    ]
     for copy, contents in fit.copies.items():
         if contents_of(copy) != contents and (original := original_of(copy, transformer)) is not None:
             averages.append((copy, copy, original, paths[original]))

@@ -92,9 +92,9 @@ def copies_of(
     return {copy: contents for copy, contents in found.items() if copy not in within}
 
 
-def original_of(copy: PreTrainedModel, transformer: PreTrainedModel) -> PreTrainedModel | None:
+def original_of(copy: PreTrainedModel, transformer: PreTrainedModel) -> nn.Module | None:
     """Return what ``copy`` is a copy of, by its shapes: ``transformer`` or its base model; None if of neither."""
-    parts: tuple[PreTrainedModel, ...] = (transformer, transformer.base_model)
+    parts: tuple[nn.Module, ...] = (transformer, transformer.base_model)
     return next((part for part in parts if _shapes(part) == _shapes(copy)), None)
 
 
