@@ -27,6 +27,14 @@ from axformer_lightning.scoring import BATCH_TOKENS
 from axformer_lightning.sweeps import METHODS, RULES
 from axformer_lightning.sweeps.engines import ENGINES
 
+# What train.py calls its settings in messages, and what this command does.
+OPTIONS = {
+    "data.max_length": "--max-length",
+    "data.search_fraction": "--search-fraction",
+    "task.headline": "--metric",
+    "data_dir=DIR": "--data-dir DIR",
+    "model.pretrained=DIR": "--model DIR",
+}
 SHAPES = "1x128,8x128,4x384,4x512"
 DEPLOYED = "1x32,1x128,8x128,32x128"
 
@@ -64,7 +72,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     try:
         main(arguments)
     except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        said = " ".join(str(error).split())
+        for setting, option in OPTIONS.items():
+            said = said.replace(f"`{setting}`", f"`{option}`")
+        sys.stderr.write(f"error: {said}\n")
         return 1
     return 0
 

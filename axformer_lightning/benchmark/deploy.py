@@ -13,6 +13,7 @@ from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.artifacts.files import PLAN_FILE
 from axformer_lightning.benchmark.rules import split_of
 from axformer_lightning.benchmark.table import keep, percent, provenance, row, show_head
+from axformer_lightning.costs import num_positions
 from axformer_lightning.exporting.export import tokenizer_in
 from axformer_lightning.runs.environment import device_name
 from axformer_lightning.sweeps import batches_of, labelled_rows
@@ -36,7 +37,8 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     args.model = args.models[0]
     _, held_out = split_of(args, rows)
     held_out = at_most(held_out, args.search_samples, args.seed, "--search-samples")
-    models = {name: _loaded(path, task) for name, path in zip(names, args.models, strict=True)}
+    longest = max(args.max_length, *(tokens for _, tokens in args.shapes))
+    models = {name: _loaded(path, task, longest) for name, path in zip(names, args.models, strict=True)}
     tokenizers = {name: _tokenizer(path) for name, path in zip(names, args.models, strict=True)}
     search, dev = (
         {name: batches_of(part, own, args.max_length, args.batch_tokens) for name, own in tokenizers.items()}
@@ -65,7 +67,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _loaded(path: str, task: Task) -> Any:
+def _loaded(path: str, task: Task, longest: int) -> Any:
     if not Path(path, PLAN_FILE).is_file():
         raise ValueError(f"Expected a directory of `save_pretrained`, got {path!r}. Save the model with it first.")
     model = load_pretrained(path).float()
@@ -76,6 +78,11 @@ def _loaded(path: str, task: Task) -> Any:
             " others, or another `--task`."
         )
     check_labels(path, model.config, task, "Or give another model, or another `--task`.")
+    if longest > (positions := num_positions(model)):
+        raise ValueError(
+            f"Expected at most {positions} tokens by `--max-length` and `--shapes`, the positions of {path!r}, got"
+            f" {longest}. Lower them."
+        )
     return model
 
 

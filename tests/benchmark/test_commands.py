@@ -304,6 +304,14 @@ def test_models_for_other_labels_are_not_deployed(run, tmp_path, task, names, sa
         run("deploy", tmp_path / "dense", "--engines", "PyTorch float")
 
 
+@pytest.mark.parametrize("options", [["--max-length", "97", "--shapes", "1x8"], ["--shapes", "1x8,1x97"]])
+def test_more_tokens_than_a_model_reads_are_not_deployed(run, directory, tmp_path, options):
+    model, tokenizer = load_model(TASKS["mrpc"], pretrained=directory / "model", max_length=LENGTH)
+    save_pretrained(model, tmp_path / "dense", tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"at most 96 tokens by `--max-length` and `--shapes`, .* got 97\."):
+        run("deploy", tmp_path / "dense", "--engines", "PyTorch float", *options)
+
+
 @pytest.mark.parametrize("task", ["squad", None])
 def test_models_without_a_head_of_the_task_s_kind_are_not_deployed(run, tmp_path, task):
     model, tokenizer = load_model(TASKS[task or "mrpc"], config=TINY, texts=["a boat"], max_length=8)
@@ -392,6 +400,9 @@ ROWS_OF = [*MRPC, "--model", "{model}", "--max-length", "8", "--rows"]
         ([*SEARCH, *MRPC, "--model", "x", "--out", "{empty}/no/x.json"], "Expected an existing directory for"),
         ([*SEARCH, *MRPC, "--model", "x", "--out", "{empty}"], "Expected a file to write, got the directory '{empty}'"),
         (["prediction", "x", "--table", "{empty}/no/x.json"], "Expected an existing directory for"),
+        ([*SEARCH[:-1], "600", *MRPC, "--model", "{model}"], "Expected `--max-length` of at most 96"),
+        (["rules", *MRPC, "--model", "{model}", "--metric", "auc"], "Expected `--metric` to be a metric of the task"),
+        (["rules", *MRPC, "--model", "{model}", "--search-fraction", "2"], "set `--search-fraction` between 0 and 1"),
         (["budget", *MRPC, "--model", "{model}", "--ratios", "1e9", "--max-length", "8"], "Expected ratios above 1"),
         (["search", *ROWS_OF, "{empty}/no.json"], "No such file or directory"),
         (["search", *ROWS_OF, "{glue}/MRPC/dev.tsv"], "Expected JSON in '{glue}/MRPC/dev"),
