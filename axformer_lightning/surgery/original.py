@@ -37,11 +37,13 @@ def restore_layers_(model: PreTrainedModel) -> None:
     set_int8_(model, anatomy_of(model).dense_layers())  # the embeddings are in no layer
     for name, now, layer in zip(anatomy_of(model).layers, layer_modules(model), empty, strict=True):
         restored = copy.deepcopy(layer, _not_copied(layer, model))
-        for module in restored.modules():
+        learns = {own: parameter.requires_grad for own, parameter in now.named_parameters()}  # maybe frozen since
+        for path, module in restored.named_modules():
             for own, parameter in module.named_parameters(recurse=False):
                 dtype = model.dtype if parameter.is_floating_point() else parameter.dtype
                 values = torch.empty_like(parameter, device=model.device, dtype=dtype)
-                setattr(module, own, nn.Parameter(values, requires_grad=parameter.requires_grad))
+                requires_grad = learns.get(f"{path}.{own}".removeprefix("."), parameter.requires_grad)
+                setattr(module, own, nn.Parameter(values, requires_grad=requires_grad))
         model.set_submodule(name, restored.to(model.device).train(now.training))
     model.axformer_plan = None  # type: ignore[assignment]
 

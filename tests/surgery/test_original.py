@@ -89,6 +89,16 @@ def test_a_model_that_was_never_cut_is_refused(model):
 
 
 @pytest.mark.one_family
+def test_what_was_frozen_after_a_cut_stays_frozen_in_a_restored_model(model, cut):
+    cut(model, FIRST)
+    for parameter in layer_modules(model)[0].parameters():
+        parameter.requires_grad = False
+    restore_layers_(model)
+    learns = [{parameter.requires_grad for parameter in layer.parameters()} for layer in layer_modules(model)]
+    assert learns == [{False}, {True}, {True}]
+
+
+@pytest.mark.one_family
 def test_a_restored_model_is_in_floats_everywhere(model, batch, logits, cut):
     weights, expected = copy.deepcopy(model.state_dict()), logits(model, batch)
     restore_layers_(cut(model, (LayerPlan(int8=("embeddings", "attention")), LayerPlan(), LayerPlan("removed"))))
