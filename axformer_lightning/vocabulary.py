@@ -113,10 +113,10 @@ def _all_of(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
 
 def _with_parts(model: Json, pieces: Mapping[str, int], used: set[int]) -> set[int]:
     """BPE makes pieces of pieces: all that a used one may be made of has to stay."""
-    parts: dict[str, list[tuple[str, ...]]] = {}
+    parts: dict[str, list[tuple[str, str]]] = {}
     for merge in model["merges"]:
-        *pair, whole = _merged(model, merge)
-        parts.setdefault(whole, []).append((*pair,))
+        left, right, whole = _merged(model, merge)
+        parts.setdefault(whole, []).append((left, right))
     names = {i: piece for piece, i in pieces.items()}
     found, waiting = set(used), [names[i] for i in used if i in names]
     while waiting:

@@ -163,7 +163,7 @@ def _check_head(pretrained: str, config: PretrainedConfig, auto_model: Any, task
         check_labels(pretrained, config, task, _WITHOUT_HEAD)
 
 
-def check_labels(source: str, config: PretrainedConfig, task: Task, else_: str) -> None:
+def check_labels(source: str, config: Any, task: Task, else_: str) -> None:
     """Refuse a head for another number of labels than the task has, or for its labels in another order.
 
     Labels of other names may be those of another task, on which the head was trained before.
