@@ -1,5 +1,6 @@
 """What surrounds a module that is scored in a fit: a validation, of which no trace stays in what the trainer holds."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,10 @@ def asked(trainer: L.Trainer) -> Iterator[None]:
     trainer.validating = True
     trainer.loggers = [DummyLogger() for _ in loggers]
     try:
-        yield
+        with warnings.catch_warnings():
+            # A trial leaves the optimizer's step out, after which a step moves its scheduler.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)`")
+            yield
     finally:
         trainer.state.stage, trainer.loggers = stage, loggers
         for one, kept in zip(held, before, strict=True):
