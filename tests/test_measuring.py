@@ -23,6 +23,6 @@ def is_there(file, test):
 def test_measured_tests_join_or_leave_the_list_and_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "LIST", tmp_path / "slow.txt")
     measuring.LIST.write_text("a::elsewhere\nb::is_fast_now\n")
-    monkeypatch.setattr(measuring, "seconds", {"b::is_fast_now": [0.1], "c::slow": [0.3, 0.9], "d::fast": [0.9, 0.01]})
+    monkeypatch.setattr(measuring, "seconds", {"b::is_fast_now": [0.1], "c::slow": [0.3, 0.9], "d::fast": [0.7, 0.01]})
     measuring.pytest_sessionfinish()
     assert measuring.LIST.read_text() == "a::elsewhere\nc::slow\n"

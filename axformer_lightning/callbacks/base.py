@@ -60,7 +60,6 @@ class SearchCallback(ScheduledCallback):
         self.plan: Plan | None = None
         self.restart_due = False
         self._fit = Fit()
-        self._is_checked = False
 
     @property
     @override
@@ -84,9 +83,8 @@ class SearchCallback(ScheduledCallback):
         # Last, so that `ModelCheckpoint.on_train_end` comes before a cut at the end of training.
         others = [other for other in trainer.callbacks if not isinstance(other, SearchCallback)]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, *_search_callbacks(trainer)]  # type: ignore[attr-defined]
-        self._is_checked = not self.remaining  # rounds that have run may have left what could not be cut again
-        if self._is_checked:
-            return
+        if not self.remaining:
+            return  # rounds that have run may have left what could not be cut again
         working = self._working(trainer)
         if working[-1] is self:  # all others have been set up by now
             check_int8_is_last(working, trainer)
@@ -95,14 +93,12 @@ class SearchCallback(ScheduledCallback):
             check_module(pl_module, self.model, self._steps(trainer))
         except ValueError:
             if not has_setup_of_its_own(pl_module):
-                raise
-            return  # the model may be made later
-        self._is_checked = True
+                raise  # else the model may be made later
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._begin_anew_with_another(pl_module)  # a hook of the module may have made it meanwhile
-        if self.remaining and not _is_dry_run(trainer) and not self._is_checked:
+        if self.remaining and not _is_dry_run(trainer):  # once more, as weights have the precision of training now
             check_module(pl_module, self.model, self._steps(trainer))
 
     # Not before, as a step may use the optimizers, or what the module makes in `on_fit_start`.
@@ -238,7 +234,7 @@ class SearchCallback(ScheduledCallback):
         """Forget the rounds of another module; those of this one count, however often it is fitted."""
         plan = plan_in(pl_module, self.model)
         if plan != self.plan:
-            self.plan, self.rounds_done, self.next_epoch, self._is_checked = plan, 0, self.first_epoch, False
+            self.plan, self.rounds_done, self.next_epoch = plan, 0, self.first_epoch
 
 
 def _search_callbacks(trainer: L.Trainer) -> list[SearchCallback]:
