@@ -6,7 +6,7 @@ from axformer_lightning.budgets.damage import Damage
 from axformer_lightning.budgets.floor import Floor, most_lost, split_floor
 from axformer_lightning.budgets.probe import Probe
 from axformer_lightning.budgets.program import least_damage
-from axformer_lightning.budgets.shrink import Slice, shrink, shrink_, shuffled
+from axformer_lightning.budgets.shrink import Slice, shrink, shrink_
 from axformer_lightning.budgets.tables import Option, Table, measure_table
 from axformer_lightning.budgets.targets import Costs, Target, targets_of
 from axformer_lightning.budgets.widths import layers_of, widths_of
@@ -33,7 +33,6 @@ __all__ = [
     "most_lost",
     "shrink",
     "shrink_",
-    "shuffled",
     "split_floor",
     "targets_of",
     "widths_of",

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import Unpack
@@ -31,7 +30,7 @@ from axformer_lightning.gates import closed
 from axformer_lightning.plan import plan_of
 from axformer_lightning.repair import apply_repair_, block_order, check_can_repair, measure_moments, repaired_weights
 from axformer_lightning.replay import ALONE, Ranks, scoring
-from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches, with_own_labels
+from axformer_lightning.scoring import BATCH_TOKENS, checked_search_batches, shuffled, with_own_labels
 from axformer_lightning.search import spelled_out
 from axformer_lightning.surgery import Edit, check_can_cut, cut_
 
@@ -93,6 +92,7 @@ def shrink(
         ValueError: if no target is given or one cannot be reached, or as `find_plan`.
 
     Example:
+        >>> import torch
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> from axformer_lightning.costs import count_encoder_parameters
         >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 16}
@@ -112,12 +112,6 @@ def shrink(
     for _ in shrink_(small, transformer, arranged, budget):
         pass
     return small
-
-
-def shuffled(batches: Sequence[Any]) -> list[Any]:
-    """Return batches in a random order, always the same: by length the first would be no sample of the whole."""
-    order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0)).tolist()
-    return [batches[i] for i in order]
 
 
 def shrink_(

@@ -7,6 +7,7 @@ from axformer_lightning.scoring.arranging import (
     has_rows,
     samples_depend,
     search_batches,
+    shuffled,
 )
 from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_length, to_device
 from axformer_lightning.scoring.context import as_is, scoring
@@ -37,6 +38,7 @@ __all__ = [
     "score_logits",
     "scoring",
     "search_batches",
+    "shuffled",
     "step_of",
     "to_device",
     "with_own_labels",

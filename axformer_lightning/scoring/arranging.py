@@ -215,3 +215,15 @@ def _change(module: nn.Module, batches: Sequence[Batch], pad_token_id: int, prob
     rounding = HALF_ROUNDING if halves or torch.is_autocast_enabled(device.type) else ROUNDING
     change_N = (loss_N - own_N).abs()
     return None if (change_N <= rounding * (1 + own_N.abs())).all() else float(change_N.max())
+
+
+def shuffled(batches: Sequence[Any]) -> list[Any]:
+    """Return batches in a random order, always the same: by length the first would be no sample of the whole.
+
+    Example:
+        >>> shuffled("abcd")
+        ['a', 'b', 'd', 'c']
+    """
+    # Drawn on the CPU, whatever torch's default device is.
+    order = torch.randperm(len(batches), generator=torch.Generator("cpu").manual_seed(0), device="cpu").tolist()
+    return [batches[i] for i in order]

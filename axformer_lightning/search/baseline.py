@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -44,7 +43,7 @@ from axformer_lightning.replay import (
     size_of,
 )
 from axformer_lightning.replay.records import SHARE_OF_FREE_MEMORY
-from axformer_lightning.scoring import Scored, scoring, step_of, to_device
+from axformer_lightning.scoring import Scored, scoring, shuffled, step_of, to_device
 from axformer_lightning.search.phases import space_of
 from axformer_lightning.search.settings import SearchSettings
 
@@ -128,8 +127,7 @@ def measure_baseline(
     device = transformer.device
     score = step_of(module, getattr(transformer.config, "problem_type", None))
     if settings.early_stop == "statistical":
-        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0)).tolist()
-        batches = [batches[i] for i in order]  # by length they would be no sample of the whole
+        batches = shuffled(batches)
     share = free_memory(device) // SHARE_OF_FREE_MEMORY // ranks.size
     if size_of(batches) <= share:  # else each is moved as often as it is scored
         batches = to_device(list(batches), device)

@@ -29,7 +29,6 @@ from axformer_lightning.budgets import (
     Tried,
     measure_table,
     shrink_,
-    shuffled,
     split_floor,
     targets_of,
     widths_of,
@@ -47,7 +46,7 @@ from axformer_lightning.costs import (
 )
 from axformer_lightning.repair import block_order, measure_moments
 from axformer_lightning.replay import Ranks, scoring
-from axformer_lightning.scoring import batches_by_length, step_of
+from axformer_lightning.scoring import batches_by_length, shuffled, step_of
 
 LENGTHS = (9, 3, 12, 5, 7, 12, 4, 8) * 4
 SHRINK = sys.modules["axformer_lightning.budgets.shrink"]  # whose name in the package is that of the function

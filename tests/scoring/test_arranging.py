@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForMultipleChoice
 
-from axformer_lightning.scoring import can_rebatch, checked_search_batches, search_batches, step_of
+from axformer_lightning.scoring import can_rebatch, checked_search_batches, search_batches, shuffled, step_of
 from tests.scoring.test_batches import Point, padded, several
 
 pytestmark = [pytest.mark.one_implementation, pytest.mark.one_family]
@@ -233,3 +233,10 @@ def test_one_batch_is_no_list_of_batches(model, tiny):
         ValueError, match=r"Expected a list of batches, got a dict, which is one batch. Pass `\[batch\]`"
     ):
         checked_search_batches(model, model, tiny.batch())
+
+
+def test_the_order_is_the_same_whatever_device_tensors_are_made_on_by_default():
+    order = shuffled(range(20))
+    assert sorted(order) == [*range(20)] != order
+    with torch.device("meta"):
+        assert shuffled(range(20)) == order
