@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, Block, LayerPlan, anatomy_of, layers_left
-from axformer_lightning.basics import replaced
+from axformer_lightning.basics import first_tensor, replaced
 
 
 class Removed(nn.Module):
@@ -36,7 +36,7 @@ class Removed(nn.Module):
 
     def forward(self, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
         """Return a zero-dimensional zero, or a tensor without features, as the first tensor that is given."""
-        x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        x = first_tensor(*args, **kwargs)
         nothing = x.new_zeros((*x.shape[:-1], 0) if self.featureless else ())
         return nothing if self.num_outputs == 1 else (nothing, *(None,) * (self.num_outputs - 1))
 

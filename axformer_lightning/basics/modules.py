@@ -6,9 +6,19 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def first_tensor(*args: object, **kwargs: object) -> Tensor:
+    """Return the first tensor that a module is called with, in order or by name.
+
+    Example:
+        >>> first_tensor(None, hidden_states=torch.ones(2))
+        tensor([1., 1.])
+    """
+    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
 
 
 def copied(module: M) -> M:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import Anatomy, Block, anatomy_of, layer_modules, original_layers
-from axformer_lightning.basics import eval_mode
+from axformer_lightning.basics import eval_mode, first_tensor
 from axformer_lightning.costs.measured import count_encoder_parameters, count_parameters, uniform_batch
 
 STEP_BYTES = 4  # of the step of a row in int8, a float32
@@ -150,7 +150,7 @@ def _inputs_of_layers(model: PreTrainedModel) -> list[list[torch.Size]]:
 
 
 def _note(shapes: list[torch.Size], _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-    shapes.append(next(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
+    shapes.append(first_tensor(*args, **kwargs).shape)
 
 
 def _layer_size(anatomy: Anatomy, layer: nn.Module) -> LayerSize:

@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from axformer_lightning import hard_attention
 from axformer_lightning.anatomy import Anatomy, Family, LayerPlan, anatomy_of
-from axformer_lightning.basics import replaced
+from axformer_lightning.basics import first_tensor, replaced
 
 IMPLEMENTATION = "axformer_first_query"
 
@@ -147,6 +147,6 @@ AttentionInterface.register(IMPLEMENTATION, _attend)
 
 
 def _without_heads(out_projection: Any, inside: bool, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+    x_BTC = first_tensor(*args, **kwargs)
     heads_B1C = x_BTC.new_zeros((x_BTC.shape[0], 1, out_projection.in_features))
     return out_projection(heads_B1C) if inside else heads_B1C, None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
-from axformer_lightning.basics import replaced
+from axformer_lightning.basics import first_tensor, replaced
 from axformer_lightning.scoring import Scored
 
 ROUNDING = 1e-4, 1e-6  # relative and absolute
@@ -58,7 +58,7 @@ def listening(model: PreTrainedModel, layers: Sequence[nn.Module]) -> Iterator[H
         heard.model_calls += 1
 
     def before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], i: int) -> None:
-        x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        x_BTC = first_tensor(*args, **kwargs)
         heard.order.append(i)
         heard.sizes.append((math.prod(x_BTC.shape[:-2]), x_BTC.shape[-2]))
         if i == 0:

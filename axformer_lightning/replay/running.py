@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from axformer_lightning.anatomy import KINDS, Block, Candidate, LayerPlan
-from axformer_lightning.basics import replaced
+from axformer_lightning.basics import first_tensor, replaced
 from axformer_lightning.costs import macs_per_token
 from axformer_lightning.first_token import can_ask_once, reading_first_token
 from axformer_lightning.gates import stand_ins
@@ -109,7 +109,7 @@ class AppliedModel:
     def _enter(self, i: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = self.call
         call.layer_calls[i] += 1
-        x_BTC = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        x_BTC = first_tensor(*args, **kwargs)
         *rows, tokens, hidden = x_BTC.shape
         samples = math.prod(rows)
         if i == 0:
