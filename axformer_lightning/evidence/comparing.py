@@ -92,7 +92,8 @@ def compare(values: Sequence[tuple[float, float]], metric: str, pairs: Sequence[
         >>> compare([(0.80, 0.81)] * 2, "accuracy").verdict  # two seeds that happen to agree, and no predictions
         'not distinguishable at 95 %'
     """
-    resampled = gains_resampled(pairs, metric) if pairs and len(pairs) == len(values) else None
+    drawn = pairs and len(pairs) == len(values) and len(pairs[0][0]) > 1  # one sample is always drawn alike
+    resampled = gains_resampled(pairs, metric) if drawn else None
     test = mcnemar(*pairs[0]) if len(pairs) == 1 == len(values) and metric == "accuracy" else None
     return compared([100 * (second - first) for first, second in values], resampled, test)
 

@@ -27,7 +27,10 @@ from axformer_lightning.tasks.random_states import random_states, set_random_sta
 
 RESULTS = "results.json"
 KEPT = {LOCK, RECORD}
-AFTER_FINE_TUNING = ("pruning", "hard_attention", "retrain", "distillation", "int8")  # how such settings begin
+# How settings begin that fine-tuning does not depend on.
+AFTER_FINE_TUNING = (
+    "pruning", "hard_attention", "retrain", "distillation", "int8", "report_stages", "predict_test",
+)  # fmt: skip
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ def fine_tuning_of(configuration: Mapping[str, Any]) -> dict[str, Any]:
         configuration: everything that the results of a run depend on.
 
     Example:
-        >>> fine_tuning_of({"seed": 0, "pruning": {"tolerance": 0.1}, "retrain_epochs": 1})
+        >>> fine_tuning_of({"seed": 0, "pruning": {"tolerance": 0.1}, "retrain_epochs": 1, "predict_test": True})
         {'seed': 0}
     """
     return {name: part for name, part in configuration.items() if not name.startswith(AFTER_FINE_TUNING)}

@@ -144,6 +144,13 @@ def test_one_seed_says_so_and_without_predictions_nothing():
     assert "nothing can be tested" in blind.limits
 
 
+def test_one_dev_sample_proves_nothing():
+    right, wrong = (Predictions({"exact_match": np.array([value])}) for value in (1.0, 0.0))
+    for times in (1, 3):
+        found = compare([(0.0, 1.0)] * times, "exact_match", [(wrong, right)] * times)
+        assert (found.verdict, found.p) == ("not distinguishable at 95 %", None)
+
+
 def test_without_predictions_fewer_than_six_seeds_have_no_verdict():
     for num_seeds in range(2, 6):
         blind = compare([(0.800, 0.805)] * num_seeds, "accuracy")
