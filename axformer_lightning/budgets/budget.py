@@ -28,7 +28,8 @@ class TargetOptions(TypedDict, total=False):
         batch_size: samples of a batch.
         tokens: of a sample.
         latency_table: where times are taken from, or the file that it was saved to; by default they are measured here
-            (:func:`~axformer_lightning.timing.measure_latency`), which needs a model of which nothing was cut.
+            (:func:`~axformer_lightning.timing.measure_latency`), which needs a model of which nothing was cut. Only
+            with `speedup` or `latency_ms`.
     """
 
     encoder_size_ratio: float | None
@@ -125,6 +126,9 @@ class Budget:
             least = 1 if name in RATIOS else 0
             if not (isinstance(value, Real) and least < value < math.inf):
                 raise ValueError(f"Expected `{name}` to be a number above {least}, got {value!r}.")
+        if self.options.get("latency_table") is not None and not self.needs_latencies:
+            got = [*asked] or ["metric_floor"]
+            raise ValueError(f"Expected a target of time, one of {[*TIMES]}, with `latency_table`, got {got} alone.")
 
     @property
     def asked(self) -> dict[str, float]:
