@@ -4,7 +4,6 @@ Shape suffixes: ``B`` batch, ``H`` heads, ``T`` tokens, ``C`` features, ``Q`` qu
 """
 
 import copy
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from axformer_lightning import hard_attention
 from axformer_lightning.anatomy import Anatomy, Family, LayerPlan, anatomy_of
@@ -135,8 +133,7 @@ def _attend(
     module: Any, query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with the first query only, as ``module`` did before; its context is repeated for all others."""
-    eager = sys.modules[type(module).__module__].eager_attention_forward
-    attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.axformer_all_queries._attn_implementation, eager)
+    attend = hard_attention.attention_of(module, module.axformer_all_queries._attn_implementation)
     first = (query_BHQD[:, :, :1], key_BHKD, value_BHKD, None if mask is None else mask[:, :, :1])
     context_BQHD, weights_BHQK = attend(module, *first, **kwargs)
     return context_BQHD.expand(-1, query_BHQD.shape[2], -1, -1), weights_BHQK

@@ -1,6 +1,12 @@
 """ATTEND: attention that keeps the k largest weights of each query, layer by layer, reversibly."""
 
-from axformer_lightning.hard_attention.attention import BASES, TopKDropout, keep_top_k, top_k_attention
+from axformer_lightning.hard_attention.attention import (
+    BASES,
+    TopKDropout,
+    attention_of,
+    keep_top_k,
+    top_k_attention,
+)
 from axformer_lightning.hard_attention.switching import (
     IMPLEMENTATION,
     attending,
@@ -14,6 +20,7 @@ __all__ = [
     "IMPLEMENTATION",
     "TopKDropout",
     "attending",
+    "attention_of",
     "check_can_attend_hard",
     "eager_attention",
     "keep_top_k",

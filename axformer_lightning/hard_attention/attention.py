@@ -18,6 +18,7 @@ from axformer_lightning import kernels
 from axformer_lightning.anatomy import HardAttention
 
 BASES = ("eager", "sdpa")
+EAGER = "eager_attention_forward"  # what transformers calls it in each of its files
 
 
 def check_base(name: str) -> None:
@@ -191,6 +192,15 @@ def _by_kernel(
 
 
 def _soft_attention(module: nn.Module) -> Any:
-    eager = sys.modules[type(module).__module__].eager_attention_forward
     name: str = module.axformer_config._attn_implementation  # type: ignore[union-attr, assignment]
+    return attention_of(module, name)
+
+
+def attention_of(module: nn.Module, name: str) -> Any:
+    """Return the attention function of a name for an attention module; each file of transformers has its own eager one.
+
+    The module may be of a user's class that derives from one of transformers.
+    """
+    found = (getattr(sys.modules.get(kind.__module__), EAGER, None) for kind in type(module).__mro__)
+    eager = next(filter(None, found), None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)

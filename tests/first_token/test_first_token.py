@@ -176,6 +176,16 @@ def test_logits_of_a_cut_model_stay(model, batch, run, layers):
     assert_same(run(model, batch), expected)
 
 
+@pytest.mark.parametrize("case", cases(["bert", "modernbert"]))
+def test_attention_may_be_of_a_users_own_class(model, batch, run):
+    expected = run(model, batch)
+    for layer in layer_modules(model):
+        attention = layer.get_submodule(anatomy_of(model).family.self_attention)
+        attention.__class__ = type("Derived", (type(attention),), {"__module__": __name__})
+    set_first_token_(model)
+    assert_same(run(model, batch), expected)
+
+
 @pytest.mark.parametrize("case", cases(WITH_RULE))
 def test_in_single_precision_logits_stay_but_for_rounding(make, case, batch, run):
     model = cut(make(*case, torch.float32), LAYERS["last layer, and hard heads"])

@@ -312,6 +312,16 @@ def test_an_implementation_that_comes_later_is_refused_as_well(model, batch, log
     assert torch.equal(logits(model, batch), expected)
 
 
+@pytest.mark.parametrize("family", INTERFACE, indirect=True)
+@pytest.mark.parametrize("k", [3, LONGEST])
+def test_attention_of_a_users_own_class_attends_as_the_one_it_derives_from(model, batch, logits, part, k):
+    set_hard_attention_(model, hard(k))
+    expected = logits(model, batch)
+    for attention in (part(model, i, "self_attention") for i in range(3)):
+        attention.__class__ = type("Derived", (type(attention),), {"__module__": __name__})
+    assert torch.equal(logits(model, batch), expected)
+
+
 @pytest.mark.parametrize(
     ("k", "kept"), [(1, [0, 0.6, 0]), (2, [0, 0.6, 0.3]), (3, [0.1, 0.6, 0.3]), (9, [0.1, 0.6, 0.3])]
 )
