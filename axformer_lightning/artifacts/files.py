@@ -14,6 +14,7 @@ from torch import distributed, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from axformer_lightning.artifacts.sums import write_sums
+from axformer_lightning.basics import find_adapter
 from axformer_lightning.basics.files import give_usual_rights
 from axformer_lightning.costs import count_parameters
 from axformer_lightning.plan import Plan, applied_plan, plan_of
@@ -114,6 +115,19 @@ def check_is_cut_whole(model: PreTrainedModel) -> None:
         raise ValueError(
             f"Expected a {type(model).__name__} that was cut as a whole, got one whose {parts[0]!r} was cut alone. Load"
             f" the model again and apply the plan to all of it, `apply_plan_(model, plan)`, or save `model.{parts[0]}`."
+        )
+
+
+def check_has_no_adapter(model: PreTrainedModel) -> None:
+    """Raise if PEFT has wrapped a layer of a model: what was saved of it, no class could be loaded with.
+
+    Raises:
+        ValueError: naming the layer.
+    """
+    if (name := find_adapter(model)) is not None:
+        raise ValueError(
+            f"Expected a {type(model).__name__} without adapters, got one with an adapter at {name!r}, which an"
+            " artifact cannot hold. Merge it first: `model = model.merge_and_unload()`."
         )
 
 

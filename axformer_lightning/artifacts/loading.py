@@ -30,6 +30,7 @@ from axformer_lightning.artifacts.files import (
     KEPT,
     PLAN_FILE,
     WEIGHTS_FILE,
+    check_has_no_adapter,
     check_is_cut_whole,
     complete_artifact,
     is_written_here,
@@ -79,8 +80,8 @@ def save_pretrained(
     is not one of transformers, which loading has to be given.
 
     Raises:
-        ValueError: if the family is unknown, the model cannot be found, or a part of it was cut alone or is in int8 but
-            not in float32.
+        ValueError: if the family is unknown, the model cannot be found, a part of it was cut alone or is in int8 but
+            not in float32, or it has adapters (PEFT) that are not merged.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -94,6 +95,7 @@ def save_pretrained(
     """
     transformer = find_transformer(model)
     check_is_cut_whole(transformer)
+    check_has_no_adapter(transformer)
     anatomy_of(transformer)
     if not is_written_here():
         return

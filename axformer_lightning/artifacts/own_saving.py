@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from axformer_lightning.anatomy import layers_left
 from axformer_lightning.artifacts.files import (
     WEIGHTS_FILE,
+    check_has_no_adapter,
     check_is_cut_whole,
     complete_artifact,
     is_written_here,
@@ -38,6 +39,7 @@ def save(
     if is_as_it_was_built(self):
         plain_save(self, save_directory, is_main_process, *args, **kwargs)
         return
+    check_has_no_adapter(self)
     if kwargs.get("push_to_hub") or len(args) > 1:
         raise ValueError(
             "Expected to save a cut model to a directory alone, got further arguments. Push it afterwards with"

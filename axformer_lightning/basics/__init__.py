@@ -4,7 +4,7 @@ from axformer_lightning.basics.checking import check_at_least, check_is_file, ch
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically, write_json
 from axformer_lightning.basics.mappings import flattened, number_of
 from axformer_lightning.basics.marks import MARKS
-from axformer_lightning.basics.modules import copied, dropping, eval_mode, first_tensor, replaced
+from axformer_lightning.basics.modules import copied, dropping, eval_mode, find_adapter, first_tensor, replaced
 from axformer_lightning.basics.precision import bf16_pays
 from axformer_lightning.basics.untouched import untouched
 
@@ -19,6 +19,7 @@ __all__ = [
     "digest_of",
     "dropping",
     "eval_mode",
+    "find_adapter",
     "first_tensor",
     "flattened",
     "number_of",

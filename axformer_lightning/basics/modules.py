@@ -9,6 +9,18 @@ import torch
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
+ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
+
+
+def find_adapter(module: nn.Module) -> str | None:
+    """Return the name of the first layer in ``module`` that PEFT has wrapped, None where there is none.
+
+    Example:
+        >>> print(find_adapter(nn.Linear(1, 1)))
+        None
+    """
+    wrapped = (name for name, part in module.named_modules() if any(hasattr(part, kept) for kept in ADAPTED))
+    return next(wrapped, None)
 
 
 def first_tensor(*args: object, **kwargs: object) -> Tensor:

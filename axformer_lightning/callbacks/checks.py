@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.basics import find_adapter
 from axformer_lightning.budgets import Budget, targets_of
 from axformer_lightning.budgets.budget import TIMES
 from axformer_lightning.budgets.targets import check_can_measure
@@ -25,7 +26,6 @@ from axformer_lightning.surgery import check_can_cut, check_unshared
 from axformer_lightning.training import cannot_write, fits_in_workers, follows_workers
 
 OWN_PARAMETERS = {"DeepSpeedStrategy", "SingleDeviceXLAStrategy", "XLAStrategy"}
-ADAPTED = ("base_layer", "modules_to_save")  # what PEFT's layers keep beside the adapter
 
 
 def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: int) -> None:
@@ -116,13 +116,12 @@ def check_module(pl_module: L.LightningModule, model: str | None, steps: Sequenc
         TypeError: if the module has neither a forward nor an `axformer_step`.
     """
     transformer = find_transformer(pl_module, model)
-    for name, part in transformer.named_modules():
-        if any(hasattr(part, kept) for kept in ADAPTED):
-            raise ValueError(
-                f"Expected a model without adapters, got {type(part).__name__} at {name!r}. Merge them:"
-                " `model = model.merge_and_unload()`, and then `model.requires_grad_(True)`, as PEFT has frozen what"
-                " retraining has to train."
-            )
+    if (name := find_adapter(transformer)) is not None:
+        raise ValueError(
+            f"Expected a model without adapters, got {type(transformer.get_submodule(name)).__name__} at {name!r}."
+            " Merge them: `model = model.merge_and_unload()`, and then `model.requires_grad_(True)`, as PEFT has frozen"
+            " what retraining has to train."
+        )
     anatomy = anatomy_of(transformer)
     check_unshared(pl_module, transformer)
     for step in steps:

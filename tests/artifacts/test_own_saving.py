@@ -118,6 +118,27 @@ def test_a_model_of_which_a_part_was_cut_alone_is_refused(model, tmp_path):
     load_pretrained(tmp_path / "part")
 
 
+class Adapter(nn.Module):
+    """Stands where a linear layer stood, as PEFT's layers do."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_model_with_an_adapter_that_no_class_could_load_is_refused(model, tmp_path, is_cut):
+    model = cut(model) if is_cut else model
+    output = model.bert.encoder.layer[0].attention.output
+    output.dense = Adapter(output.dense)
+    ways = [lambda directory: save_pretrained(model, directory), *([model.save_pretrained] if is_cut else [])]
+    for save in ways:
+        with pytest.raises(ValueError, match=r"adapter at '.*layer\.0.*dense'.*merge_and_unload\(\)"):
+            save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.one_family
 def test_a_model_in_int8_is_saved_in_float32_alone(model, tmp_path):
     cut(model, "in int8").save_pretrained(tmp_path)
