@@ -9,25 +9,23 @@ number of layers stands elsewhere in `config.json`.
 """
 
 import inspect
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from axformer_lightning.anatomy import anatomy_of, find_transformer
+from axformer_lightning.artifacts.configs import architecture_of, config_without_hints, fields_among
 from axformer_lightning.artifacts.files import (
     CONFIG_FILE,
     FILES,
-    KEPT,
     PLAN_FILE,
     WEIGHTS_FILE,
     check_has_no_adapter,
@@ -43,20 +41,9 @@ from axformer_lightning.int8 import unpack
 from axformer_lightning.plan import Plan
 from axformer_lightning.surgery import cut_, is_as_it_was_built, let_plan_travel
 
-# Fields of a config by which transformers would run other code than its own, or read other files than these.
-ELSEWHERE = (
-    "attn_implementation",
-    "_attn_implementation",
-    "experts_implementation",
-    "_experts_implementation",
-    "auto_map",
-    "distributed_config",
-    "fusion_config",
-    "quantization_config",
-    "transformers_weights",
-)
 # Arguments of constructors that no config remembers, and the part of a model that is there if they are true.
 PARTS = {"add_pooling_layer": ".pooler.", "use_mask_token": ".embeddings.mask_token"}
+OWN = ("output_loading_info", "state_dict")  # options of `from_pretrained` that are not the caller's to choose
 OF_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -124,8 +111,9 @@ def load_pretrained(
         first_token_only: whether calls skip what a head that reads the first token only has no use for
             (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
         model_class: the class that was saved, where it is not one of transformers.
-        kwargs: passed to ``from_pretrained``, for example ``dtype`` or ``attn_implementation``; ``revision``, ``token``
-            and the like are of the hub repository, ``subfolder`` is one of the directory.
+        kwargs: passed to ``from_pretrained``, for example ``dtype``, ``attn_implementation`` or a field of the config as
+            ``hidden_dropout_prob``; ``revision``, ``token`` and the like are of the hub repository, ``subfolder`` is one
+            of the directory.
 
     Returns:
         A model of the class that was saved. On the machine that saved it, its logits are bit-identical
@@ -135,12 +123,15 @@ def load_pretrained(
         FileNotFoundError: if the directory lacks one of the files, or the hub id cannot be had.
         ValueError: if a file is not as it was saved, or does not fit the others; the file is named. Also if
             ``first_token_only`` is asked for and the head reads more than the first token.
+        TypeError: if ``output_loading_info`` or ``state_dict`` is given.
 
     Example:
         >>> load_pretrained("nowhere/at/all")
         Traceback (most recent call last):
         FileNotFoundError: Expected a directory or the id of a hub repository, got 'nowhere/at/all': ...
     """
+    if given := [name for name in OWN if name in kwargs]:
+        raise TypeError(f"Expected no {given}: the model alone is returned, with the weights of the directory.")
     of_hub = {name: kwargs.pop(name) for name in OF_HUB if name in kwargs}
     directory = local_directory(directory_or_hub_id, **of_hub) / kwargs.pop("subfolder", "")
     for name in FILES:
@@ -151,13 +142,15 @@ def load_pretrained(
             )
     check_sums(directory, FILES)
     plan = Plan.load(directory / PLAN_FILE)
-    config = _config_without_hints(directory / CONFIG_FILE, plan, model_class)
+    config = config_without_hints(directory / CONFIG_FILE, plan, model_class)
+    for name in fields_among(kwargs, config):
+        setattr(config, name, kwargs.pop(name))
     dtype = kwargs.get("dtype", config.dtype)
     if any(layer.int8 for layer in plan.layers) and dtype not in (None, "auto", "float32", torch.float32):
         raise ValueError(
             f"Expected float32 for {os.fspath(directory)!r}, which is in int8, got {dtype}. Pass `dtype=torch.float32`."
         )
-    architecture = _architecture(config, directory, model_class)
+    architecture = architecture_of(config, directory, model_class)
     weights = _weights(directory / WEIGHTS_FILE)
 
     class Cut(architecture):  # type: ignore[valid-type, misc]
@@ -212,35 +205,6 @@ def local_directory(directory_or_hub_id: str | os.PathLike[str], **of_hub: Any) 
             f"Expected a directory or the id of a hub repository, got {os.fspath(directory_or_hub_id)!r}:"
             f" no such directory, and the hub says: {error}"
         ) from error
-
-
-def _config_without_hints(path: Path, plan: Plan, model_class: type[PreTrainedModel] | None) -> PreTrainedConfig:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data.update(data.pop(KEPT, {}))
-        data = {name: value for name, value in data.items() if name not in ELSEWHERE}
-        own: type[PreTrainedConfig] | None = getattr(model_class, "config_class", None)
-        kind = type(AutoConfig.for_model(plan.model_type)) if own is None else own
-        return kind.from_dict(data | {"model_type": plan.model_type})
-    except Exception as error:
-        raise ValueError(f"Cannot read the config {os.fspath(path)!r}: {type(error).__name__}: {error}") from error
-
-
-def _architecture(
-    config: PreTrainedConfig, directory: Path, model_class: type[PreTrainedModel] | None
-) -> type[PreTrainedModel]:
-    names = config.architectures
-    name = names[0] if isinstance(names, list) and len(names) == 1 else None
-    if model_class is not None and name == model_class.__name__:
-        return model_class
-    found = getattr(transformers, name, None) if isinstance(name, str) and model_class is None else None
-    of_family = isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)
-    if not of_family:
-        raise ValueError(
-            f"Expected `architectures` in {os.fspath(directory / CONFIG_FILE)!r} to name one {config.model_type!r}"
-            f" model class of transformers, or the one that is given as `model_class=`, got {names}."
-        )
-    return found  # type: ignore[return-value]
 
 
 def _parts(architecture: type[PreTrainedModel], weights: Mapping[str, Tensor]) -> dict[str, bool]:

@@ -181,6 +181,21 @@ def test_options_are_passed_on(artifact):
 
 
 @pytest.mark.one_family
+def test_fields_of_the_config_may_be_given_as_to_from_pretrained(artifact):
+    labels = {0: "no", 1: "maybe", 2: "yes"}
+    loaded = load_pretrained(artifact, hidden_dropout_prob=0.3, id2label=labels, problem_type="regression")
+    assert (loaded.config.hidden_dropout_prob, loaded.config.id2label) == (0.3, labels)
+    assert (loaded.config.problem_type, loaded.dropout.p) == ("regression", 0.3)
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("option", ["output_loading_info", "state_dict"])
+def test_options_that_are_not_the_callers_are_refused(artifact, option):
+    with pytest.raises(TypeError, match=rf"Expected no \['{option}'\]"):
+        load_pretrained(artifact, **{option: None})
+
+
+@pytest.mark.one_family
 def test_the_directory_holds_what_is_documented(model, tokenizer, tmp_path):
     directory = tmp_path / "not" / "there" / "yet"
     save_pretrained(cut(model), directory, tokenizer=tokenizer)
