@@ -111,9 +111,8 @@ def load_pretrained(
         first_token_only: whether calls skip what a head that reads the first token only has no use for
             (see :func:`axformer_lightning.first_token.set_first_token_`). Faster; logits may differ by rounding.
         model_class: the class that was saved, where it is not one of transformers.
-        kwargs: passed to ``from_pretrained``, for example ``dtype``, ``attn_implementation`` or a field of the config as
-            ``hidden_dropout_prob``; ``revision``, ``token`` and the like are of the hub repository, ``subfolder`` is one
-            of the directory.
+        kwargs: passed to ``from_pretrained``, for example ``dtype``, ``attn_implementation`` or a field of the config;
+            ``revision``, ``token`` and the like are of the hub repository, ``subfolder`` is one of the directory.
 
     Returns:
         A model of the class that was saved. On the machine that saved it, its logits are bit-identical
