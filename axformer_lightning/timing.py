@@ -140,7 +140,8 @@ def measure_latency(
         timer: returns the seconds of one pass.
 
     Raises:
-        ValueError: if the model is cut already, has shared weights, or cannot read so many tokens, or `rounds` is 0.
+        ValueError: if the model is cut already, skips tokens by the first-token rule, has shared weights or cannot read
+            so many tokens, or `rounds` is 0.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -149,7 +150,7 @@ def measure_latency(
         >>> table.predict_ms([LayerPlan()])
         1.0
     """
-    anatomy = anatomy_of(model)
+    conditions, anatomy = Conditions.of(model, batch_size, tokens), anatomy_of(model)
     if layers_left(model) != anatomy.dense_layers():
         raise ValueError("Expected a model to which no plan was applied, got one that is cut. Measure the dense model.")
     cases = _cases(anatomy, hard_attention)
@@ -158,7 +159,7 @@ def measure_latency(
         batch = uniform_batch(model, batch_size, tokens)
         ms = medians_ms(copies, batch, rounds=rounds, seconds=seconds, timer=timer)
     return LatencyTable(
-        conditions=Conditions.of(model, batch_size, tokens),
+        conditions=conditions,
         rest_ms=ms[REST],
         blocks=_blocks(ms, _num_timed(anatomy)),
         hard_attention_k=None if hard_attention is None else hard_attention.k,

@@ -10,6 +10,7 @@ import torch
 from axformer_lightning import Plan, apply_plan_
 from axformer_lightning.anatomy import HardAttention, LayerPlan, anatomy_of, layers_left
 from axformer_lightning.costs import Conditions
+from axformer_lightning.first_token import set_first_token_
 from axformer_lightning.timing import _rungs, measure_latency, medians_ms, seconds_of
 
 HEADS, NEURONS = 4, 48
@@ -154,6 +155,15 @@ def test_a_cut_model_is_refused(tiny):
     apply_plan_(model, dataclasses.replace(Plan.dense(anatomy_of(model)), layers=(LayerPlan(heads_removed=(1,)),) * 3))
     with pytest.raises(ValueError, match=r"Expected a model to which no plan was applied.* Measure the dense model"):
         measure_latency(model, timer=clock, **SEEN)
+
+
+def test_a_model_that_skips_tokens_is_refused_as_its_blocks_have_no_time_of_their_own(tiny):
+    table = measure_latency(tiny.model("bert"), timer=clock, **SEEN)
+    model = tiny.model("bert")
+    set_first_token_(model)
+    for ask in (lambda: measure_latency(model, timer=clock, **SEEN), lambda: table.check(model, **SEEN)):
+        with pytest.raises(ValueError, match=r"a model that computes every token, got one .*first_token_only=False"):
+            ask()
 
 
 @pytest.mark.parametrize("rounds", [0, -1])

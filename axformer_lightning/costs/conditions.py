@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import anatomy_of
 from axformer_lightning.basics.reading import names_of, read_count, read_fields, read_typed
+from axformer_lightning.costs.measured import check_computes_all
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Conditions:
         """Return the conditions under which ``model`` would read such a batch here and now.
 
         Raises:
-            ValueError: if the family is unknown.
+            ValueError: if the family is unknown, or the model skips tokens by the first-token rule.
 
         Example:
             >>> from transformers import BertConfig, BertModel
@@ -58,6 +59,7 @@ class Conditions:
             >>> Conditions.of(BertModel(config), batch_size=32, tokens=128).dtype
             'torch.float32'
         """
+        check_computes_all(model)
         anatomy = anatomy_of(model)
         return cls(
             device=hardware_name(model.device),

@@ -34,7 +34,7 @@ class LatencyTable:
         hard_attention_k: how many keys a query kept where hard attention was measured.
 
     Raises:
-        ValueError: if a kind's rungs do not go from none to all of its units, or their times fall.
+        ValueError: if a kind's rungs do not go from none to all of its units, or their times fall, or one is below 0.
 
     Example:
         >>> at = Conditions("a CPU", "2.13", 1, "torch.float32", "sdpa", "bert", 2, 4, 8, 64, batch_size=32, tokens=128)
@@ -57,6 +57,8 @@ class LatencyTable:
             units["hard_attention"] = self.conditions.num_heads
         if set(self.blocks) != set(units):
             raise ValueError(f"Expected the times of {sorted(units)}, got those of {sorted(self.blocks)}.")
+        if self.rest_ms < 0:
+            raise ValueError(f"Expected `rest_ms`, the time of the model without blocks, from 0, got {self.rest_ms}.")
         for kind, rungs in self.blocks.items():
             _check_rungs(kind, rungs, units[kind])
 

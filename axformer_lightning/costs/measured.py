@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import layer_modules
 from axformer_lightning.basics import eval_mode
+from axformer_lightning.first_token.inference import RULE
 from axformer_lightning.hard_attention import eager_attention
 
 
@@ -64,6 +65,19 @@ def macs_per_sample(model: PreTrainedModel, length: int) -> int:
     with eval_mode(model), torch.no_grad(), eager_attention(model), FlopCounterMode(display=False) as counter:
         model(**batch)
     return int(counter.get_total_flops()) // 2
+
+
+def check_computes_all(model: PreTrainedModel) -> None:
+    """Raise if a model skips tokens: what a block costs there depends on which blocks are above it.
+
+    Raises:
+        ValueError: saying how to have it whole.
+    """
+    if hasattr(model, RULE):
+        raise ValueError(
+            "Expected a model that computes every token, got one that skips all but the first at the top. Load it with"
+            " `first_token_only=False`."
+        )
 
 
 def uniform_batch(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:

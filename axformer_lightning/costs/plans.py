@@ -8,9 +8,8 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.anatomy import WORD_EMBEDDINGS, Anatomy, LayerPlan, layers_left
 from axformer_lightning.costs.formula import block_macs
-from axformer_lightning.costs.measured import macs_per_sample
+from axformer_lightning.costs.measured import check_computes_all, macs_per_sample
 from axformer_lightning.costs.sizes import STEP_BYTES, LayerSize, Sizes
-from axformer_lightning.first_token.inference import RULE
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,7 @@ def rest_cost(model: PreTrainedModel, sizes: Sizes, tokens: int) -> Cost:
         >>> rest_cost(model, sizes_of(model), tokens=10)
         Cost(parameters=4240, macs=64)
     """
-    if hasattr(model, RULE):
-        raise ValueError(
-            "Expected a model that computes every token, got one that skips all but the first at the top. Load it with"
-            " `first_token_only=False`."
-        )
+    check_computes_all(model)
     macs = macs_per_sample(model, tokens) - cost_of_layers(sizes, layers_left(model), tokens).macs
     return Cost(sizes.rest, macs)
 

@@ -66,6 +66,7 @@ def test_a_table_comes_back_from_its_file(tmp_path, table):
         ({"format": "axformer-plan"}, "Expected `format` 'axformer-latency-table' of version 1, got 'axformer-plan'"),
         ({"version": 2}, "of version 1, got 'axformer-latency-table' of 2"),
         ({"rest_ms": "1"}, "rest_ms to be a finite number, got '1'"),
+        ({"rest_ms": -0.5}, "Expected `rest_ms`, the time of the model without blocks, from 0, got -0.5"),
         ({"rest_ms": None}, "rest_ms to be a finite number, got None"),
         ({"hard_attention_k": 0}, "hard_attention_k to hold whole numbers of at least 1, got 0"),
         ({"blocks": [1]}, "blocks to be a JSON object, got list"),
