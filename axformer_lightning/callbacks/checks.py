@@ -19,7 +19,15 @@ from axformer_lightning.budgets.targets import check_can_measure
 from axformer_lightning.callbacks.asking import asked
 from axformer_lightning.callbacks.round import prepared_batches
 from axformer_lightning.callbacks.sharing import ranks_of
-from axformer_lightning.scoring import ADVICE, check_agreement, check_metric, step_of, to_device, with_own_labels
+from axformer_lightning.scoring import (
+    ADVICE,
+    INTO_BATCHES,
+    check_agreement,
+    check_metric,
+    step_of,
+    to_device,
+    with_own_labels,
+)
 from axformer_lightning.search import SearchSettings
 from axformer_lightning.search.phases import space_of
 from axformer_lightning.surgery import check_can_cut, check_unshared
@@ -192,7 +200,8 @@ def check_scores(
             found = check_agreement(pl_module, batches, problem_type)
     except Exception as error:
         what = "AxFormer scored the first batches of its search set, before any training."
-        error.add_note(what if ADVICE in str(error) else f"{what} {ADVICE}")
+        is_advised = any(advice in str(error) for advice in (ADVICE, INTO_BATCHES))
+        error.add_note(what if is_advised else f"{what} {ADVICE}")
         raise
     for step in steps:
         check_metric(_metric_of(step), found, pl_module.device)

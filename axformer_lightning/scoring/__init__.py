@@ -13,13 +13,14 @@ from axformer_lightning.scoring.batches import BATCH_TOKENS, Batch, batches_by_l
 from axformer_lightning.scoring.context import as_is, scoring
 from axformer_lightning.scoring.logits import Loss, Scored, WithLogits, per_sample, score_logits
 from axformer_lightning.scoring.metrics import check_metric
-from axformer_lightning.scoring.names import ADVICE
+from axformer_lightning.scoring.names import ADVICE, INTO_BATCHES
 from axformer_lightning.scoring.steps import Step, losses_are_nonnegative, step_of
 from axformer_lightning.scoring.unlabelled import with_own_labels
 
 __all__ = [
     "ADVICE",
     "BATCH_TOKENS",
+    "INTO_BATCHES",
     "Batch",
     "Loss",
     "Scored",

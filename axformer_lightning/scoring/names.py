@@ -8,6 +8,7 @@ ADVICE = (
     "Give the LightningModule a method `axformer_step(self, batch)` that returns the loss of each sample, shape (N,),"
     " predictions and targets (docs/lightning_modules.md)."
 )
+INTO_BATCHES = "Put samples into a DataLoader."
 LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 SPAN = ("start_positions", "end_positions")
 SAMPLE_IDS = "sample_ids"

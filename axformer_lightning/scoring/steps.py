@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from axformer_lightning.scoring.forward import run_forward
 from axformer_lightning.scoring.logits import Scored, score_logits
-from axformer_lightning.scoring.names import ADVICE, SPAN, entries_of
+from axformer_lightning.scoring.names import ADVICE, INTO_BATCHES, LABELS, SPAN, entries_of
 
 Step = Callable[[Any], Scored]
 
@@ -73,7 +73,14 @@ def losses_are_nonnegative(module: nn.Module) -> bool:
 
 
 def _score_forward(module: nn.Module, batch: Any, problem_type: str | None) -> Scored:
-    output, entries = run_forward(module, batch)
+    try:
+        output, entries = run_forward(module, batch)
+    except Exception as error:
+        if _is_sample(batch):  # said only where it fails, as a forward of the user's own may take what it likes
+            raise ValueError(
+                f"Expected batches in the search set, got a single sample, {_described(batch)}. {INTO_BATCHES}"
+            ) from error
+        raise
     is_span = all(entries.get(name) is not None for name in SPAN)
     logits = logits_in(output, module, is_span)
     return score_logits(logits, entries, problem_type)
@@ -101,6 +108,25 @@ def logits_in(output: Any, module: nn.Module, is_span: bool) -> Tensor | tuple[T
         f"Expected the output of {type(module).__name__} to be logits or to hold `logits`, got {_described(output)}; a"
         f" mean loss alone gives no per-sample losses. {ADVICE}"
     )
+
+
+def _is_sample(batch: Any) -> bool:
+    """Tell whether it looks like what a dataset holds: one row of tokens, or one label."""
+    entries = entries_of(batch)
+    if entries is None:
+        return isinstance(batch, tuple | list) and len(batch) > 1 and _num_dims(batch[-1]) == 0
+    labels = [entries[name] for name in (*LABELS, *SPAN) if entries.get(name) is not None]
+    return _num_dims(entries.get("input_ids")) == 1 or any(_num_dims(label) == 0 for label in labels)
+
+
+def _num_dims(value: Any) -> int | None:
+    """Return how deeply numbers are nested, in a tensor or in lists; None for anything else."""
+    if isinstance(value, list) and value:
+        inner = _num_dims(value[0])
+        return None if inner is None else inner + 1
+    if isinstance(value, Tensor):
+        return value.dim()
+    return 0 if isinstance(value, int | float) else None
 
 
 def _is_mean(part: Any) -> bool:

@@ -277,3 +277,27 @@ def test_a_step_that_returns_something_else_is_told_what_to_return(model, batch,
 def test_half_precision_logits_are_scored_in_full_precision(batch):
     logits = random(6, 3).to(torch.bfloat16)
     assert score_logits(logits, batch).loss_N.dtype == torch.float32
+
+
+ONE_SAMPLE = {
+    "tensors": lambda sample: sample,
+    "lists": lambda sample: {name: value.tolist() for name, value in sample.items()},
+    "a tuple": lambda sample: (sample["input_ids"], sample["attention_mask"], sample["labels"]),
+    "no labels": lambda sample: {name: value for name, value in sample.items() if name != "labels"},
+}
+
+
+@pytest.mark.one_family
+@pytest.mark.parametrize("form", ONE_SAMPLE.values(), ids=ONE_SAMPLE)
+def test_a_single_sample_in_the_place_of_a_batch_is_refused_as_such(model, batch, form):
+    sample = {name: batch[name][0] for name in ("input_ids", "attention_mask", "labels")}
+    with pytest.raises(ValueError, match=r"Expected batches .* got a single sample.*DataLoader"):
+        step_of(Wrapper(model))(form(sample))
+
+
+@pytest.mark.one_family
+def test_a_forward_that_takes_single_samples_is_left_alone(model, batch):
+    module = Wrapper(model)
+    module.forward = lambda input_ids: torch.zeros(1, 3)
+    sample = {"input_ids": batch["input_ids"][0], "labels": batch["labels"][:1]}
+    assert step_of(module)(sample).loss_N.shape == (1,)
