@@ -9,6 +9,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from axformer_lightning.scoring import INTO_BATCHES
+
 SearchSet = Iterable[Any] | Callable[[], Iterable[Any]] | L.LightningDataModule
 METHOD = "search_dataloader"
 
@@ -45,8 +47,8 @@ def search_set(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) -> 
     Args:
         trainer: whose DataModule may have a method `search_dataloader`.
         pl_module: which may have one.
-        given: batches; loaders, in a list or a dict; what returns them when called; or a DataModule, whose
-            `search_dataloader` or else `val_dataloader` they are. None for the method of the trainer's DataModule, or
+        given: batches; loaders, in a list or a dict; a DataModule, whose `search_dataloader` or else `val_dataloader`
+            they are; or what returns one of these when called. None for the method of the trainer's DataModule, or
             else of the module.
 
     Raises:
@@ -60,13 +62,12 @@ def _batches_of(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) ->
     if given is None:
         owners = (getattr(trainer, "datamodule", None), pl_module)
         given = next((getattr(owner, METHOD) for owner in owners if hasattr(owner, METHOD)), None)
+    given = _called(given)
     if hasattr(given, "prepare_data") and hasattr(given, "val_dataloader"):
         if given is not getattr(trainer, "datamodule", None):  # that one is set up already
             given.prepare_data()
             given.setup("fit")
-        given = getattr(given, METHOD, given.val_dataloader)
-    if callable(given) and not hasattr(given, "__iter__"):
-        given = given()
+        given = _called(getattr(given, METHOD, given.val_dataloader))
     if _are_loaders(given):
         return CombinedLoader(given, "sequential")  # as Lightning validates on them
     if isinstance(given, Mapping):
@@ -76,9 +77,14 @@ def _batches_of(trainer: L.Trainer, pl_module: L.LightningModule, given: Any) ->
     if given is not None and (not hasattr(given, "__iter__") or _is_dataset(given)):
         raise TypeError(
             f"Expected `{METHOD}` to be batches, for example a torch.utils.data.DataLoader, a function that returns"
-            f" some, or a LightningDataModule, got {type(given).__name__}. Put samples into a DataLoader."
+            f" some, or a LightningDataModule, got {type(given).__name__}. {INTO_BATCHES}"
         )
     return given
+
+
+def _called(given: Any) -> Any:
+    """Return what a function returns, also a class, and anything else as it is."""
+    return given() if callable(given) and not hasattr(given, "__iter__") else given
 
 
 def _are_loaders(given: Any) -> bool:

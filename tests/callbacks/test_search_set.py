@@ -74,6 +74,19 @@ def test_what_is_given_decides(module, fit, make, caplog):
     assert "decides by the validation dataloader" not in caplog.text
 
 
+@pytest.mark.parametrize("given", [WithSearchSet, partial(WithSearchSet)], ids=["a class", "a function"])
+def test_what_makes_a_datamodule_is_called(given):
+    found = search_set(SimpleNamespace(datamodule=None), None, given)
+    assert sum(len(batch["labels"]) for batch in found) == 48
+
+
+def test_samples_that_are_no_batches_are_told_to_go_into_a_dataloader(module, fit):
+    pruning = AccuracyDrivenPruningCallback(search_dataloader=list(loader(4, 2).dataset))
+    with pytest.raises(ValueError, match=r"got a single sample.*Put samples into a DataLoader") as error:
+        fit(module, [pruning])
+    assert "axformer_step" not in str(error.value) + str(error.value.__notes__)
+
+
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize(("given", "rounds"), [(lambda: generate, 1), (generate, 1), (generate, 2)])
 def test_what_is_read_once_serves_every_step_of_every_round(module, fit, given, rounds):
