@@ -20,6 +20,7 @@ from axformer_lightning.int8 import Int8Linear, int8_ranges
 logger = logging.getLogger(__name__)
 RULE = "axformer_first_token"  # where a model for which the rule is set keeps its anatomy
 INNER = ("output_hidden_states", "output_attentions")  # ask for what the rule leaves void
+TOKENS = 16  # of a sample that a head is tried on, and so many samples: 120 words from each end of the vocabulary
 _LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
@@ -76,6 +77,9 @@ def set_first_token_(model: PreTrainedModel) -> None:
     layers are untouched, so the rule does not affect gates, cuts, hard attention, ``state_dict`` and files. Calls from
     several threads take turns.
 
+    The head is tried on the first and the last 120 words of the vocabulary: one that picks other tokens by a word
+    between them is not found out. For such a head ask :func:`reads_first_token_only`, with a batch that has that word.
+
     Raises:
         ValueError: if the head reads more than the first token, or the row of the family has no ``after_attention``.
 
@@ -123,6 +127,11 @@ def _small_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     if model.main_input_name == "pixel_values":
         size = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
         return {"pixel_values": torch.zeros(1, config.num_channels, *size, device=model.device)}
-    # As many samples as tokens: this is a valid sample of a multiple choice, too.
-    ids = torch.ones(3, 3, dtype=torch.long, device=model.device)
-    return {"input_ids": ids, "attention_mask": ids}
+    # As many samples as tokens: this is a valid sample of a multiple choice, too. After the first token come those by
+    # which a head may pick others: special ones are the first of a vocabulary, markers of a user's own its last.
+    size = max(3, min(TOKENS, getattr(config, "max_position_embeddings", TOKENS) - 2))  # RoBERTa keeps two for padding
+    words = size * (size - 1)
+    ids = torch.ones(size, size, dtype=torch.long, device=model.device)
+    attention_mask = ids.clone()
+    ids[:, 1:] = (torch.arange(words, device=model.device) - words // 2).view(size, -1) % config.vocab_size
+    return {"input_ids": ids, "attention_mask": attention_mask}

@@ -18,7 +18,9 @@ from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForTokenClassification,
+    BertForSequenceClassification,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from axformer_lightning.anatomy import BERT, FAMILIES, HardAttention, LayerPlan, anatomy_of, layer_modules
 from axformer_lightning.artifacts import load_pretrained, save_pretrained
@@ -336,6 +338,30 @@ def test_heads_that_read_more_are_told_and_refused(tiny, words, probed, auto):
     with pytest.raises(ValueError, match=rf"got a {type(model).__name__} that reads more"):
         set_first_token_(model)
     assert "forward" not in vars(model)
+
+
+class Marked(BertForSequenceClassification):
+    """Reads the first token, and those whose word is a marker."""
+
+    marker = 0
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.bert(input_ids, attention_mask).last_hidden_state
+        found = hidden.masked_fill(input_ids[..., None] != self.marker, 0.0).sum(1)
+        return SequenceClassifierOutput(logits=self.classifier(hidden[:, 0] + found))
+
+
+@pytest.mark.parametrize("marker", [4, 103, 30521])
+def test_a_head_that_picks_tokens_by_a_special_word_or_one_at_the_end_is_refused(tiny, marker):
+    model = Marked(tiny.model("bert", vocab_size=30522).config)
+    model.marker = marker
+    with pytest.raises(ValueError, match="got a Marked that reads more"):
+        set_first_token_(model)
+
+
+@pytest.mark.parametrize("positions", [5, 18])
+def test_a_head_is_tried_however_few_tokens_a_model_reads(tiny, positions):
+    set_first_token_(tiny.model("roberta", max_position_embeddings=positions))
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
