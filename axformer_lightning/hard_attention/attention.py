@@ -202,5 +202,5 @@ def attention_of(module: nn.Module, name: str) -> Any:
     The module may be of a user's class that derives from one of transformers.
     """
     found = (getattr(sys.modules.get(kind.__module__), EAGER, None) for kind in type(module).__mro__)
-    eager = next(filter(None, found), None)
+    eager: Any = next(filter(None, found), None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
