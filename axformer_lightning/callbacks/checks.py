@@ -63,7 +63,7 @@ def check_trainer(trainer: L.Trainer, name: str, num_rounds: int, num_epochs: in
         )
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs < num_epochs:
         raise ValueError(
-            f"Expected at least {num_epochs} epochs for the {num_rounds} rounds of {name}, got"
+            f"Expected at least {num_epochs} epochs for {num_rounds} round{'s'[: num_rounds > 1]} of {name}, got"
             f" `max_epochs={trainer.max_epochs}`. Raise it, or lower `first_epoch`, `rounds` or `every_n_epochs`."
         )
 

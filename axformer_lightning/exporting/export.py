@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -214,4 +215,9 @@ def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer in a directory, or None if there is none that other engines could read."""
     if not (directory / "tokenizer.json").is_file():
         return None
-    return AutoTokenizer.from_pretrained(str(directory))
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # no warning about the hint in an artifact's config: it is wanted
+    try:
+        return AutoTokenizer.from_pretrained(str(directory))
+    finally:
+        transformers.logging.set_verbosity(verbosity)

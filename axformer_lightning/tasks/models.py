@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -107,9 +108,9 @@ def _load(pretrained: str, task: Task) -> tuple[PreTrainedModel, PreTrainedToken
         model = auto_model.from_pretrained(source, dtype="float32", **head)
     except (OSError, SafetensorError) as error:  # the latter of a file of weights that was cut off
         raise OSError(
-            f"Expected a directory or a hub id with a model, got {pretrained!r}: {error}. Without the hub, pass"
-            " `model.pretrained=DIR`, or install the extra `offline` and use `model=minilm`, or run the demo:"
-            " `python train.py`."
+            f"Expected a directory or a hub id with a model, got {pretrained!r}: {_why_not(source, error)}. Without"
+            " the hub, pass `model.pretrained=DIR`, or install the extra `offline` and use `model=minilm`, or run the"
+            " demo: `python train.py`."
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
@@ -192,6 +193,16 @@ def check_labels(source: str, config: Any, task: Task, else_: str) -> None:
 def source_of(pretrained: str) -> str:
     """Return what transformers loads a model from: a directory, a hub id, or the package that holds its files."""
     return os.fspath(_packaged(pretrained) or pretrained)
+
+
+def _why_not(source: str, error: Exception) -> str:
+    """Say why nothing was loaded; what cannot be a hub id can only be meant as a directory."""
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        if not Path(source).exists():
+            return "there is no such directory"
+    return str(error).rstrip(".")
 
 
 def _packaged(pretrained: str) -> Path | None:

@@ -2,17 +2,21 @@
 
 import io
 import json
+import logging.handlers
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from axformer_lightning import export_model, predict, read_exported, save_pretrained
+from axformer_lightning import apply_plan_, export_model, predict, read_exported, save_pretrained
+from axformer_lightning.anatomy import LayerPlan
 from axformer_lightning.exporting.texts import Predictor, open_model
+from axformer_lightning.plan import plan_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
 
@@ -65,6 +69,19 @@ def test_a_config_that_asks_for_tuples_changes_nothing(saved, tokenizer, tmp_pat
     assert said(capsys, tmp_path / "tuples", "w1 w2") == expected
     (line,) = said(capsys, export_model(tmp_path / "tuples", tmp_path / "model.pt2"), "w1 w2")
     assert line["probabilities"] == pytest.approx(expected[0]["probabilities"], abs=1e-5)
+
+
+def test_a_cut_model_speaks_without_a_warning(tiny, tokenizer, tmp_path, capsys, monkeypatch):
+    model = tiny.model("bert", "eager")
+    layers = (LayerPlan(heads_removed=(1,)), *plan_of(model).layers[1:])
+    save_pretrained(
+        apply_plan_(model, replace(plan_of(model), layers=layers)), tmp_path / "artifact", tokenizer=tokenizer
+    )
+    heard = logging.handlers.BufferingHandler(100)
+    monkeypatch.setattr(logging.getLogger("transformers"), "handlers", [heard])
+    said(capsys, tmp_path / "artifact", "w1 w2")
+    assert [record.getMessage() for record in heard.buffer] == []
+    assert transformers.logging.get_verbosity() == transformers.logging.WARNING
 
 
 def test_lines_of_json_come_from_a_file_or_standard_input(saved, tmp_path, capsys, monkeypatch):

@@ -152,6 +152,12 @@ def test_a_model_that_can_be_had_from_nowhere_is_told_with_the_ways_out(monkeypa
         load_model(TASKS["demo"], pretrained="no/where")
 
 
+@pytest.mark.parametrize("path", ["/no/where", "./where", "no/where/at/all"])
+def test_a_path_that_leads_nowhere_is_told_as_a_path(path):
+    with pytest.raises(OSError, match=rf"got '{path}': there is no such directory\. Without the hub, pass"):
+        load_model(TASKS["demo"], pretrained=path)
+
+
 def test_a_package_stands_in_for_its_hub_repository(made, tmp_path, monkeypatch):
     package = tmp_path / "fake_weights"
     save_pretrained(made[0], package / "model", tokenizer=made[1])
