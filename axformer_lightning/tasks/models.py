@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -197,11 +197,8 @@ def source_of(pretrained: str) -> str:
 
 def _why_not(source: str, error: Exception) -> str:
     """Say why nothing was loaded; what cannot be a hub id can only be meant as a directory."""
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        if not Path(source).exists():
-            return "there is no such directory"
+    if isinstance(error.__cause__, HFValidationError) and not Path(source).exists():
+        return "there is no such directory"
     return str(error).rstrip(".")
 
 
